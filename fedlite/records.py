@@ -1,0 +1,51 @@
+"""Plain facts that stages hand each other: evaluations, rounds, measured models."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on the server's test set. ``confusion[i][j]``: true class i predicted as j."""
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+    confusion: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """All that a finished round may publish.
+
+    ``epsilons`` holds the spent example-level epsilon of every client in client order (a function
+    of the plan and of participation, never of the data); it is empty without privacy.
+    ``seconds`` has the keys ``train``, ``aggregate``, ``evaluate``, ``checkpoint`` and ``total``.
+    """
+
+    round: int
+    evaluation: Evaluation | None
+    clients_trained: int
+    clients_refused: int
+    clients_failed: int
+    epsilons: list[float]
+    bytes_down: int
+    bytes_up: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An exported file, measured in the runtime that serves it.
+
+    ``bytes`` is the file's size; latencies are milliseconds at batch 1; ``peak_memory_bytes`` is
+    the peak resident set of a fresh process that holds runtime and model.
+    """
+
+    accuracy: float
+    macro_f1: float
+    parameters: int
+    bytes: int
+    latency_ms_p50: float
+    latency_ms_p95: float
+    peak_memory_bytes: int
+    runtime: str
