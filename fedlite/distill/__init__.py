@@ -1,0 +1,1 @@
+"""Distillation: its losses, the teacher, and training on public data."""

@@ -1,0 +1,123 @@
+"""The teacher: trained on public data with early stopping, or loaded from a checkpoint."""
+
+import copy
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedlite.config import AugmentConfig, TeacherConfig
+from fedlite.data.augment import augment as augment_inputs
+from fedlite.data.types import PublicData
+from fedlite.distill.evaluate import predict_logits
+from fedlite.distill.public import require_public, shuffled_batches
+from fedlite.errors import UsageError
+from fedlite.models.build import load_state
+
+
+def freeze(model: nn.Module) -> None:
+    """Put ``model`` in eval mode and take its parameters out of training."""
+    model.eval().requires_grad_(False)
+
+
+def train_teacher(
+    model: nn.Module,
+    public: PublicData,
+    validation: PublicData,
+    config: TeacherConfig,
+    augment: AugmentConfig,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train ``model`` in place on ``public`` and leave it frozen with its best weights.
+
+    AdamW with cosine decay and label smoothing (Szegedy et al. 2016). The best weights are those
+    of the lowest cross-entropy on ``validation``; ``config.patience`` epochs without a better one
+    end the training. ``on_epoch`` gets the number of finished epochs and the validation accuracy
+    (0 to 1). The result depends on the arguments and ``seed`` alone.
+
+    Raises:
+        TypeError: ``public`` or ``validation`` is not :class:`PublicData`.
+    """
+    require_public(public)
+    require_public(validation)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    steps = math.ceil(len(public) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs * steps)
+    batches = shuffled_batches(len(public), config.batch_size, generator)
+    best_loss, best_epoch, best_state = math.inf, 0, copy.deepcopy(model.state_dict())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for epoch in range(1, config.epochs + 1):
+            model.train()
+            for _ in range(steps):
+                index = next(batches)
+                logits = model(augment_inputs(public.inputs[index], augment, generator))
+                optimizer.zero_grad()
+                torch.autograd.backward(
+                    F.cross_entropy(
+                        logits, public.labels[index], label_smoothing=config.label_smoothing
+                    )
+                )
+                optimizer.step()
+                schedule.step()
+            logits = predict_logits(model, validation.inputs)
+            if (loss := float(F.cross_entropy(logits, validation.labels))) < best_loss:
+                best_loss, best_epoch = loss, epoch
+                best_state = copy.deepcopy(model.state_dict())
+            if on_epoch is not None:
+                on_epoch(epoch, float((logits.argmax(dim=1) == validation.labels).float().mean()))
+            if epoch - best_epoch >= config.patience:
+                break
+    model.load_state_dict(best_state)
+    freeze(model)
+
+
+def read_state(path: Path) -> Mapping[str, Tensor]:
+    """Read a state dict, plain or under the key ``state_dict``; never unpickles code.
+
+    Raises:
+        UsageError: no such file, not a file of ``torch.save``, or not a state dict.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give the path of a saved state dict")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise UsageError(
+            f"{path}: not a state dict that loads without running code;"
+            " save it with torch.save(model.state_dict(), path)"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise UsageError(
+            f"{path}: holds {type(content).__name__}, not a state dict;"
+            " save it with torch.save(model.state_dict(), path)"
+        )
+    return content
+
+
+def load_teacher_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Load the state dict at ``path`` into ``model`` and freeze it.
+
+    Raises:
+        UsageError: the file is missing, is not a state dict, holds other keys or shapes than the
+            model, or values that are not finite.
+    """
+    path = Path(path).expanduser()
+    state = read_state(path)
+    load_state(model, state, where=str(path))
+    for key, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise UsageError(f"{path}: {key} holds values that are not finite")
+    freeze(model)

@@ -1,0 +1,48 @@
+"""The warm start: distilling the student on public data before round 1."""
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from fedlite.config import AugmentConfig, DistillConfig, WarmStartConfig
+from fedlite.data.types import PublicData
+from fedlite.distill.losses import build_loss
+from fedlite.distill.public import distil_on_public
+
+
+def warm_start_steps(config: WarmStartConfig, examples: int) -> int:
+    """Number of steps that ``config.epochs`` passes over ``examples`` take."""
+    return config.epochs * math.ceil(examples / config.batch_size)
+
+
+def warm_start(
+    student: nn.Module,
+    teacher: nn.Module,
+    public: PublicData,
+    config: DistillConfig,
+    augment: AugmentConfig,
+    seed: int,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Distil ``teacher`` into ``student`` in place with the run's own loss; costs no privacy.
+
+    ``on_step`` gets the number of finished steps, of :func:`warm_start_steps` in all.
+
+    Raises:
+        TypeError: ``public`` is not :class:`PublicData`.
+    """
+    settings = config.warm_start
+    distil_on_public(
+        student,
+        teacher,
+        public,
+        steps=warm_start_steps(settings, len(public)),
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        loss=build_loss(config),
+        augment=augment,
+        seed=seed,
+        on_step=on_step,
+    )

@@ -1,0 +1,1 @@
+"""Flower apps, messages, strategies and engines: how clients and server work together."""

@@ -1,0 +1,174 @@
+"""The Flower ClientApp: charge the ledger, then distil for one round on one client's data."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from fedlite.distill.losses import build_loss
+from fedlite.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    State,
+    TrainRequest,
+    refused_reply,
+    to_state,
+    trained_reply,
+)
+from fedlite.federation.node import Node
+from fedlite.models.build import load_state
+from fedlite.privacy import (
+    Charge,
+    DeterministicRandomness,
+    Randomness,
+    SecureRandomness,
+    check_row_separable_loss,
+    derive_seed,
+    train_steps,
+)
+
+TEACHER_RECORD, REPLY_RECORD, REPLY_REPORT = "teacher", "reply-arrays", "reply-report"
+
+app = ClientApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Tell the server who this client is and which teacher it holds."""
+    node = Node.of(context)
+    teacher = context.state.config_records.get(TEACHER_RECORD)
+    held = str(teacher["sha256"]) if teacher else ""
+    answer = ConfigRecord({"client-id": node.client_id, "teacher-sha256": held})
+    return Message(RecordDict({CONFIG: answer}), reply_to=message)
+
+
+@app.query("teacher")
+def receive_teacher(message: Message, context: Context) -> Message:
+    """Check the teacher by its hash and keep it."""
+    sha256 = str(message.content.config_records[CONFIG]["sha256"])
+    Node.of(context).world.store_teacher(to_state(message.content.array_records[ARRAYS]), sha256)
+    context.state[TEACHER_RECORD] = ConfigRecord({"sha256": sha256})
+    return Message(RecordDict({CONFIG: ConfigRecord({"sha256": sha256})}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer one train request: a stored reply, a refusal, or a freshly trained student."""
+    identity = _request_identity(message)
+    stored = context.state.config_records.get(REPLY_REPORT)
+    if stored is not None and stored["request"] == identity:
+        arrays = to_state(context.state.array_records[REPLY_RECORD])
+        return trained_reply(message, arrays, float(str(stored["epsilon"])))
+
+    node = Node.of(context)
+    request = TrainRequest.parse(message.content)
+    epsilon = 0.0
+    if node.world.config.private:
+        refusal, epsilon = _charge(node, request)
+        if refusal:
+            return refused_reply(message, refusal, epsilon)
+    with _one_thread():
+        state = _distil(node, request)
+
+    reply = trained_reply(message, state, epsilon)
+    context.state[REPLY_RECORD] = reply.content.array_records[ARRAYS]
+    context.state[REPLY_REPORT] = ConfigRecord({"request": identity, "epsilon": epsilon})
+    return reply
+
+
+def _charge(node: Node, request: TrainRequest) -> tuple[str, float]:
+    """Charge the ledger before training; return (reason of refusal or "", epsilon spent)."""
+    privacy, plan = node.world.config.privacy, request.plan
+    if plan is None:
+        return "this client trains under differential privacy only; the request has no plan", 0.0
+    if plan.delta > privacy.delta:
+        return f"delta {plan.delta:g} is above this client's {privacy.delta:g}", 0.0
+    examples = len(node.world.client_data(node.client_id))
+    if plan.delta * examples >= 1:
+        return f"delta {plan.delta:g} is not below 1/n for this client's data", 0.0
+    spending = node.ledger.charge(
+        Charge(request.run, request.round, *plan.segment),
+        budget=plan.epsilon if privacy.epsilon is None else privacy.epsilon,
+        delta=plan.delta,
+        accountant=plan.accountant,
+        replay=privacy.randomness == "deterministic",
+    )
+    return spending.reason, spending.epsilon
+
+
+def _distil(node: Node, request: TrainRequest) -> State:
+    config, plan = node.world.config, request.plan if node.world.config.private else None
+    data = node.world.client_data(node.client_id)
+    loss = build_loss(config.distill)
+    if config.private:
+        check_row_separable_loss(loss)
+    teacher_logits = node.world.teacher_logits(node.client_id, request.teacher_sha256)
+    student = node.world.student
+    load_state(student, request.state, where=f"round {request.round}")
+    expected = plan.expected_batch_size if plan else config.privacy.sample_rate * len(data)
+    train_steps(
+        student,
+        loss,
+        data.inputs,
+        data.labels,
+        teacher_logits,
+        steps=plan.steps if plan else config.federation.local_steps,
+        sample_rate=plan.sample_rate if plan else config.privacy.sample_rate,
+        expected_batch_size=expected,
+        learning_rate=config.federation.learning_rate,
+        momentum=config.federation.momentum,
+        randomness=_randomness(node, request.round),
+        plan=plan,
+        after_step=_proximal_step(request, config.federation.learning_rate),
+    )
+    return {name: value.detach().clone() for name, value in student.state_dict().items()}
+
+
+def _randomness(node: Node, server_round: int) -> Randomness:
+    config = node.world.config
+    if config.private and config.privacy.randomness == "secure":
+        return SecureRandomness()
+    return DeterministicRandomness(
+        derive_seed(config.seed, "local-steps", node.client_id, server_round)
+    )
+
+
+def _proximal_step(
+    request: TrainRequest, learning_rate: float
+) -> Callable[[nn.Module], None] | None:
+    """FedProx' term as its own step towards the received weights: Opacus overwrites gradients, so
+    in the loss it would vanish without a word (rule 9)."""
+    if request.proximal_mu == 0:
+        return None
+
+    def pull(student: nn.Module) -> None:
+        with torch.no_grad():
+            for name, parameter in student.named_parameters():
+                gap = parameter - request.state[name]
+                parameter.sub_(learning_rate * request.proximal_mu * gap)
+
+    return pull
+
+
+def _request_identity(message: Message) -> str:
+    """A hash over the request's round, plan and arrays."""
+    digest = hashlib.sha256()
+    digest.update(repr(sorted(message.content.config_records[CONFIG].items())).encode())
+    for name, array in message.content.array_records[ARRAYS].items():
+        digest.update(name.encode() + array.data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads: one, on every engine, keeps the same bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

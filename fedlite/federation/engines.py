@@ -1,0 +1,88 @@
+"""The engines behind one seam: run the two Flower apps in process, or on Flower's Ray runtime."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedlite.errors import FedliteError, UsageError
+from fedlite.federation import client_app as client
+from fedlite.federation.grid import InProcessGrid
+from fedlite.federation.node import LEDGER_DIR, NODES_DIR, RUN_CONFIG
+from fedlite.federation.server_app import Federation, make_server_app
+from fedlite.logs import route_logs
+
+
+def run_federation(federation: Federation, run_dir: Path, ledger_dir: Path, log_file: Path) -> None:
+    """Run all rounds on ``config.engine``; the result is left in ``federation``.
+
+    Raises:
+        UsageError: the engine's optional dependency is missing.
+        FedliteError: the federation cannot go on.
+    """
+    run_config = {
+        RUN_CONFIG: federation.config.to_json(),
+        NODES_DIR: str(run_dir / "nodes"),
+        LEDGER_DIR: str(ledger_dir),
+    }
+    if federation.config.engine.name == "ray":
+        _run_on_ray(federation, run_config, log_file)
+    else:
+        _run_in_process(federation, run_config, log_file)
+
+
+def _run_in_process(federation: Federation, run_config: dict[str, str], log_file: Path) -> None:
+    grid = InProcessGrid(
+        client.app,
+        federation.num_clients,
+        run_config,
+        num_workers=federation.config.engine.num_workers,
+        log_file=log_file,
+    )
+    server_context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
+    )
+    try:
+        make_server_app(federation)(grid, server_context)
+    finally:
+        grid.close()
+
+
+class _ConfiguredClientApp(ClientApp):
+    """The client app with its run config, which Flower's Python entry point cannot pass."""
+
+    def __init__(self, run_config: dict[str, str]) -> None:
+        super().__init__()
+        self._run_config = run_config
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        context.run_config = {**context.run_config, **self._run_config}
+        return client.app(message, context)
+
+
+def _run_on_ray(federation: Federation, run_config: dict[str, str], log_file: Path) -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("engine=ray: Ray is not installed; pip install 'fedlite[ray]'")
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    from flwr.simulation import run_simulation
+
+    workers = federation.config.engine.num_workers or os.cpu_count() or 1
+    backend: Any = {
+        "init_args": {"num_cpus": workers, "log_to_driver": False, "logging_level": "ERROR"},
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+    }
+    route_logs(log_file)
+    try:
+        run_simulation(
+            make_server_app(federation),
+            _ConfiguredClientApp(run_config),
+            num_supernodes=federation.num_clients,
+            backend_config=backend,
+        )
+    except RuntimeError as error:
+        raise FedliteError(f"engine=ray: {error} (details in {log_file})") from error
+    if not federation.result:
+        raise FedliteError(f"engine=ray: the server app did not finish (details in {log_file})")

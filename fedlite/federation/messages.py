@@ -1,0 +1,112 @@
+"""What travels between server and client, as Flower records, and the checks at both ends.
+
+A reply may carry exactly three records: ``arrays`` (the noised student), ``metrics`` (the constant
+weight 1 that Flower's averaging asks for) and ``report`` (status and spent epsilon, a function of
+the plan alone). Nothing else leaves a client (rules 10 and 13).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from torch import Tensor
+
+from fedlite.errors import FedliteError
+from fedlite.privacy import PrivacyPlan
+
+HELLO = "query.hello"
+TEACHER = "query.teacher"
+TRAIN = "train"
+
+ARRAYS, CONFIG, METRICS, REPORT = "arrays", "config", "metrics", "report"
+WEIGHT = "num-examples"  # Flower's name; always 1 (rule 3)
+REPORT_KEYS = frozenset({"status", "reason", "epsilon"})
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """One round's work for one client. ``plan`` is None where training is not private."""
+
+    run: str
+    round: int
+    teacher_sha256: str
+    proximal_mu: float
+    plan: PrivacyPlan | None
+    state: State
+
+    @staticmethod
+    def config(run: str, teacher_sha256: str, plan: PrivacyPlan | None) -> ConfigRecord:
+        """The part of the request that the server hands to Flower's strategy."""
+        values: dict[str, Any] = {"run": run, "teacher-sha256": teacher_sha256}
+        if plan is not None:
+            values |= {f"plan.{key}": value for key, value in dataclasses.asdict(plan).items()}
+        return ConfigRecord(values)
+
+    @classmethod
+    def parse(cls, content: RecordDict) -> "TrainRequest":
+        """Read a train message; Flower's strategy has added round and proximal term."""
+        values = dict(content.config_records[CONFIG])
+        plan = {k.removeprefix("plan."): v for k, v in values.items() if k.startswith("plan.")}
+        return cls(
+            run=cast(str, values["run"]),
+            round=cast(int, values["server-round"]),
+            teacher_sha256=cast(str, values["teacher-sha256"]),
+            proximal_mu=cast(float, values.get("proximal-mu", 0.0)),
+            plan=PrivacyPlan(**cast(dict[str, Any], plan)) if plan else None,
+            state=to_state(content.array_records[ARRAYS]),
+        )
+
+
+def to_state(arrays: ArrayRecord) -> State:
+    """A record of arrays as a torch state dict (copies)."""
+    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
+
+
+def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
+    """A torch state dict as a record of arrays."""
+    return ArrayRecord({name: value.detach() for name, value in state.items()})
+
+
+def trained_reply(request: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
+    """The noised student and the client's spent epsilon (0 without privacy)."""
+    report = ConfigRecord({"status": "trained", "reason": "", "epsilon": epsilon})
+    weight = MetricRecord({WEIGHT: 1})
+    content = RecordDict({ARRAYS: to_arrays(state), METRICS: weight, REPORT: report})
+    return Message(content, reply_to=request)
+
+
+def refused_reply(request: Message, reason: str, epsilon: float) -> Message:
+    """A refusal is a normal reply: no arrays, the reason, what has been spent so far."""
+    report = ConfigRecord({"status": "refused", "reason": reason, "epsilon": epsilon})
+    return Message(RecordDict({REPORT: report}), reply_to=request)
+
+
+def check_arrays(arrays: ArrayRecord, expected: Mapping[str, Tensor]) -> None:
+    """Arrays must be float, finite and of the expected names and shapes (rule 16).
+
+    Raises:
+        FedliteError: the first difference, with the array's name.
+    """
+    if list(arrays) != list(expected):
+        raise FedliteError("arrays: names differ from the student's")
+    for name, array in arrays.items():
+        value, want = array.numpy(), expected[name]
+        if value.shape != tuple(want.shape):
+            raise FedliteError(f"array {name}: shape {value.shape} instead of {tuple(want.shape)}")
+        if value.dtype.kind != "f":
+            raise FedliteError(f"array {name}: type {value.dtype} instead of float")
+        if not np.isfinite(value).all():
+            raise FedliteError(f"array {name}: not finite")
+
+
+def count_bytes(message: Message) -> int:
+    """Payload bytes of a message's records; an error reply counts nothing."""
+    if not message.has_content():
+        return 0
+    return sum(record.count_bytes() for record in message.content.values())

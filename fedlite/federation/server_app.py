@@ -1,0 +1,244 @@
+"""The Flower ServerApp: the rounds, visible in one loop."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from fedlite.config import Config
+from fedlite.errors import FedliteError
+from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fedlite.federation.cohort import select_cohort
+from fedlite.federation.grid import InProcessGrid
+from fedlite.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    HELLO,
+    REPORT,
+    REPORT_KEYS,
+    TEACHER,
+    State,
+    TrainRequest,
+    check_arrays,
+    count_bytes,
+    to_arrays,
+)
+from fedlite.federation.strategies import (
+    aggregate_round,
+    build_strategy,
+    configure_round,
+    restore_strategy,
+    strategy_state,
+)
+from fedlite.files import state_sha256
+from fedlite.privacy import PrivacyPlan
+from fedlite.records import Evaluation, RoundRecord
+
+log = logging.getLogger(__name__)
+
+WAIT_FOR_NODES_SECONDS = 600
+
+
+@dataclass
+class Federation:
+    """What the server needs for all rounds. ``evaluate`` sees the averaged student."""
+
+    config: Config
+    run_id: str
+    num_clients: int
+    plan: PrivacyPlan | None
+    student: State
+    teacher: State
+    evaluate: Callable[[State], Evaluation]
+    on_round: Callable[[RoundRecord], None]
+    checkpoint_path: Path
+    result: State = field(default_factory=dict)
+    history: list[RoundRecord] = field(default_factory=list)
+    teacher_bytes: int = 0
+
+
+@dataclass
+class Clients:
+    """Who is there: node ids by client id, and which teacher each client holds."""
+
+    node_ids: dict[int, int]
+    teachers: dict[int, str]
+
+
+@dataclass
+class Outcome:
+    """The sorted replies of one round, in client order."""
+
+    trained: list[Message] = field(default_factory=list)
+    refused: int = 0
+    failures: list[str] = field(default_factory=list)
+    epsilons: dict[int, float] = field(default_factory=dict)
+
+
+def make_server_app(federation: Federation) -> ServerApp:
+    """The ServerApp for one run; its result is left in ``federation``."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        run_rounds(grid, federation)
+
+    return app
+
+
+def run_rounds(grid: Grid, federation: Federation) -> None:
+    """Run all rounds that the checkpoint does not hold yet.
+
+    Raises:
+        FedliteError: every client of a round failed.
+    """
+    config, plan = federation.config, federation.plan
+    strategy = build_strategy(config.federation.strategy)
+    state, average = federation.student, federation.student
+    epsilons = [0.0] * federation.num_clients if plan else []
+    history: list[RoundRecord] = []
+    teacher_sha256 = state_sha256(federation.teacher)
+    if federation.checkpoint_path.exists():
+        saved = load_checkpoint(federation.checkpoint_path)
+        state, average, epsilons = saved.state, saved.average, saved.epsilons
+        history = saved.history
+        restore_strategy(strategy, saved.strategy)
+        if isinstance(grid, InProcessGrid):
+            grid.restore_contexts(saved.contexts)
+    clients = _meet_clients(grid, federation.num_clients)
+
+    for server_round in range(len(history) + 1, config.federation.rounds + 1):
+        started = time.perf_counter()
+        cohort = select_cohort(config.federation, federation.num_clients, config.seed, server_round)
+        teacher_bytes = _send_teacher(grid, clients, cohort, federation.teacher, teacher_sha256)
+        federation.teacher_bytes += teacher_bytes
+        request = TrainRequest.config(federation.run_id, teacher_sha256, plan)
+        node_ids = [clients.node_ids[client_id] for client_id in cohort]
+        messages = configure_round(strategy, server_round, state, request, node_ids)
+        replies = list(grid.send_and_receive(messages))
+        trained = time.perf_counter()
+
+        outcome = _sort_replies(replies, clients, state)
+        if outcome.failures and len(outcome.failures) == len(cohort):
+            raise FedliteError(f"round {server_round}: every client failed; {outcome.failures[0]}")
+        state = aggregate_round(strategy, server_round, state, outcome.trained)
+        average = _moving_average(average, state, config.federation.ema_decay)
+        for client_id, epsilon in outcome.epsilons.items():
+            if plan:
+                epsilons[client_id] = epsilon
+        aggregated = time.perf_counter()
+
+        last = server_round == config.federation.rounds
+        due = server_round % config.tracking.evaluate_every == 0
+        evaluation = federation.evaluate(average) if due or last else None
+        evaluated = time.perf_counter()
+        record = RoundRecord(
+            round=server_round,
+            evaluation=evaluation,
+            clients_trained=len(outcome.trained),
+            clients_refused=outcome.refused,
+            clients_failed=len(outcome.failures),
+            epsilons=list(epsilons),
+            bytes_down=teacher_bytes + sum(map(count_bytes, messages)),
+            bytes_up=sum(map(count_bytes, replies)),
+            seconds={
+                "train": trained - started,
+                "aggregate": aggregated - trained,
+                "evaluate": evaluated - aggregated,
+                "checkpoint": 0.0,
+                "total": evaluated - started,
+            },
+        )
+        history.append(record)
+        contexts = grid.dump_contexts() if isinstance(grid, InProcessGrid) else {}
+        save_checkpoint(
+            federation.checkpoint_path,
+            Checkpoint(
+                round=server_round,
+                state=state,
+                average=average,
+                strategy=strategy_state(strategy),
+                epsilons=epsilons,
+                history=history,
+                contexts=contexts,
+            ),
+        )
+        record.seconds["checkpoint"] = time.perf_counter() - evaluated
+        record.seconds["total"] = time.perf_counter() - started
+        federation.on_round(record)
+
+    federation.result, federation.history = average, history
+
+
+def _meet_clients(grid: Grid, num_clients: int) -> Clients:
+    """Ask every node who it is; clients are known by their own id from here on."""
+    deadline = time.monotonic() + WAIT_FOR_NODES_SECONDS
+    while len(node_ids := sorted(grid.get_node_ids())) < num_clients:
+        if time.monotonic() > deadline:
+            raise FedliteError(f"only {len(node_ids)} of {num_clients} clients connected")
+        time.sleep(0.1)
+    replies = grid.send_and_receive([Message(RecordDict(), i, HELLO) for i in node_ids])
+    clients = Clients(node_ids={}, teachers={})
+    for reply in replies:
+        if reply.has_error():
+            raise FedliteError(f"a client did not start: {reply.error.reason}")
+        answer = reply.content.config_records[CONFIG]
+        client_id = cast(int, answer["client-id"])
+        clients.node_ids[client_id] = reply.metadata.src_node_id
+        clients.teachers[client_id] = cast(str, answer["teacher-sha256"])
+    return clients
+
+
+def _send_teacher(
+    grid: Grid, clients: Clients, cohort: list[int], teacher: State, sha256: str
+) -> int:
+    """Send the teacher to those of the cohort that lack it; return the bytes sent."""
+    lacking = [client_id for client_id in cohort if clients.teachers[client_id] != sha256]
+    content = RecordDict({ARRAYS: to_arrays(teacher), CONFIG: ConfigRecord({"sha256": sha256})})
+    messages = [Message(content, clients.node_ids[client_id], TEACHER) for client_id in lacking]
+    for reply in grid.send_and_receive(messages) if messages else []:
+        if reply.has_error():
+            raise FedliteError(f"a client could not take the teacher: {reply.error.reason}")
+    for client_id in lacking:
+        clients.teachers[client_id] = sha256
+    return sum(map(count_bytes, messages))
+
+
+def _sort_replies(replies: list[Message], clients: Clients, expected: State) -> Outcome:
+    """Check every reply (rule 16) and put the good ones in client order."""
+    client_ids = {node_id: client_id for client_id, node_id in clients.node_ids.items()}
+    outcome = Outcome()
+    for reply in sorted(replies, key=lambda reply: client_ids[reply.metadata.src_node_id]):
+        client_id = client_ids[reply.metadata.src_node_id]
+        if reply.has_error():
+            outcome.failures.append(str(reply.error.reason))
+            continue
+        report = reply.content.config_records[REPORT]
+        if set(report) != REPORT_KEYS:
+            outcome.failures.append(f"client {client_id}: report keys {sorted(report)}")
+            continue
+        outcome.epsilons[client_id] = cast(float, report["epsilon"])
+        if report["status"] == "refused":
+            log.info("client %d refused: %s", client_id, report["reason"])
+            outcome.refused += 1
+            continue
+        try:
+            check_arrays(reply.content.array_records[ARRAYS], expected)
+        except FedliteError as error:
+            log.warning("client %d rejected: %s", client_id, error)
+            outcome.failures.append(f"client {client_id}: {error}")
+            continue
+        outcome.trained.append(reply)
+    return outcome
+
+
+def _moving_average(average: State, state: State, decay: float) -> State:
+    """Exponential average of the released iterates: post-processing, free of privacy cost."""
+    if decay == 0:
+        return state
+    return {name: decay * average[name] + (1 - decay) * value for name, value in state.items()}

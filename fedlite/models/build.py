@@ -1,0 +1,107 @@
+"""Building a network from its class path, and loading arrays into it with clear errors."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fedlite.config import ModelConfig
+from fedlite.errors import UsageError
+
+
+def import_class(path: str) -> type[nn.Module]:
+    """The ``nn.Module`` class at ``path`` (``package.module.Class``).
+
+    Modules in the working directory are found too, after installed ones.
+
+    Raises:
+        UsageError: no such module or class, or not a subclass of ``nn.Module``.
+    """
+    module_name, _, class_name = path.rpartition(".")
+    if not module_name:
+        raise UsageError(f"module={path}: give the full class path, such as package.module.Class")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"module={path}: cannot import ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UsageError(f"module={path}: not a subclass of torch.nn.Module")
+    return found
+
+
+def build_model(
+    config: ModelConfig, input_shape: tuple[int, ...], num_classes: int, seed: int
+) -> nn.Module:
+    """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
+
+    The initial weights depend on ``seed`` alone; the global generator is left as it was. One
+    forward of two zero examples of shape ``input_shape`` checks that the answer is
+    (2, ``num_classes``).
+
+    Raises:
+        UsageError: the class cannot be imported, refuses its arguments, or answers in another
+            shape.
+    """
+    cls = import_class(config.module)
+    where = f"{config.name} ({config.module})"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = cls(input_shape=tuple(input_shape), num_classes=num_classes, **config.kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"{where}: cannot be built for inputs {tuple(input_shape)} with"
+                f" kwargs {dict(config.kwargs)}: {_first_line(error)}"
+            ) from error
+        model.eval()
+        try:
+            with torch.no_grad():
+                answer = model(torch.zeros(2, *input_shape))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"{where}: fails on inputs (2, {', '.join(map(str, input_shape))}):"
+                f" {_first_line(error)}"
+            ) from error
+    if not isinstance(answer, Tensor) or answer.shape != (2, num_classes):
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise UsageError(f"{where}: must answer logits of shape (2, {num_classes}), not {found}")
+    return model.train()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of scalars in all parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Copy ``state`` into ``model``; keys and shapes must match exactly.
+
+    ``where`` names the origin of ``state`` in the error.
+
+    Raises:
+        UsageError: names the first key that is missing, unexpected or of another shape.
+    """
+    own = model.state_dict()
+    for key, tensor in own.items():
+        if key not in state:
+            raise UsageError(f"{where}: {key} is missing; expected shape {tuple(tensor.shape)}")
+        if state[key].shape != tensor.shape:
+            raise UsageError(
+                f"{where}: {key} has shape {tuple(state[key].shape)};"
+                f" the model has {tuple(tensor.shape)}"
+            )
+    for key in state:
+        if key not in own:
+            raise UsageError(
+                f"{where}: {key} of shape {tuple(state[key].shape)} is not in the model"
+            )
+    model.load_state_dict(dict(state))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

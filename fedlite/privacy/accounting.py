@@ -1,0 +1,93 @@
+"""Epsilon of a history of Poisson-sampled Gaussian steps, and the noise a budget allows.
+
+A history is a sequence of segments ``(noise_multiplier, sample_rate, steps)``. Composition does
+not depend on order, so equal segments are merged: PRV costs time per segment. The accountants are
+Opacus': ``prv`` (Gopi, Lee, Wutschitz 2021, an upper bound with error 0.01) and ``rdp`` (Mironov,
+Talwar, Zhang 2019). Neighbours: add or remove one example.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from opacus.accountants import PRVAccountant, RDPAccountant
+
+from fedlite.errors import UsageError
+
+Segment = tuple[float, float, int]
+
+EPSILON_TOLERANCE = 0.01
+MAX_NOISE_MULTIPLIER = 1e5
+
+
+def merge_segments(history: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Add up the steps of equal (noise multiplier, sample rate) pairs, in a fixed order."""
+    steps: Counter[tuple[float, float]] = Counter()
+    for noise_multiplier, sample_rate, count in history:
+        steps[noise_multiplier, sample_rate] += count
+    return tuple((z, q, n) for (z, q), n in sorted(steps.items()) if n > 0)
+
+
+def compute_epsilon(history: Iterable[Segment], delta: float, accountant: str) -> float:
+    """Epsilon spent by ``history`` at ``delta`` by ``accountant`` (prv or rdp); 0 when empty.
+
+    A noise multiplier of 0 gives infinity.
+    """
+    return _epsilon(merge_segments(history), delta, accountant)
+
+
+@lru_cache(maxsize=4096)
+def _epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -> float:
+    if not merged:
+        return 0.0
+    if any(noise_multiplier == 0 for noise_multiplier, _, _ in merged):
+        return math.inf
+    engine = {"prv": PRVAccountant, "rdp": RDPAccountant}[accountant]()
+    engine.history = [tuple(segment) for segment in merged]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # RDP warns where the best order is the largest tried
+        return float(engine.get_epsilon(delta=delta))
+
+
+def calibrate_noise_multiplier(
+    *, epsilon: float, delta: float, sample_rate: float, steps: int, accountant: str
+) -> float:
+    """The smallest noise multiplier (to a tolerance) at which ``steps`` steps cost <= ``epsilon``.
+
+    Bisection; epsilon falls as noise grows. RDP brackets first because it is fast and lies above
+    PRV. The result always satisfies ``compute_epsilon(...) <= epsilon``.
+
+    Raises:
+        UsageError: no noise multiplier up to 1e5 meets the budget.
+    """
+
+    def spent(noise_multiplier: float, by: str) -> float:
+        return compute_epsilon([(noise_multiplier, sample_rate, steps)], delta, by)
+
+    low, high = 0.0, 1.0
+    while spent(high, "rdp") > epsilon:
+        low, high = high, 2 * high
+        if high > MAX_NOISE_MULTIPLIER:
+            raise UsageError(
+                f"privacy.epsilon={epsilon:g}: no noise multiplier up to {MAX_NOISE_MULTIPLIER:g}"
+                f" meets it in {steps} steps at delta {delta:g}; raise epsilon or plan fewer steps"
+            )
+    low, high = _bisect(low, high, epsilon, lambda z: spent(z, "rdp"))
+    if accountant == "prv":
+        low, high = _bisect(high / 2, high, epsilon, lambda z: spent(z, "prv"))
+    return high
+
+
+def _bisect(
+    low: float, high: float, target: float, spent: Callable[[float], float]
+) -> tuple[float, float]:
+    slack = EPSILON_TOLERANCE * min(1.0, target)
+    while high - low > 1e-4 * high and target - spent(high) > slack:
+        middle = (low + high) / 2
+        if spent(middle) <= target:
+            high = middle
+        else:
+            low = middle
+    return low, high

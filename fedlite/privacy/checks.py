@@ -1,0 +1,99 @@
+"""What DP-SGD refuses: models and losses in which one example touches another's gradient."""
+
+from collections.abc import Callable
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from torch import Tensor, nn
+
+from fedlite.errors import UsageError
+
+_MIXING = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.SyncBatchNorm,
+    torch.ao.quantization.FakeQuantizeBase,
+)
+
+
+def check_private_model(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Refuse batch statistics, buffers that training changes, and layers Opacus cannot serve.
+
+    Types catch what is known (BatchNorm in any form, fake quantization, tracked InstanceNorm); a
+    probe in training mode catches the rest: changing one row of a batch must leave the outputs
+    of the other rows, and a forward pass must leave every buffer, exactly as they were.
+
+    Raises:
+        UsageError: names the layer or the effect, and what to use instead.
+    """
+    for name, module in model.named_modules():
+        tracked = isinstance(module, nn.modules.instancenorm._InstanceNorm) and (
+            module.track_running_stats
+        )
+        if isinstance(module, _MIXING) or tracked:
+            raise UsageError(
+                f"student: layer '{name}' ({type(module).__name__}) mixes examples or keeps"
+                " statistics of private data; use GroupNorm under differential privacy"
+            )
+    _probe_rows(model, input_shape)
+    problems = GradSampleHooks.validate(model, strict=False)
+    if problems:
+        raise UsageError(f"student: Opacus cannot compute per-example gradients: {problems[0]}")
+
+
+def _probe_rows(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    was_training = model.training
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn((4, *input_shape), generator=generator)
+    changed = rows.clone()
+    changed[0] = 10 * torch.randn(input_shape, generator=generator)
+    model.train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same dropout masks in both passes
+            before = model(rows)
+            torch.manual_seed(0)
+            after = model(changed)
+        moved = [k for k, v in model.state_dict().items() if not torch.equal(v, state[k])]
+    finally:
+        model.load_state_dict(state)
+        model.train(was_training)
+    if moved:
+        raise UsageError(
+            f"student: buffer '{moved[0]}' changes in a forward pass; under differential privacy"
+            " no buffer may follow private data"
+        )
+    if not torch.allclose(before[1:], after[1:], rtol=1e-4, atol=1e-5):
+        raise UsageError(
+            "student: the output of one example depends on the others in its batch; this breaks"
+            " the clipping of single examples (use GroupNorm, no batch statistics)"
+        )
+
+
+def check_row_separable_loss(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Refuse a loss in which one row's gradient depends on another row (rule 6).
+
+    Raises:
+        UsageError: the loss looks across rows.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows, classes = 4, 5
+    labels = torch.arange(rows) % classes
+    teacher = torch.randn((rows, classes), generator=generator)
+    logits = torch.randn((rows, classes), generator=generator)
+    changed_logits, changed_teacher = logits.clone(), teacher.clone()
+    changed_logits[0] = 5 * torch.randn(classes, generator=generator)
+    changed_teacher[0] = 5 * torch.randn(classes, generator=generator)
+
+    def gradient_of(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        leaf = student_logits.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf, labels, teacher_logits).sum(), leaf)
+        return gradient
+
+    before = gradient_of(logits, teacher)
+    after = gradient_of(changed_logits, changed_teacher)
+    if not torch.allclose(before[1:], after[1:], rtol=1e-5, atol=1e-6):
+        raise UsageError(
+            "distill.loss: the loss of one example depends on other rows of the batch, which"
+            " breaks the clipping of single examples; use distill.loss=soft or hard"
+        )

@@ -1,0 +1,119 @@
+"""The privacy plan: sampling, clipping, noise and accounting, built together and frozen.
+
+Every field is a public constant (rules 2 and 3 of docs/privacy.md): none is derived from how many
+examples a client holds.
+"""
+
+from dataclasses import dataclass
+
+from scipy.stats import binom
+
+from fedlite.errors import UsageError
+from fedlite.privacy.accounting import Segment, calibrate_noise_multiplier, compute_epsilon
+
+PARTICIPATION_QUANTILE = 0.999
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """Example-level DP-SGD for one client over all its participations.
+
+    Guarantee: a client that charges its ledger for at most ``max_participations`` rounds of
+    ``steps`` Poisson-sampled Gaussian steps is (``epsilon``, ``delta``)-DP towards everyone who
+    sees its updates, the server included; neighbours differ in one example of that client.
+    """
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    max_grad_norm: float
+    sample_rate: float
+    expected_examples: int
+    steps: int
+    max_participations: int
+    accountant: str
+    randomness: str
+
+    @property
+    def expected_batch_size(self) -> float:
+        """The constant that summed gradients are divided by."""
+        return self.sample_rate * self.expected_examples
+
+    @property
+    def segment(self) -> Segment:
+        """What one participation adds to a ledger."""
+        return (self.noise_multiplier, self.sample_rate, self.steps)
+
+    def epsilon_after(self, participations: int, accountant: str | None = None) -> float:
+        """Epsilon spent after so many participations in this plan and in nothing else."""
+        noise_multiplier, sample_rate, steps = self.segment
+        history = [(noise_multiplier, sample_rate, steps * participations)]
+        return compute_epsilon(history, self.delta, accountant or self.accountant)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        epsilon: float | None,
+        delta: float,
+        noise_multiplier: float | None,
+        max_grad_norm: float,
+        sample_rate: float,
+        expected_examples: int,
+        steps: int,
+        max_participations: int,
+        accountant: str,
+        randomness: str,
+    ) -> "PrivacyPlan":
+        """Calibrate once for the whole plan, or take ``noise_multiplier`` as given.
+
+        With a noise multiplier and no ``epsilon`` the budget is what the whole plan costs.
+
+        Raises:
+            UsageError: delta is not below 1 / ``expected_examples``, or the given noise
+                multiplier does not even allow one participation within ``epsilon``.
+        """
+        if delta >= 1 / expected_examples:
+            raise UsageError(
+                f"privacy.delta={delta:g}: must be below 1/n of a client"
+                f" (1/{expected_examples} = {1 / expected_examples:.2g})"
+            )
+        if noise_multiplier is None:
+            if epsilon is None:
+                raise UsageError("privacy: give privacy.epsilon or privacy.noise_multiplier")
+            noise_multiplier = calibrate_noise_multiplier(
+                epsilon=epsilon,
+                delta=delta,
+                sample_rate=sample_rate,
+                steps=steps * max_participations,
+                accountant=accountant,
+            )
+        elif epsilon is None:
+            whole = [(noise_multiplier, sample_rate, steps * max_participations)]
+            epsilon = compute_epsilon(whole, delta, accountant)
+        once = compute_epsilon([(noise_multiplier, sample_rate, steps)], delta, accountant)
+        if once > epsilon:
+            raise UsageError(
+                f"privacy.noise_multiplier={noise_multiplier:g}: one participation costs epsilon"
+                f" {once:.3g}, more than privacy.epsilon={epsilon:g}; raise one of the two"
+            )
+        return cls(
+            epsilon=epsilon,
+            delta=delta,
+            noise_multiplier=noise_multiplier,
+            max_grad_norm=max_grad_norm,
+            sample_rate=sample_rate,
+            expected_examples=expected_examples,
+            steps=steps,
+            max_participations=max_participations,
+            accountant=accountant,
+            randomness=randomness,
+        )
+
+
+def derive_max_participations(rounds: int, fraction: float) -> int:
+    """Rounds a client may be asked for: all under full participation, else the 0.999 quantile of
+    the binomial (its mean would make half of the clients run out of budget)."""
+    if fraction >= 1:
+        return rounds
+    return max(1, int(binom.ppf(PARTICIPATION_QUANTILE, rounds, fraction)))

@@ -1,0 +1,1 @@
+"""Watching a run: TensorBoard, terminal progress, pictures and the final report."""

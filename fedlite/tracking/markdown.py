@@ -1,0 +1,124 @@
+"""The text of report.md: the result in one paragraph, then everything behind it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedlite.tracking.privacy_statement import privacy_statement
+from fedlite.tracking.table import comparison_markdown
+from fedlite.tracking.words import (
+    MODELS,
+    NOT_PRIVATE,
+    Report,
+    epsilon_text,
+    final_model,
+    human_bytes,
+    human_seconds,
+    is_private,
+    percent,
+    what_private_data_bought,
+)
+
+_CAPTIONS = {
+    "accuracy_by_round": "Test accuracy by round",
+    "epsilon_by_round": "Epsilon spent by round",
+    "accuracy_against_bytes": "Accuracy against size",
+    "confusion_matrix": "Confusion matrix of the federated student",
+    "partition": "Which client holds which classes (simulation only)",
+}
+
+
+def _result(report: Report) -> str:
+    models, privacy, federation = report["models"], report["privacy"], report["federation"]
+    dataset = report["dataset"]
+    sentences = [
+        f"On **{dataset['name']}**, {federation['num_clients']} clients and"
+        f" {federation['rounds']} rounds improved a student on their own data, distilling a teacher"
+        " that was made from public data."
+    ]
+    if what := what_private_data_bought(report):
+        sentences.append(what)
+    if final := final_model(report):
+        model = models[final]
+        sentences.append(
+            f"The final model ({MODELS[final].lower()}) is {percent(model['accuracy'])} accurate,"
+            f" takes {human_bytes(model['bytes'])} and answers in"
+            f" {model['latency_ms']['p50']:.3f} ms ({model['runtime']})."
+        )
+    if is_private(privacy):
+        spent = ", ".join(
+            f"epsilon {epsilon_text(unit['epsilon_max'])} at delta {unit['delta']:g}"
+            f" ({unit['unit']}-level)"
+            for unit in privacy["units"]
+        )
+        sentences.append(f"It cost {spent}.")
+    else:
+        sentences.append(f"**{NOT_PRIVATE}**.")
+    return " ".join(sentences)
+
+
+def _pairs(rows: dict[str, Any]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
+    return "\n".join(["| | |", "| :-- | :-- |", *lines])
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ").capitalize()
+
+
+def _cost(report: Report) -> str:
+    traffic, timing = report.get("traffic", {}), report.get("timing", {})
+    rows: dict[str, Any] = {
+        f"Traffic, {_words(key).lower()}": human_bytes(value) for key, value in traffic.items()
+    }
+    rows |= {
+        f"Time, {_words(key).lower()}": human_seconds(value)
+        for key, value in timing.items()
+        if value is not None
+    }
+    for key, label in MODELS.items():
+        if model := report["models"].get(key):
+            latency = f"p50 {model['latency_ms']['p50']:.3f}, p95 {model['latency_ms']['p95']:.3f}"
+            memory = human_bytes(model["peak_memory_bytes"])
+            rows[label] = f"{latency} ms at batch 1; peak memory {memory}; {model['runtime']}"
+    return _pairs(rows)
+
+
+def _config(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _config(value, f"{prefix}{key}.")
+        elif value not in (None, "", []):
+            flat[f"`{prefix}{key}`"] = f"`{value}`"
+    return flat
+
+
+def _facts(section: dict[str, Any]) -> dict[str, Any]:
+    return {
+        _words(key): ", ".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in section.items()
+    }
+
+
+def report_markdown(report: Report, pictures: Sequence[str]) -> str:
+    """The text of report.md.
+
+    Args:
+        report: the report dictionary (docs/report.md).
+        pictures: names of the files in ``pictures/``, without their ending.
+    """
+    parts = [f"# fedlite: {report['dataset']['name']}"]
+    if "not_private" in pictures:
+        parts.append(f"![{NOT_PRIVATE}](pictures/not_private.png)")
+    parts += [_result(report), comparison_markdown(report)]
+    parts += [
+        f"![{_CAPTIONS[name]}](pictures/{name}.png)" for name in pictures if name in _CAPTIONS
+    ]
+    parts += ["## Privacy", privacy_statement(report["privacy"])]
+    parts += ["## Cost", _cost(report)]
+    for title in ("dataset", "federation", "compression"):
+        if section := report.get(title):
+            parts += [f"## {title.capitalize()}", _pairs(_facts(section))]
+    parts += ["## Configuration", _pairs(_config(report["config"]))]
+    parts += ["## Environment", _pairs(_facts(report["environment"]))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"

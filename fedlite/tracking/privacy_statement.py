@@ -1,0 +1,117 @@
+"""The privacy statement: what the guarantee says in plain words, its numbers, and its limits."""
+
+import math
+from typing import Any
+
+from fedlite.tracking.words import NOT_PRIVATE, epsilon_text, is_private, not_private_reason
+
+_OBSERVERS = {
+    "local": (
+        "The noise is added on the device, so the guarantee also holds against the server: the"
+        " observer below may hold everything the server ever received from the client, and every"
+        " model made from it."
+    ),
+    "aggregate": (
+        "The noise is complete only in the sum over a cohort. **It is an assumption, not a"
+        " protocol, that the server sees nothing but the sum**; the observer below holds the sums"
+        " and every model made from them."
+    ),
+    "central": (
+        "The server is trusted to add the noise. The observer below holds every released model,"
+        " but not what the server received."
+    ),
+}
+
+_NOT_COVERED = """\
+### Not covered
+
+- The teacher's training data and all other public data.
+- How many examples a client holds, whether and when it took part, and how long it took.
+- Earlier or other runs on the same private data, such as tuning runs: each spends its own epsilon.
+- A private test set that is used again and again.
+- The label statistics with which a simulation divides data among clients, and their picture."""
+
+
+def guess_bound(epsilon: float, delta: float) -> float:
+    """Best possible share of right guesses whether an example was used, at even prior odds.
+
+    Under (epsilon, delta)-differential privacy no test beats ``(e^epsilon + delta) / (1 +
+    e^epsilon)`` (from the region of Kairouz, Oh and Viswanath 2015, theorem 2.1).
+    """
+    return (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon))
+
+
+def _in_words(unit: dict[str, Any], protects: str) -> str:
+    epsilon, delta = unit["epsilon_max"], unit["delta"]
+    bound = math.ceil(min(1.0, guess_bound(epsilon, delta)) * 1e4) / 100
+    what = "all the data of one client" if unit["unit"] == "client" else protects
+    words = [
+        f"**What is protected:** {what}. {_OBSERVERS[unit['trust']]}",
+        f"**What epsilon {epsilon_text(epsilon)} means:** with or without that one {unit['unit']},"
+        " everything the observer can see is almost equally likely: no outcome becomes more than"
+        f" e^{epsilon_text(epsilon)} = {math.exp(epsilon):,.1f} times as likely, save for a chance"
+        f" of {delta:g}. An observer who knows all other examples, and for whom it was an even bet"
+        f" that this one was used, guesses right at most {bound:.2f}% of the time (50% is blind"
+        " guessing).",
+    ]
+    if unit["unit"] == "example":
+        words.append(
+            "**Whom it does not protect:** a person who has many examples. The guarantee is for one"
+            " example at a time; for k examples of one person, epsilon is up to k times as large."
+        )
+    return "\n\n".join(words)
+
+
+def _numbers(unit: dict[str, Any]) -> str:
+    rows = {
+        "Unit": unit["unit"],
+        "Adjacency": unit["adjacency"],
+        "Epsilon, maximum over clients": epsilon_text(unit["epsilon_max"]),
+        "Epsilon, mean and p95 over clients": (
+            f"{epsilon_text(unit['epsilon_mean'])} and {epsilon_text(unit['epsilon_p95'])}"
+        ),
+        "Epsilon by the RDP accountant, maximum": epsilon_text(unit["epsilon_rdp_max"]),
+        "Delta": f"{unit['delta']:g}",
+        "Budget (epsilon)": f"{unit['budget']:g}",
+        "Accountant": unit["accountant"],
+        "Noise multiplier": f"{unit['noise_multiplier']:.4g}",
+        "Max grad norm (clipping)": f"{unit['max_grad_norm']:g}",
+        "Sampling": unit["sampling"],
+        "Sample rate": f"{unit['sample_rate']:g}",
+        "Steps of each participation": unit["steps"],
+        "Participations": f"{unit['participations_max']} of at most {unit['max_participations']}",
+        "Randomness": unit["randomness"],
+        "Trust": unit["trust"],
+        "Audited lower bound": unit.get("audited_epsilon", "not audited in this run"),
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"### The guarantee in numbers ({unit['unit']}-level)\n\n| | |\n| :-- | :-- |\n{table}\n\n"
+        "The system's epsilon is the maximum over clients; it is their sum for a person whose"
+        " examples lie with several clients. No amplification by the sampling of clients is"
+        " claimed."
+    )
+
+
+def privacy_statement(privacy: dict[str, Any]) -> str:
+    """State a run's guarantee as markdown: plain words, every number, and what is not covered.
+
+    Args:
+        privacy: the ``privacy`` part of the report (docs/report.md).
+
+    Returns:
+        Markdown that begins with **NOT PRIVATE** if the run gives no guarantee.
+    """
+    parts = []
+    if not is_private(privacy):
+        parts.append(
+            f"🛑 **{NOT_PRIVATE}**: {not_private_reason(privacy)}. Do not give these models, or"
+            " anything else made from this run, to anybody who may not see the private data."
+        )
+    if privacy["private"] and not is_private(privacy):
+        parts.append("What follows would hold for the same plan with secret randomness.")
+    parts += [_in_words(unit, privacy["protects"]) for unit in privacy["units"]]
+    parts += [_numbers(unit) for unit in privacy["units"]]
+    if privacy["private"]:
+        parts.append(_NOT_COVERED)
+    return "\n\n".join(parts) + "\n"

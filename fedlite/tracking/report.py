@@ -1,0 +1,145 @@
+"""The report of a run on disk: report.json, report.md and the pictures."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fedlite.errors import UsageError
+from fedlite.records import RoundRecord
+from fedlite.tracking import pictures
+from fedlite.tracking.markdown import report_markdown
+from fedlite.tracking.words import Report, is_private, not_private_reason
+
+SCHEMA_VERSION = 1
+SECTIONS = (
+    "schema_version",
+    "run",
+    "dataset",
+    "models",
+    "privacy",
+    "federation",
+    "compression",
+    "traffic",
+    "timing",
+    "environment",
+    "config",
+    "history",
+)
+
+
+def round_entry(record: RoundRecord) -> dict[str, Any]:
+    """A round as an entry of the report's ``history``: the record without its confusion matrix."""
+    entry = asdict(record)
+    if entry["evaluation"]:
+        del entry["evaluation"]["confusion"]
+    return entry
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON knows them: numbers of NumPy and torch unboxed, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def draw_pictures(
+    report: Report,
+    class_names: Sequence[str],
+    class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
+    confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
+) -> dict[str, Figure]:
+    """The pictures that a report has the numbers for, by file name without its ending."""
+    models, privacy, history = report["models"], report["privacy"], report.get("history") or []
+    drawn: dict[str, Figure] = {}
+    if not is_private(privacy):
+        drawn["not_private"] = pictures.not_private_banner(not_private_reason(privacy))
+    if any(one["evaluation"] for one in history):
+        known = {key: models[key]["accuracy"] for key in models if key in pictures.LEVELS}
+        drawn["accuracy_by_round"] = pictures.accuracy_by_round(history, known)
+    if any(one["epsilons"] for one in history):
+        budget = privacy["units"][0]["budget"] if privacy["units"] else None
+        drawn["epsilon_by_round"] = pictures.epsilon_by_round(history, budget)
+    if models:
+        drawn["accuracy_against_bytes"] = pictures.accuracy_against_bytes(models)
+    if confusion is not None:
+        drawn["confusion_matrix"] = pictures.confusion_matrix(confusion, class_names)
+    if class_counts is not None:
+        drawn["partition"] = pictures.partition_heatmap(class_counts, class_names)
+    return drawn
+
+
+def write_report(
+    report: Report,
+    directory: Path,
+    class_names: Sequence[str],
+    class_counts: Sequence[Sequence[int]] | NDArray[Any] | None = None,
+    confusion: Sequence[Sequence[int]] | NDArray[Any] | None = None,
+) -> dict[str, Path]:
+    """Write ``report.json``, ``report.md`` and ``pictures/*.png`` into ``directory``, atomically.
+
+    Args:
+        report: the report dictionary (docs/report.md); ``schema_version`` is added.
+        directory: the run directory.
+        class_names: one name for each class.
+        class_counts: (clients, classes) numbers of examples; simulations only.
+        confusion: (classes, classes) of the federated student on the test set.
+
+    Returns:
+        The paths of what was written: ``report``, ``report_json`` and ``pictures``.
+    """
+    report = _plain({"schema_version": SCHEMA_VERSION, **report})
+    report = {key: report[key] for key in SECTIONS if key in report} | report
+    folder = directory / "pictures"
+    drawn = draw_pictures(report, class_names, class_counts, confusion)
+    for name, figure in drawn.items():
+        pictures.save_figure(figure, folder / f"{name}.png")
+    paths = {
+        "report": directory / "report.md",
+        "report_json": directory / "report.json",
+        "pictures": folder,
+    }
+    _write_text(paths["report"], report_markdown(report, list(drawn)))
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    _write_text(paths["report_json"], text + "\n")
+    return paths
+
+
+def load_report(path: Path) -> Report:
+    """Read a ``report.json`` back.
+
+    Raises:
+        UsageError: the file is missing, is not a report, or is of another schema version.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such report; give the directory of a finished run") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: not a readable report ({error}); run `fedlite report`"
+        ) from error
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{path}: schema_version is {version}, must be {SCHEMA_VERSION}")
+    return dict(report)

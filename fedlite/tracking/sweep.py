@@ -1,0 +1,142 @@
+"""The table at the end of a sweep: a Hydra callback that compares its jobs."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedlite.errors import UsageError
+from fedlite.tracking.report import load_report
+from fedlite.tracking.words import (
+    NOT_PRIVATE,
+    PUBLIC_MODELS,
+    Report,
+    epsilon_text,
+    final_model,
+    human_bytes,
+    is_private,
+    percent,
+)
+
+RESULTS = ("Public only", "Federated", "Final", "Epsilon", "Bytes", "Latency p50")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep: its directory, its overrides, and its report if it wrote one."""
+
+    directory: Path
+    overrides: dict[str, str]
+    report: Report | None
+
+
+def read_jobs(sweep_dir: Path, output_subdir: str = ".hydra") -> list[Job]:
+    """Every job below a sweep's directory, in the order they were numbered."""
+    jobs = []
+    for path in sweep_dir.rglob(f"{output_subdir}/overrides.yaml"):
+        directory = path.parent.parent
+        pairs = [str(line).partition("=") for line in OmegaConf.load(path)]
+        try:
+            report = load_report(directory / "report.json")
+        except UsageError:
+            report = None
+        jobs.append(Job(directory, {key: value for key, _, value in pairs}, report))
+    return sorted(jobs, key=lambda job: (len(job.directory.name), str(job.directory)))
+
+
+def swept_options(jobs: list[Job]) -> list[str]:
+    """The options whose values differ between jobs, in the order they were given."""
+    options = list(dict.fromkeys(option for job in jobs for option in job.overrides))
+    return [one for one in options if len({job.overrides.get(one) for job in jobs}) > 1]
+
+
+def _accuracy(report: Report, model: str | None) -> str:
+    return percent(report["models"][model]["accuracy"]) if model in report["models"] else "–"
+
+
+def result_cells(report: Report | None) -> list[str]:
+    """A job's results, as in ``RESULTS``; a job without a report has failed."""
+    if report is None:
+        return ["failed"] + ["–"] * (len(RESULTS) - 1)
+    final = final_model(report)
+    model = report["models"].get(final)
+    privacy = report["privacy"]
+    epsilon = ", ".join(epsilon_text(unit["epsilon_max"]) for unit in privacy["units"])
+    return [
+        _accuracy(report, "public_student"),
+        _accuracy(report, "federated_student"),
+        _accuracy(report, final),
+        epsilon if is_private(privacy) else NOT_PRIVATE,
+        human_bytes(model["bytes"]) if model else "–",
+        f"{model['latency_ms']['p50']:.3f} ms" if model else "–",
+    ]
+
+
+def _csv_row(job: Job) -> dict[str, Any]:
+    row: dict[str, Any] = {"job": job.directory.name, **job.overrides}
+    row["status"] = "done" if job.report else "failed"
+    if job.report is None:
+        return row
+    models, privacy = job.report["models"], job.report["privacy"]
+    row["private"] = is_private(privacy)
+    row["epsilon_max"] = privacy["units"][0]["epsilon_max"] if privacy["units"] else None
+    for key, model in models.items():
+        row[f"{key}_accuracy"] = model["accuracy"]
+        if key not in PUBLIC_MODELS:
+            row[f"{key}_bytes"] = model["bytes"]
+            row[f"{key}_latency_ms_p50"] = model["latency_ms"]["p50"]
+    return row
+
+
+def sweep_table(jobs: list[Job]) -> Table:
+    """The jobs side by side, for the terminal."""
+    swept = swept_options(jobs)
+    table = Table(title=f"Sweep: {len(jobs)} jobs", title_justify="left")
+    for column in ("Job", *swept):
+        table.add_column(Text(column))
+    for column in RESULTS:
+        table.add_column(column, justify="right", no_wrap=True)
+    for job in jobs:
+        cells = [job.directory.name, *(job.overrides.get(option, "–") for option in swept)]
+        cells += result_cells(job.report)
+        styles = {"failed": "bold red", NOT_PRIVATE: "bold red"}
+        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in cells))
+    return table
+
+
+def write_sweep(jobs: list[Job], sweep_dir: Path) -> None:
+    """Write ``sweep.csv`` (all numbers) and ``sweep.md`` (the table) into ``sweep_dir``."""
+    rows = [_csv_row(job) for job in jobs]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    swept = swept_options(jobs)
+    lines = [["Job", *swept, *RESULTS], [":--"] * (1 + len(swept)) + ["--:"] * len(RESULTS)]
+    for job in jobs:
+        values = [job.overrides.get(option, "–") for option in swept]
+        lines.append([job.directory.name, *values, *result_cells(job.report)])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    (sweep_dir / "sweep.md").write_text(f"# Sweep\n\n{text}\n", encoding="utf-8")
+
+
+class SweepTable(Callback):
+    """Prints and writes the table of a finished sweep. Named in ``conf/`` as a Hydra callback."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Compare the jobs in the sweep's directory."""
+        sweep_dir = Path(config.hydra.sweep.dir)
+        jobs = read_jobs(sweep_dir, config.hydra.output_subdir or ".hydra")
+        if not jobs:
+            return
+        write_sweep(jobs, sweep_dir)
+        console = Console()
+        console.print(sweep_table(jobs))
+        console.print(Text(f"Written to {sweep_dir / 'sweep.md'} and sweep.csv"), soft_wrap=True)

@@ -1,0 +1,196 @@
+"""A run in TensorBoard, laid out for three questions: how good, how private, how costly."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from fedlite.records import Evaluation, RoundRecord
+from fedlite.tracking import pictures
+from fedlite.tracking.hparams import metric_values, session_summaries
+from fedlite.tracking.privacy_statement import privacy_statement
+from fedlite.tracking.table import comparison_markdown
+from fedlite.tracking.words import (
+    NOT_PRIVATE,
+    Report,
+    is_private,
+    not_private_reason,
+    what_private_data_bought,
+)
+
+GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
+
+LAYOUT = {
+    "1 · How good": {
+        "accuracy: what private data buys over the public-only student": [
+            "Multiline",
+            [
+                f"{GOOD}/accuracy$",
+                f"{GOOD}/accuracy_of_public_student$",
+                f"{GOOD}/accuracy_of_teacher$",
+            ],
+        ],
+        "macro-F1": ["Multiline", [f"{GOOD}/macro_f1$"]],
+        "loss": ["Multiline", [f"{GOOD}/loss$"]],
+    },
+    "2 · How private": {
+        "epsilon over clients, against the budget": [
+            "Multiline",
+            [
+                f"{PRIVATE}/{name}$"
+                for name in ("epsilon_max", "epsilon_mean", "epsilon_p95", "budget")
+            ],
+        ],
+        "noise multiplier": ["Multiline", [f"{PRIVATE}/noise_multiplier$"]],
+    },
+    "3 · How costly": {
+        "bytes per round": ["Multiline", [f"{COSTLY}/bytes_down$", f"{COSTLY}/bytes_up$"]],
+        "seconds per round": ["Multiline", [f"{COSTLY}/seconds_.*"]],
+        "clients per round": ["Multiline", [f"{CLIENTS}/.*"]],
+    },
+}
+
+
+class RunBoard:
+    """Writes one run's TensorBoard events. It sees only what the run may publish.
+
+    Args:
+        log_dir: where the event file goes; one folder for each run.
+        purge_step: the first round that is run again after a resume; what an earlier, broken-off
+            process wrote for it and later rounds is hidden.
+    """
+
+    def __init__(self, log_dir: Path, *, purge_step: int | None = None) -> None:
+        self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
+        self._resumed = purge_step is not None
+        self._levels: dict[str, float] = {}
+        if not self._resumed:
+            self._writer.add_custom_scalars(LAYOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush everything to disk and close the event file."""
+        self._writer.close()
+
+    def log_partition(
+        self, class_counts: Sequence[Sequence[int]] | NDArray[Any], class_names: Sequence[str]
+    ) -> None:
+        """Show which client holds which classes. For simulations only: it is private data."""
+        figure = pictures.partition_heatmap(class_counts, class_names)
+        self._picture("0_data/partition_simulation_only", figure)
+
+    def log_plan(self, privacy: dict[str, Any]) -> None:
+        """Show the privacy plan before training.
+
+        Args:
+            privacy: the report's ``privacy`` part; its units need not hold any epsilon yet.
+        """
+        self._warn(privacy)
+        tables = [
+            "\n".join(["| plan | |", "| :-- | :-- |"] + [f"| {k} | {v} |" for k, v in unit.items()])
+            for unit in privacy["units"]
+        ]
+        self._writer.add_text(f"{PRIVATE}/plan", "\n\n".join([self._headline(privacy), *tables]))
+        self._writer.flush()
+
+    def log_baseline(self, name: str, evaluation: Evaluation) -> None:
+        """Draw a model's accuracy as a level beside the federated student's, from now on.
+
+        Args:
+            name: ``teacher`` or ``public_student``.
+            evaluation: of that model on the test set.
+        """
+        tag = f"{GOOD}/accuracy_of_{name}"
+        self._levels[tag] = evaluation.accuracy
+        if not self._resumed:
+            self._writer.add_scalar(tag, evaluation.accuracy, 0)
+
+    def log_round(
+        self, record: RoundRecord, *, noise_multiplier: float | None, budget: float | None
+    ) -> None:
+        """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
+        scalars = dict(self._levels)
+        if record.evaluation:
+            scalars[f"{GOOD}/accuracy"] = record.evaluation.accuracy
+            scalars[f"{GOOD}/macro_f1"] = record.evaluation.macro_f1
+            scalars[f"{GOOD}/loss"] = record.evaluation.loss
+        if record.epsilons:
+            epsilons = np.asarray(record.epsilons)
+            scalars[f"{PRIVATE}/epsilon_max"] = float(epsilons.max())
+            scalars[f"{PRIVATE}/epsilon_mean"] = float(epsilons.mean())
+            scalars[f"{PRIVATE}/epsilon_p95"] = float(np.quantile(epsilons, 0.95))
+            self._writer.add_histogram(f"{PRIVATE}/epsilon_clients", epsilons, record.round, "auto")
+        if budget is not None:
+            scalars[f"{PRIVATE}/budget"] = budget
+        if noise_multiplier is not None:
+            scalars[f"{PRIVATE}/noise_multiplier"] = noise_multiplier
+        scalars[f"{COSTLY}/bytes_down"] = record.bytes_down
+        scalars[f"{COSTLY}/bytes_up"] = record.bytes_up
+        scalars |= {f"{COSTLY}/seconds_{part}": spent for part, spent in record.seconds.items()}
+        scalars[f"{CLIENTS}/trained"] = record.clients_trained
+        scalars[f"{CLIENTS}/refused"] = record.clients_refused
+        scalars[f"{CLIENTS}/failed"] = record.clients_failed
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, record.round)
+        self._writer.flush()
+
+    def log_final(
+        self,
+        report: Report,
+        class_names: Sequence[str],
+        confusion: Sequence[Sequence[int]] | NDArray[Any] | None = None,
+    ) -> None:
+        """Write the comparison, the privacy statement, the closing pictures and the HParams row.
+
+        Args:
+            report: the report dictionary (docs/report.md).
+            class_names: one name for each class.
+            confusion: of the federated student on the test set, if there is one.
+        """
+        privacy = report["privacy"]
+        self._warn(privacy)
+        parts = [self._headline(privacy), comparison_markdown(report)]
+        if bought := what_private_data_bought(report):
+            parts.append(f"**{bought}**")
+        self._writer.add_text("final/comparison", "\n\n".join(parts))
+        self._writer.add_text(f"{PRIVATE}/statement", privacy_statement(privacy))
+        if confusion is not None:
+            figure = pictures.confusion_matrix(confusion, class_names)
+            self._picture(f"{GOOD}/confusion_matrix", figure)
+        if report["models"]:
+            figure = pictures.accuracy_against_bytes(report["models"])
+            self._picture(f"{COSTLY}/accuracy_against_bytes", figure)
+        for tag, value in metric_values(report).items():
+            self._writer.add_scalar(tag, value, report["federation"]["rounds"])
+        for summary in session_summaries(report):
+            self._writer._get_file_writer().add_summary(summary)
+        self._writer.flush()
+
+    def _headline(self, privacy: dict[str, Any]) -> str:
+        if is_private(privacy):
+            return ""
+        return f"# 🛑 {NOT_PRIVATE}\n\n**{not_private_reason(privacy)}**"
+
+    def _warn(self, privacy: dict[str, Any]) -> None:
+        """TensorBoard takes colour out of text, so the red words are a picture."""
+        if not is_private(privacy):
+            figure = pictures.not_private_banner(not_private_reason(privacy))
+            self._picture(f"{PRIVATE}/NOT_PRIVATE", figure)
+
+    def _picture(self, tag: str, figure: Figure) -> None:
+        self._writer.add_image(tag, pictures.figure_pixels(figure), dataformats="HWC")
