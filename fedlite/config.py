@@ -308,7 +308,7 @@ def parse_config(composed: DictConfig) -> Config:
     """
     try:
         plain = OmegaConf.create(OmegaConf.to_container(composed, resolve=True))
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+        typed = OmegaConf.to_object(OmegaConf.merge(_writable_schema(Config), plain))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         where = error.full_key or "configuration"
@@ -316,6 +316,16 @@ def parse_config(composed: DictConfig) -> Config:
     assert isinstance(typed, Config)
     check_config(typed)
     return typed
+
+
+def _writable_schema(schema: type) -> DictConfig:
+    """The schema as OmegaConf nodes; those of frozen dataclasses are else closed to a merge."""
+    node: DictConfig = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(node, False)
+    for item in dataclasses.fields(schema):
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            node[item.name] = _writable_schema(item.type)
+    return node
 
 
 def config_from_json(text: str) -> Config:

@@ -20,6 +20,7 @@ class RoundRecord:
     ``epsilons`` holds the spent example-level epsilon of every client in client order (a function
     of the plan and of participation, never of the data); it is empty without privacy.
     ``seconds`` has the keys ``train``, ``aggregate``, ``evaluate``, ``checkpoint`` and ``total``.
+    ``teacher_bytes`` is the part of ``bytes_down`` that carried the teacher.
     """
 
     round: int
@@ -31,6 +32,7 @@ class RoundRecord:
     bytes_down: int
     bytes_up: int
     seconds: dict[str, float]
+    teacher_bytes: int = 0
 
 
 @dataclass(frozen=True)

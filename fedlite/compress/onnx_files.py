@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +46,7 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     """Write ``model`` to ``path`` atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(model.SerializeToString(deterministic=True))
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def strip(model: onnx.ModelProto) -> None:

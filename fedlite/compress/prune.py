@@ -107,7 +107,7 @@ def _equal_parts(graph: Any, group: Any) -> int:
     return math.lcm(*found)
 
 
-def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of all convolutions and linear layers, by their name in the state dict."""
     return {
         f"{name}.weight" if name else "weight": module.weight
@@ -139,7 +139,7 @@ def weight_masks(model: nn.Module, sparsity: float) -> Masks:
     magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
     kept = torch.ones(len(magnitudes), dtype=torch.bool)
     kept[magnitudes.argsort(stable=True)[: int(sparsity * len(magnitudes))]] = False
-    parts = kept.split([weight.numel() for weight in weights.values()])
+    parts = torch.split(kept, [weight.numel() for weight in weights.values()])
     return {
         name: part.reshape(weight.shape)
         for (name, weight), part in zip(weights.items(), parts, strict=True)

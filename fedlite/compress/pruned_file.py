@@ -1,6 +1,5 @@
 """A pruned model on disk: widths and weights, never a pickle."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def save_pruned(model: nn.Module, path: Path) -> None:
     """Write ``{"widths": ..., "state_dict": ...}`` atomically; ``weights_only=True`` reads it."""
     temporary = path.with_name(f".{path.name}.tmp")
     torch.save({"widths": widths_of(model), "state_dict": model.state_dict()}, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_pruned(

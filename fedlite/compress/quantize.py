@@ -1,11 +1,13 @@
 """Quantizing an exported file to int8: static, dynamic or weights only."""
 
-import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
+import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import (
@@ -22,7 +24,9 @@ from fedlite.distill.public import require_public
 from fedlite.errors import FedliteError, UsageError
 
 QUANTIZED_OPS = ("Conv", "MatMul", "Gemm")
-INTEGER_OPS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+INTEGER_OPS = {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+WITHOUT_ARITHMETIC = {"DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Shape", "Identity"}
+WITHOUT_ARITHMETIC |= {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
 MODES = ("static", "dynamic", "weight_only", "none")
 
 
@@ -55,7 +59,7 @@ def quantize_onnx(
         match mode:
             case "none":
                 shutil.copyfile(source, temporary)
-                os.replace(temporary, target)
+                temporary.replace(target)
                 return
             case "static":
                 assert calibration is not None
@@ -69,6 +73,7 @@ def quantize_onnx(
                         activation_type=QuantType.QUInt8,
                         weight_type=QuantType.QInt8,
                         op_types_to_quantize=list(QUANTIZED_OPS),
+                        extra_options={"QuantizeBias": False},  # the runtime does it at load
                     )
                 model = read_onnx(temporary)
             case "dynamic":
@@ -92,7 +97,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped library 
     """Calibration inputs in batches of 64, as ONNX Runtime wants them."""
 
     def __init__(self, name: str, data: PublicData) -> None:
-        self._batches = iter([{name: batch.numpy()} for batch in data.inputs.split(64)])
+        self._batches = iter([{name: batch.numpy()} for batch in torch.split(data.inputs, 64)])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         return next(self._batches, None)
@@ -149,12 +154,13 @@ def float_ops(path: Path) -> list[str]:
         options.optimized_model_filepath = str(optimized)
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         graph = read_onnx(optimized).graph
-    integers = {t.name for t in graph.initializer if t.data_type != onnx.TensorProto.FLOAT}
+    integers: set[str] = set()
     found = set()
     for node in graph.node:
-        if node.op_type.startswith("QLinear") or node.op_type in INTEGER_OPS:
-            integers.update(node.output)
-        elif node.op_type in FLOATING_OPS or node.input[0] not in integers:
-            found.add(node.op_type)
-        elif node.op_type 
+        name = node.op_type.removeprefix("Fused")
+        reads_integers = bool(integers.intersection(node.input[:1]))
+        if name.startswith("Q") or (reads_integers and name != "DequantizeLinear"):
+            integers.update(node.output)  # QuantizeLinear, QLinearConv, QGemm, MaxPool of integers
+        elif name not in WITHOUT_ARITHMETIC and name not in INTEGER_OPS:
+            found.add(name)
     return sorted(found)

@@ -47,23 +47,10 @@ def _load(config: DatasetConfig, names: list[str]) -> list[Any]:
     import datasets
 
     try:
-        splits = _load_local(config) if _is_local(config.root) else None
-        if splits is None:
-            from flwr_datasets import FederatedDataset
-
-            hub = FederatedDataset(
-                dataset=config.root,
-                subset=config.keys.get("subset") or None,
-                partitioners={names[0]: 1},
-                shuffle=False,
-            )
-            return [hub.load_split(name) for name in names]
-    except (
-        OSError,
-        ValueError,
-        datasets.exceptions.DatasetsError,
-        pyarrow.ArrowException,
-    ) as error:
+        if not _is_local(config.root):
+            return _load_hub(config, names)
+        splits = _load_local(config)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UsageError(f"dataset.root={config.root}: cannot be loaded ({reason})") from error
     for name in names:
@@ -82,9 +69,22 @@ def _is_local(root: str | None) -> bool:
     return Path(root).expanduser().exists() or root[0] in "./~" or root.count("/") > 1
 
 
+def _load_hub(config: DatasetConfig, names: list[str]) -> list[Any]:
+    from flwr_datasets import FederatedDataset
+
+    federated = FederatedDataset(
+        dataset=config.root,
+        subset=config.keys.get("subset") or None,
+        partitioners={names[0]: 1},
+        shuffle=False,
+    )
+    return [federated.load_split(name) for name in names]
+
+
 def _load_local(config: DatasetConfig) -> dict[str, Any]:
     import datasets
 
+    datasets.disable_progress_bars()  # a local read is short
     root = root_path(config)
     files = {split: root / name for split, name in config.files.items() if name}
     if root.is_file():
@@ -101,10 +101,16 @@ def _load_local(config: DatasetConfig) -> dict[str, Any]:
     return dict(datasets.load_dataset(str(root)))
 
 
-def _column(split: Any, name: str) -> Array:
+def _check_column(split: Any, name: str) -> None:
     if name not in split.column_names:
         has = ", ".join(split.column_names)
         raise UsageError(f"dataset.keys: no column {name!r}; the data set has {has}")
+    if empty := split.data.column(name).null_count:
+        raise UsageError(f"column {name!r}: {empty} rows are empty; fill or remove them")
+
+
+def _column(split: Any, name: str) -> Array:
+    _check_column(split, name)
     return np.asarray(split.with_format("numpy")[name][:])
 
 
@@ -127,8 +133,10 @@ def _inputs(split: Any, config: DatasetConfig) -> Array:
 
 
 def _images(split: Any, column: str) -> Array:
-    mode = "L" if split[0][column].mode in ("1", "L") else "RGB"
-    images = [np.asarray(image.convert(mode)) for image in split[column]]
+    _check_column(split, column)
+    pictures = list(split[column])
+    mode = "L" if all(picture.mode in ("1", "L") for picture in pictures) else "RGB"
+    images = [np.asarray(picture.convert(mode)) for picture in pictures]
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         some = ", ".join(str(shape) for shape in sorted(shapes)[:3])

@@ -1,5 +1,6 @@
 """The ``npz`` source: arrays by key from one NumPy archive."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from fedlite.errors import UsageError
 
 _REQUIRED = ("inputs_train", "labels_train")
 _OPTIONAL = ("inputs_test", "labels_test", "groups_train", "class_names")
+
+# What NumPy and zipfile raise on a damaged archive, by where the damage is.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
 
 
 def read_npz(config: DatasetConfig) -> RawData:
@@ -65,6 +69,6 @@ def read_arrays(path: Path, wanted: Mapping[str, str]) -> dict[str, Array]:
                     found = ", ".join(archive.files)
                     raise UsageError(f"{path}: no array {key!r} (dataset.keys.{role}); has {found}")
             return {role: archive[key] for role, key in wanted.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{path}: corrupt, truncated or no .npz archive ({reason})") from error

@@ -167,7 +167,7 @@ def _class_names(raw: RawData, config: DatasetConfig, labels: Array, where: str)
                 f" be 0 to {classes - 1} without gaps, unless dataset.class_names names all classes"
             )
         names = tuple(str(index) for index in range(classes))
-    if len(names) < 2 or (labels == labels[0]).all():
+    if (labels == labels[0]).all():
         raise UsageError(f"{where}: fewer than 2 classes in the training labels")
     return names
 
@@ -176,8 +176,6 @@ def _groups(groups: Array, count: int, where: str) -> Array:
     if groups.shape != (count,):
         raise UsageError(f"{where}: natural ids have shape {groups.shape} for {count} examples")
     if groups.dtype.kind == "O":
-        if any(group is None for group in groups):
-            raise UsageError(f"{where}: some examples have no natural id; give each one")
         groups = groups.astype(str)
     codes: Array = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     return codes

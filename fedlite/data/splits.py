@@ -73,8 +73,55 @@ def load_splits(
         UsageError: the data cannot be read, or the sizes asked for do not fit.
     """
     raw = read_source(config)
-    labels = raw.labels_train
-    groups = raw.groups if partition.name == "natural" else None
+    natural = partition.name == "natural"
+    parts = _draw_parts(raw, config, natural, num_clients, seed)
+    client_rows = partition_rows(
+        raw.labels_train[parts.private],
+        None if raw.groups is None else raw.groups[parts.private],
+        partition,
+        num_clients,
+        int(generator(seed, "partition").integers(2**31)),
+    )
+    task = _describe(raw, parts.public, config)
+
+    def tensors(inputs: Array, labels: Array) -> tuple[Tensor, Tensor]:
+        return task.normalise(torch.from_numpy(inputs)), torch.from_numpy(labels)
+
+    def training(rows: Rows) -> tuple[Tensor, Tensor]:
+        return tensors(raw.inputs_train[rows], raw.labels_train[rows])
+
+    if config.evaluate_on == "holdout":
+        test = TestData(*training(parts.holdout))
+    elif raw.inputs_test is not None and raw.labels_test is not None:
+        test = TestData(*tensors(raw.inputs_test, raw.labels_test))
+    else:
+        test = TestData(*training(parts.test))
+    return Splits(
+        task=task,
+        public=PublicData(*training(parts.public)),
+        public_validation=PublicData(*training(parts.validation)),
+        test=test,
+        _inputs=torch.from_numpy(raw.inputs_train),
+        _labels=torch.from_numpy(raw.labels_train),
+        _rows=tuple(parts.private[positions] for positions in client_rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Disjoint rows of the training part of a source."""
+
+    test: Rows
+    holdout: Rows
+    public: Rows
+    validation: Rows
+    private: Rows
+
+
+def _draw_parts(
+    raw: RawData, config: DatasetConfig, natural: bool, num_clients: int | None, seed: int
+) -> _Parts:
+    groups = raw.groups if natural else None
 
     def take(pool: Rows, size: int, purpose: str, key: str, clients: int = 1) -> tuple[Rows, Rows]:
         if size + clients > len(pool):
@@ -82,7 +129,7 @@ def load_splits(
                 f"{key}: {size} of {len(pool)} training examples leave too few for {clients}"
                 f" client(s); lower {key} or federation.num_clients"
             )
-        taken, rest = draw(pool, size, labels, groups, generator(seed, purpose))
+        taken, rest = draw(pool, size, raw.labels_train, groups, generator(seed, purpose))
         if len(taken) < size:
             raise UsageError(
                 f"{key}: {size} of {len(pool)} training examples, drawn as whole natural ids, leave"
@@ -90,64 +137,27 @@ def load_splits(
             )
         return taken, rest
 
-    rows: Rows = np.arange(len(labels))
-    test_rows = held_rows = rows[:0]
+    rows: Rows = np.arange(len(raw.labels_train))
+    test = holdout = rows[:0]
     if raw.inputs_test is None:
         size = _share(config.test_fraction, len(rows))
-        test_rows, rows = take(rows, size, "test", "dataset.test_fraction")
+        test, rows = take(rows, size, "test", "dataset.test_fraction")
     if config.holdout_size:
-        held_rows, rows = take(rows, config.holdout_size, "holdout", "dataset.holdout_size")
+        holdout, rows = take(rows, config.holdout_size, "holdout", "dataset.holdout_size")
     size = config.public_size or _share(config.public_fraction, len(rows))
-    clients = num_clients if num_clients and groups is None else 1
-    public_rows, rows = take(rows, size, "public", "dataset.public_size", clients)
-    validation_rows, public_rows = _split_public(public_rows, labels, groups, config, seed)
-
-    client_rows = partition_rows(
-        labels[rows],
-        None if groups is None else groups[rows],
-        partition,
-        num_clients,
-        int(generator(seed, "partition").integers(2**31)),
-    )
-    task = _describe(raw, public_rows, config)
-
-    def part(inputs: Array, labels: Array) -> tuple[Tensor, Tensor]:
-        return task.normalise(torch.from_numpy(inputs)), torch.from_numpy(labels)
-
-    def training_part(rows: Rows) -> tuple[Tensor, Tensor]:
-        return part(raw.inputs_train[rows], labels[rows])
-
-    if config.evaluate_on == "holdout":
-        test = TestData(*training_part(held_rows))
-    elif raw.inputs_test is not None and raw.labels_test is not None:
-        test = TestData(*part(raw.inputs_test, raw.labels_test))
-    else:
-        test = TestData(*training_part(test_rows))
-    return Splits(
-        task=task,
-        public=PublicData(*training_part(public_rows)),
-        public_validation=PublicData(*training_part(validation_rows)),
-        test=test,
-        _inputs=torch.from_numpy(raw.inputs_train),
-        _labels=torch.from_numpy(labels),
-        _rows=tuple(rows[part] for part in client_rows),
-    )
+    clients = 1 if natural or num_clients is None else num_clients
+    public, private = take(rows, size, "public", "dataset.public_size", clients)
+    if len(public) < 2:
+        raise UsageError("dataset.public_size: 1 public example; at least 2 are needed")
+    if groups is not None and len(np.unique(groups[public])) < 2:
+        groups = None  # one public person cannot be divided by person
+    size = min(_share(config.validation_fraction, len(public)), len(public) - 1)
+    validation, public = draw(public, size, raw.labels_train, groups, generator(seed, "validation"))
+    return _Parts(test, holdout, public, validation, private)
 
 
 def _share(fraction: float, count: int) -> int:
     return max(1, round(fraction * count))
-
-
-def _split_public(
-    rows: Rows, labels: Array, groups: Array | None, config: DatasetConfig, seed: int
-) -> tuple[Rows, Rows]:
-    """Validation and training part of the public rows; whole natural ids where there are two."""
-    if len(rows) < 2:
-        raise UsageError("dataset.public_size: 1 public example; at least 2 are needed")
-    if groups is not None and len(np.unique(groups[rows])) < 2:
-        groups = None
-    size = min(_share(config.validation_fraction, len(rows)), len(rows) - 1)
-    return draw(rows, size, labels, groups, generator(seed, "validation"))
 
 
 def _describe(raw: RawData, public_rows: Rows, config: DatasetConfig) -> Task:

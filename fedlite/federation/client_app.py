@@ -40,9 +40,9 @@ app = ClientApp()
 def hello(message: Message, context: Context) -> Message:
     """Tell the server who this client is and which teacher it holds."""
     node = Node.of(context)
-    teacher = context.state.config_records.get(TEACHER_RECORD)
-    held = str(teacher["sha256"]) if teacher else ""
-    answer = ConfigRecord({"client-id": node.client_id, "teacher-sha256": held})
+    answer = ConfigRecord({"client-id": node.client_id})
+    if TEACHER_RECORD in context.state:
+        answer["teacher-sha256"] = context.state.config_records[TEACHER_RECORD]["sha256"]
     return Message(RecordDict({CONFIG: answer}), reply_to=message)
 
 

@@ -75,7 +75,7 @@ def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
 
 def trained_reply(request: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
     """The noised student and the client's spent epsilon (0 without privacy)."""
-    report = ConfigRecord({"status": "trained", "reason": "", "epsilon": epsilon})
+    report = ConfigRecord({"status": "trained", "epsilon": epsilon})
     weight = MetricRecord({WEIGHT: 1})
     content = RecordDict({ARRAYS: to_arrays(state), METRICS: weight, REPORT: report})
     return Message(content, reply_to=request)

@@ -59,7 +59,6 @@ class Federation:
     checkpoint_path: Path
     result: State = field(default_factory=dict)
     history: list[RoundRecord] = field(default_factory=list)
-    teacher_bytes: int = 0
 
 
 @dataclass
@@ -116,7 +115,6 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
         started = time.perf_counter()
         cohort = select_cohort(config.federation, federation.num_clients, config.seed, server_round)
         teacher_bytes = _send_teacher(grid, clients, cohort, federation.teacher, teacher_sha256)
-        federation.teacher_bytes += teacher_bytes
         request = TrainRequest.config(federation.run_id, teacher_sha256, plan)
         node_ids = [clients.node_ids[client_id] for client_id in cohort]
         messages = configure_round(strategy, server_round, state, request, node_ids)
@@ -153,6 +151,7 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
                 "checkpoint": 0.0,
                 "total": evaluated - started,
             },
+            teacher_bytes=teacher_bytes,
         )
         history.append(record)
         contexts = grid.dump_contexts() if isinstance(grid, InProcessGrid) else {}
@@ -190,7 +189,7 @@ def _meet_clients(grid: Grid, num_clients: int) -> Clients:
         answer = reply.content.config_records[CONFIG]
         client_id = cast(int, answer["client-id"])
         clients.node_ids[client_id] = reply.metadata.src_node_id
-        clients.teachers[client_id] = cast(str, answer["teacher-sha256"])
+        clients.teachers[client_id] = cast(str, answer.get("teacher-sha256", ""))
     return clients
 
 
@@ -219,7 +218,7 @@ def _sort_replies(replies: list[Message], clients: Clients, expected: State) -> 
             outcome.failures.append(str(reply.error.reason))
             continue
         report = reply.content.config_records[REPORT]
-        if set(report) != REPORT_KEYS:
+        if not set(report) <= REPORT_KEYS:
             outcome.failures.append(f"client {client_id}: report keys {sorted(report)}")
             continue
         outcome.epsilons[client_id] = cast(float, report["epsilon"])

@@ -75,7 +75,7 @@ class CNN(nn.Module):
         norm: str | None = None,
     ) -> None:
         super().__init__()
-        blocks = len(channels)
+        dims, blocks = spatial_dims(input_shape), len(channels)
         if kernel_sizes is None:
             if any(sizes is not None for sizes in (strides, paddings, pools, pool_strides)):
                 raise ValueError("strides, paddings and pools need kernel_sizes")
@@ -93,7 +93,7 @@ class CNN(nn.Module):
                 if len(column) != blocks:
                     raise ValueError(f"{name}={list(column)}: needs one value per block, {blocks}")
             geometry = [Geometry(*row) for row in zip(*columns.values(), strict=True)]
-        self.features = _features(input_shape, channels, geometry, activation, norm)
+        self.features = _features(dims, [input_shape[0], *channels], geometry, activation, norm)
         self.classifier = _classifier(
             flat_size(self.features, input_shape), hidden, num_classes, activation
         )
@@ -105,16 +105,14 @@ class CNN(nn.Module):
 
 
 def _features(
-    input_shape: tuple[int, ...],
+    dims: int,
     channels: Sequence[int],
     geometry: list[Geometry],
     activation_name: str,
     norm_name: str | None,
 ) -> nn.Sequential:
-    dims = spatial_dims(input_shape)
     layers: list[nn.Module] = []
-    widths = pairwise([input_shape[0], *channels])
-    for (inputs, outputs), g in zip(widths, geometry, strict=True):
+    for (inputs, outputs), g in zip(pairwise(channels), geometry, strict=True):
         layers.append(conv(dims, inputs, outputs, g.kernel, stride=g.stride, padding=g.padding))
         if norm_name is not None:
             layers.append(norm(norm_name, dims, outputs))

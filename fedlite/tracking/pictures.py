@@ -240,8 +240,10 @@ def accuracy_against_bytes(models: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.scatter(size, accuracy, s=110, color=COLOURS[key], label=label, zorder=3)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.15)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: human_bytes(value).replace(".0 ", " "))
+    )
+    axes.minorticks_off()
     _percent_axis(axes)
     _legend(figure, columns=2)
     return figure
@@ -283,7 +285,7 @@ def accuracy_against_epsilon(
         axes.fill_between(list(by_epsilon), low, high, color=colour, alpha=0.15, label="all seeds")
     axes.set_xscale("log")
     axes.set_xticks(list(by_epsilon), [f"{epsilon:g}" for epsilon in by_epsilon])
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes.minorticks_off()
     _percent_axis(axes)
     _legend(figure)
     return figure

@@ -22,6 +22,10 @@ _OBSERVERS = {
     ),
 }
 
+_SUM_OVER_CLIENTS = """\
+The system's epsilon is the maximum over clients; for a person whose examples lie with several
+clients it is their sum. No amplification by the sampling of clients is claimed."""
+
 _NOT_COVERED = """\
 ### Not covered
 
@@ -62,35 +66,43 @@ def _in_words(unit: dict[str, Any], protects: str) -> str:
     return "\n\n".join(words)
 
 
-def _numbers(unit: dict[str, Any]) -> str:
-    rows = {
-        "Unit": unit["unit"],
-        "Adjacency": unit["adjacency"],
-        "Epsilon, maximum over clients": epsilon_text(unit["epsilon_max"]),
-        "Epsilon, mean and p95 over clients": (
-            f"{epsilon_text(unit['epsilon_mean'])} and {epsilon_text(unit['epsilon_p95'])}"
-        ),
-        "Epsilon by the RDP accountant, maximum": epsilon_text(unit["epsilon_rdp_max"]),
-        "Delta": f"{unit['delta']:g}",
-        "Budget (epsilon)": f"{unit['budget']:g}",
-        "Accountant": unit["accountant"],
-        "Noise multiplier": f"{unit['noise_multiplier']:.4g}",
-        "Max grad norm (clipping)": f"{unit['max_grad_norm']:g}",
-        "Sampling": unit["sampling"],
-        "Sample rate": f"{unit['sample_rate']:g}",
-        "Steps of each participation": unit["steps"],
-        "Participations": f"{unit['participations_max']} of at most {unit['max_participations']}",
-        "Randomness": unit["randomness"],
-        "Trust": unit["trust"],
-        "Audited lower bound": unit.get("audited_epsilon", "not audited in this run"),
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return (
-        f"### The guarantee in numbers ({unit['unit']}-level)\n\n| | |\n| :-- | :-- |\n{table}\n\n"
-        "The system's epsilon is the maximum over clients; it is their sum for a person whose"
-        " examples lie with several clients. No amplification by the sampling of clients is"
-        " claimed."
-    )
+_NUMBERS = (
+    ("Unit", "unit"),
+    ("Adjacency", "adjacency"),
+    ("Budget (epsilon)", "budget"),
+    ("Delta", "delta"),
+    ("Epsilon spent, maximum over clients", "epsilon_max"),
+    ("Epsilon spent, mean and p95 over clients", "epsilon_mean", "epsilon_p95"),
+    ("Epsilon spent, by the RDP accountant", "epsilon_rdp_max"),
+    ("Accountant", "accountant"),
+    ("Noise multiplier", "noise_multiplier"),
+    ("Max grad norm (clipping)", "max_grad_norm"),
+    ("Sampling of examples", "sampling"),
+    ("Sample rate", "sample_rate"),
+    ("Steps of each participation", "steps"),
+    ("Participations: most of a client, and allowed", "participations_max", "max_participations"),
+    ("Randomness", "randomness"),
+    ("Trust", "trust"),
+    ("Audited lower bound of epsilon", "audited_epsilon"),
+)
+
+
+def privacy_numbers(unit: dict[str, Any]) -> str:
+    """A markdown table of all numbers that one entry of the report's ``units`` holds."""
+
+    def shown(key: str) -> str:
+        value = unit[key]
+        if not isinstance(value, float):
+            return str(value)
+        return epsilon_text(value) if key.startswith("epsilon") else f"{value:.5g}"
+
+    rows = [
+        f"| {label} | {' and '.join(map(shown, keys))} |"
+        for label, *keys in _NUMBERS
+        if all(key in unit for key in keys)
+    ]
+    title = f"{unit['unit'].capitalize()}-level guarantee"
+    return "\n".join([f"| {title} | |", "| :-- | :-- |", *rows])
 
 
 def privacy_statement(privacy: dict[str, Any]) -> str:
@@ -111,7 +123,8 @@ def privacy_statement(privacy: dict[str, Any]) -> str:
     if privacy["private"] and not is_private(privacy):
         parts.append("What follows would hold for the same plan with secret randomness.")
     parts += [_in_words(unit, privacy["protects"]) for unit in privacy["units"]]
-    parts += [_numbers(unit) for unit in privacy["units"]]
+    for unit in privacy["units"]:
+        parts.append(privacy_numbers({"audited_epsilon": "not audited in this run", **unit}))
     if privacy["private"]:
-        parts.append(_NOT_COVERED)
+        parts += [_SUM_OVER_CLIENTS, _NOT_COVERED]
     return "\n\n".join(parts) + "\n"

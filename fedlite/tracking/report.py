@@ -65,8 +65,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def draw_pictures(
     report: Report,
-    class_names: Sequence[str],
     class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
+    class_names: Sequence[str],
     confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
 ) -> dict[str, Figure]:
     """The pictures that a report has the numbers for, by file name without its ending."""
@@ -92,18 +92,18 @@ def draw_pictures(
 def write_report(
     report: Report,
     directory: Path,
+    class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
     class_names: Sequence[str],
-    class_counts: Sequence[Sequence[int]] | NDArray[Any] | None = None,
-    confusion: Sequence[Sequence[int]] | NDArray[Any] | None = None,
+    confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
 ) -> dict[str, Path]:
     """Write ``report.json``, ``report.md`` and ``pictures/*.png`` into ``directory``, atomically.
 
     Args:
         report: the report dictionary (docs/report.md); ``schema_version`` is added.
         directory: the run directory.
+        class_counts: (clients, classes) numbers of examples; simulations only, else None.
         class_names: one name for each class.
-        class_counts: (clients, classes) numbers of examples; simulations only.
-        confusion: (classes, classes) of the federated student on the test set.
+        confusion: (classes, classes) of the federated student on the test set, if there is one.
 
     Returns:
         The paths of what was written: ``report``, ``report_json`` and ``pictures``.
@@ -111,7 +111,7 @@ def write_report(
     report = _plain({"schema_version": SCHEMA_VERSION, **report})
     report = {key: report[key] for key in SECTIONS if key in report} | report
     folder = directory / "pictures"
-    drawn = draw_pictures(report, class_names, class_counts, confusion)
+    drawn = draw_pictures(report, class_counts, class_names, confusion)
     for name, figure in drawn.items():
         pictures.save_figure(figure, folder / f"{name}.png")
     paths = {

@@ -12,8 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fedlite.records import Evaluation, RoundRecord
 from fedlite.tracking import pictures
-from fedlite.tracking.hparams import metric_values, session_summaries
-from fedlite.tracking.privacy_statement import privacy_statement
+from fedlite.tracking.hparams import result_values, session_summaries
+from fedlite.tracking.privacy_statement import privacy_numbers, privacy_statement
 from fedlite.tracking.table import comparison_markdown
 from fedlite.tracking.words import (
     NOT_PRIVATE,
@@ -24,15 +24,16 @@ from fedlite.tracking.words import (
 )
 
 GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
+BASELINES, PICTURES = "5_baselines", "6_pictures"
 
 LAYOUT = {
     "1 · How good": {
-        "accuracy: what private data buys over the public-only student": [
+        "accuracy, against teacher and public-only student": [
             "Multiline",
             [
                 f"{GOOD}/accuracy$",
-                f"{GOOD}/accuracy_of_public_student$",
-                f"{GOOD}/accuracy_of_teacher$",
+                f"{BASELINES}/accuracy_of_public_student$",
+                f"{BASELINES}/accuracy_of_teacher$",
             ],
         ],
         "macro-F1": ["Multiline", [f"{GOOD}/macro_f1$"]],
@@ -68,9 +69,9 @@ class RunBoard:
     def __init__(self, log_dir: Path, *, purge_step: int | None = None) -> None:
         self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
         self._resumed = purge_step is not None
-        self._levels: dict[str, float] = {}
-        if not self._resumed:
-            self._writer.add_custom_scalars(LAYOUT)
+        self._baselines: dict[str, float] = {}
+        self._writer.add_custom_scalars(LAYOUT)
+        self._writer.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +93,7 @@ class RunBoard:
     ) -> None:
         """Show which client holds which classes. For simulations only: it is private data."""
         figure = pictures.partition_heatmap(class_counts, class_names)
-        self._picture("0_data/partition_simulation_only", figure)
+        self._picture(f"{PICTURES}/partition_simulation_only", figure)
 
     def log_plan(self, privacy: dict[str, Any]) -> None:
         """Show the privacy plan before training.
@@ -101,11 +102,8 @@ class RunBoard:
             privacy: the report's ``privacy`` part; its units need not hold any epsilon yet.
         """
         self._warn(privacy)
-        tables = [
-            "\n".join(["| plan | |", "| :-- | :-- |"] + [f"| {k} | {v} |" for k, v in unit.items()])
-            for unit in privacy["units"]
-        ]
-        self._writer.add_text(f"{PRIVATE}/plan", "\n\n".join([self._headline(privacy), *tables]))
+        parts = [self._headline(privacy), *map(privacy_numbers, privacy["units"])]
+        self._writer.add_text(f"{PRIVATE}/plan", "\n\n".join(parts))
         self._writer.flush()
 
     def log_baseline(self, name: str, evaluation: Evaluation) -> None:
@@ -115,20 +113,24 @@ class RunBoard:
             name: ``teacher`` or ``public_student``.
             evaluation: of that model on the test set.
         """
-        tag = f"{GOOD}/accuracy_of_{name}"
-        self._levels[tag] = evaluation.accuracy
+        self._baselines[name] = evaluation.accuracy
         if not self._resumed:
-            self._writer.add_scalar(tag, evaluation.accuracy, 0)
+            self._writer.add_scalar(f"{BASELINES}/accuracy_of_{name}", evaluation.accuracy, 0)
 
     def log_round(
         self, record: RoundRecord, *, noise_multiplier: float | None, budget: float | None
     ) -> None:
         """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
-        scalars = dict(self._levels)
+        scalars: dict[str, float] = {
+            f"{BASELINES}/accuracy_of_{name}": value for name, value in self._baselines.items()
+        }
         if record.evaluation:
             scalars[f"{GOOD}/accuracy"] = record.evaluation.accuracy
             scalars[f"{GOOD}/macro_f1"] = record.evaluation.macro_f1
             scalars[f"{GOOD}/loss"] = record.evaluation.loss
+            if (public := self._baselines.get("public_student")) is not None:
+                points = 100 * (record.evaluation.accuracy - public)
+                scalars[f"{GOOD}/points_over_public_student"] = points
         if record.epsilons:
             epsilons = np.asarray(record.epsilons)
             scalars[f"{PRIVATE}/epsilon_max"] = float(epsilons.max())
@@ -167,18 +169,19 @@ class RunBoard:
         parts = [self._headline(privacy), comparison_markdown(report)]
         if bought := what_private_data_bought(report):
             parts.append(f"**{bought}**")
-        self._writer.add_text("final/comparison", "\n\n".join(parts))
+        self._writer.add_text(f"{GOOD}/comparison", "\n\n".join(parts))
         self._writer.add_text(f"{PRIVATE}/statement", privacy_statement(privacy))
         if confusion is not None:
             figure = pictures.confusion_matrix(confusion, class_names)
-            self._picture(f"{GOOD}/confusion_matrix", figure)
+            self._picture(f"{PICTURES}/confusion_matrix", figure)
         if report["models"]:
             figure = pictures.accuracy_against_bytes(report["models"])
-            self._picture(f"{COSTLY}/accuracy_against_bytes", figure)
-        for tag, value in metric_values(report).items():
+            self._picture(f"{PICTURES}/accuracy_against_bytes", figure)
+        for tag, value in result_values(report).items():
             self._writer.add_scalar(tag, value, report["federation"]["rounds"])
+        assert self._writer.file_writer is not None  # the board is open
         for summary in session_summaries(report):
-            self._writer._get_file_writer().add_summary(summary)
+            self._writer.file_writer.add_summary(summary)
         self._writer.flush()
 
     def _headline(self, privacy: dict[str, Any]) -> str:
@@ -190,7 +193,7 @@ class RunBoard:
         """TensorBoard takes colour out of text, so the red words are a picture."""
         if not is_private(privacy):
             figure = pictures.not_private_banner(not_private_reason(privacy))
-            self._picture(f"{PRIVATE}/NOT_PRIVATE", figure)
+            self._picture("0_NOT_PRIVATE/warning", figure)
 
     def _picture(self, tag: str, figure: Figure) -> None:
         self._writer.add_image(tag, pictures.figure_pixels(figure), dataformats="HWC")

@@ -1,0 +1,88 @@
+"""The help screens of the command line."""
+
+from fedlite.config import conf_dir
+
+COMMANDS: dict[str, str] = {
+    "simulate": "the whole pipeline: teacher, federated distillation, compression, report",
+    "teacher": "train (or load) the teacher only",
+    "federate": "teacher, public warm start and all federated rounds",
+    "compress": "prune, recover, quantize, export and measure the federated student of run.dir",
+    "evaluate": "measure the models of run.dir on the test set again",
+    "report": "write report.md, report.json and TensorBoard's summary of run.dir again",
+    "predict": "classify a file with an exported model",
+}
+
+MAIN_OPTIONS: tuple[tuple[str, str], ...] = (
+    ("run.dir=DIR", "run directory (default outputs/<date>/<time>)"),
+    ("run.resume=true", "go on with the run in run.dir; start it where there is none"),
+    ("seed=0", "fixes partition, initial weights, cohorts; never the noise of a private run"),
+    ("dataset.root=DIR", "where the data set's files lie"),
+    ("dataset.public_size=N", "public examples (teacher, warm start, calibration, recovery)"),
+    ("federation.num_clients=N", "simulated clients"),
+    ("federation.rounds=N", "rounds; federation.fraction=F is the share asked in each"),
+    ("federation.local_steps=N", "DP-SGD steps of a client in a round"),
+    ("privacy.epsilon=E", "budget of every client for the whole run; privacy=none turns it off"),
+    ("privacy.delta=D", "below 1 / examples of a client"),
+    ("privacy.sample_rate=Q", "Poisson probability of each example in a step"),
+    ("privacy.randomness=R", "secure, or deterministic (repeatable, NOT PRIVATE)"),
+    ("distill.alpha=A", "weight of the labels against the teacher; distill.temperature=T"),
+    ("engine.num_workers=N", "processes for the clients; engine=ray for Flower's runtime"),
+    ("compress.ratio=R", "share of channels pruned; compress.quantization=static|dynamic|..."),
+)
+
+
+def _groups() -> str:
+    lines = []
+    for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
+        options = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.startswith("_"))
+        lines.append(f"  {folder.name + '=':<13}{' | '.join(options)}")
+    return "\n".join(lines)
+
+
+def general_help() -> str:
+    """The screen of ``fedlite --help``."""
+    commands = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    return f"""fedlite: distil a small student from a shared teacher on private data, and ship it.
+
+usage: fedlite <command> [option=value ...] [-m] [--cfg job]
+
+commands:
+{commands}
+
+option groups (choose a file of conf/ by name):
+{_groups()}
+
+examples:
+  fedlite simulate
+  fedlite simulate federation.num_clients=50 privacy.epsilon=4
+  fedlite simulate -m privacy.epsilon=1,2,4,8
+  fedlite simulate run.dir=DIR run.resume=true
+  tensorboard --logdir outputs
+
+`fedlite <command> --help` shows the main options, `fedlite simulate --cfg job` all of them."""
+
+
+def command_help(command: str) -> str:
+    """The screen of ``fedlite <command> --help``."""
+    if command == "predict":
+        return """fedlite predict: classify a file with an exported model.
+
+usage: fedlite predict model=DIR/deploy/student.onnx input=FILE
+
+  model=FILE.onnx   the exported student; labels.json and preprocessing.json lie beside it
+  input=FILE        an image (png, jpg), an npz (array `inputs`), or a csv (one example per line)
+
+Prints the class names and probabilities of every example in the file."""
+    options = "\n".join(f"  {name:<26} {text}" for name, text in MAIN_OPTIONS)
+    return f"""fedlite {command}: {COMMANDS[command]}.
+
+usage: fedlite {command} [option=value ...] [-m] [--cfg job]
+
+main options:
+{options}
+
+option groups (choose a file of conf/ by name):
+{_groups()}
+
+-m sweeps over comma-separated values, each job in its own directory. --cfg job prints the
+composed configuration and runs nothing. --hydra-help explains Hydra's own flags."""

@@ -1,0 +1,414 @@
+"""The stages of a run in order; each reads from the run directory and writes into it."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from fedlite.compress.bundle import write_bundle
+from fedlite.compress.export import export_onnx
+from fedlite.compress.measure import measure_onnx
+from fedlite.compress.stage import compress_student
+from fedlite.config import Config
+from fedlite.data import Splits, load_splits
+from fedlite.distill.cache import cached_teacher
+from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.teacher import freeze, load_teacher_checkpoint
+from fedlite.distill.warm_start import warm_start, warm_start_steps
+from fedlite.errors import UsageError
+from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.federation.engines import run_federation
+from fedlite.federation.messages import State
+from fedlite.federation.server_app import Federation
+from fedlite.files import load_tensors, save_tensors, state_sha256
+from fedlite.models.build import build_model, count_parameters, load_state
+from fedlite.privacy import (
+    PrivacyPlan,
+    check_private_model,
+    derive_max_participations,
+    derive_seed,
+)
+from fedlite.records import Evaluation, Measurement, RoundRecord
+from fedlite.run_directory import LOG_FILE, RunDirectory, fingerprint, open_run
+from fedlite.summary import assemble_report, privacy_section
+from fedlite.tracking.privacy_statement import privacy_statement
+from fedlite.tracking.progress import Progress
+from fedlite.tracking.report import write_report
+from fedlite.tracking.table import comparison_markdown, print_summary
+from fedlite.tracking.tensorboard import RunBoard
+
+log = logging.getLogger(__name__)
+
+COMMAND_STAGES: dict[str, tuple[str, ...]] = {
+    "simulate": ("teacher", "warm_start", "federate", "compress", "evaluate", "report"),
+    "teacher": ("teacher",),
+    "federate": ("teacher", "warm_start", "federate"),
+    "compress": ("compress", "evaluate", "report"),
+    "evaluate": ("evaluate", "report"),
+    "report": ("report",),
+}
+ALWAYS_RUN = {"compress": "compress", "evaluate": "evaluate"}  # asked for by name: done again
+
+
+def run_command(command: str, config: Config, overrides: list[str]) -> None:
+    """Run a command's stages on its run directory; finished ones with the same options are kept.
+
+    Raises:
+        FedliteError: anything a person can put right; what is finished stays on disk.
+    """
+    resume = config.run.resume or command != "simulate"
+    with (
+        open_run(config, overrides, resume=resume) as run,
+        Progress(config.tracking.progress) as progress,
+    ):
+        pipeline = Pipeline(config, run, progress)
+        pipeline.check()
+        for stage in COMMAND_STAGES[command]:
+            pipeline.run_stage(stage, again=ALWAYS_RUN.get(command) == stage)
+    pipeline.print_result(command)
+
+
+class Pipeline:
+    """One run: its options, its directory, and the models that its stages hand on."""
+
+    def __init__(self, config: Config, run: RunDirectory, progress: Progress) -> None:
+        self.config, self.run, self.progress = config, run, progress
+        with progress.stage("data"):
+            self.splits: Splits = load_splits(
+                config.dataset, config.partition, config.federation.num_clients, config.seed
+            )
+        self.marks = _fingerprints(config)
+
+    def check(self) -> None:
+        """Refuse what would fail later: before any training, and before mixing two runs."""
+        config, task = self.config, self.splits.task
+        student = build_model(config.student, task.input_shape, task.num_classes, config.seed)
+        if config.private:
+            check_private_model(student, task.input_shape)
+            largest = max(self.splits.client_sizes())
+            if config.privacy.delta * largest >= 1:
+                raise UsageError(
+                    f"privacy.delta={config.privacy.delta:g}: must be below 1/n of every client;"
+                    f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
+                )
+            if config.privacy.randomness == "deterministic":
+                log.warning("deterministic randomness: this run is NOT PRIVATE")
+        started = self.run.facts("plan")
+        if started and started["fingerprint"] != self.marks["federate"]:
+            raise UsageError(
+                f"run.dir={self.run.path}: its federation was started with other options for data,"
+                " teacher, student, distillation, privacy or federation; choose another directory"
+            )
+
+    def run_stage(self, stage: str, *, again: bool) -> None:
+        """Run one stage unless it is done; ``again`` runs it anyway."""
+        if not again and stage != "report" and self.run.done(stage, self.marks[stage]):
+            return
+        with self.run.stage(stage, self.marks[stage]) as facts:
+            facts |= getattr(self, f"_{stage}")()
+
+    # --- stages -----------------------------------------------------------------------------
+
+    def _teacher(self) -> dict[str, Any]:
+        config, splits = self.config, self.splits
+        task = splits.task
+        with self.progress.stage("teacher", total=config.teacher.epochs) as bar:
+            if config.teacher.checkpoint is not None:
+                teacher = self._build(config.teacher)
+                load_teacher_checkpoint(teacher, config.teacher.checkpoint)
+                freeze(teacher)
+                source = "checkpoint"
+            else:
+                teacher, cached = cached_teacher(
+                    config.teacher,
+                    task,
+                    splits.public,
+                    splits.public_validation,
+                    config.dataset.augment,
+                    derive_seed(config.seed, "teacher"),
+                    lambda epoch, accuracy: bar.advance(accuracy=accuracy),
+                )
+                source = "cache" if cached else "trained"
+            save_tensors(self.run.file("teacher.pt"), dict(teacher.state_dict()))
+            evaluation = evaluate_model(teacher, splits.test, task.num_classes)
+            bar.advance(0, accuracy=evaluation.accuracy)
+        return {"source": source, "evaluation": dataclasses.asdict(evaluation)}
+
+    def _warm_start(self) -> dict[str, Any]:
+        config, splits = self.config, self.splits
+        student, teacher = self._build(config.student), self._load("teacher")
+        steps = warm_start_steps(config.distill.warm_start, len(splits.public))
+        with self.progress.stage("public student", total=steps) as bar:
+            warm_start(
+                student,
+                teacher,
+                splits.public,
+                config.distill,
+                config.dataset.augment,
+                derive_seed(config.seed, "warm-start"),
+                lambda step: bar.advance(),
+            )
+            save_tensors(self.run.file("public_student.pt"), dict(student.state_dict()))
+            evaluation = evaluate_model(student, splits.test, splits.task.num_classes)
+            bar.advance(0, accuracy=evaluation.accuracy)
+        return {"evaluation": dataclasses.asdict(evaluation)}
+
+    def _federate(self) -> dict[str, Any]:
+        config, splits = self.config, self.splits
+        plan = self._plan()
+        warm = config.distill.warm_start.enabled
+        student = self._load("public_student") if warm else self._build(config.student)
+        checkpoint = self.run.file("checkpoint.pt")
+        finished = load_checkpoint(checkpoint).round if checkpoint.exists() else 0
+        board = self._board(purge_step=finished + 1 if finished else None)
+        probe = self._build(config.student)
+
+        def evaluate(state: State) -> Evaluation:
+            load_state(probe, state, where="federated student")
+            return evaluate_model(probe, splits.test, splits.task.num_classes)
+
+        with self.progress.stage("federate", total=config.federation.rounds) as bar:
+            bar.advance(finished)
+
+            def on_round(record: RoundRecord) -> None:
+                fields: dict[str, Any] = {}
+                if record.evaluation is not None:
+                    fields[config.dataset.metric] = getattr(
+                        record.evaluation, config.dataset.metric
+                    )
+                if record.epsilons:
+                    fields["epsilon"] = max(record.epsilons)
+                bar.advance(**fields)
+                if board is not None:
+                    board.log_round(
+                        record,
+                        noise_multiplier=plan.noise_multiplier if plan else None,
+                        budget=plan.epsilon if plan else None,
+                    )
+
+            federation = Federation(
+                config=config,
+                run_id=self.run.run_id,
+                num_clients=splits.num_clients,
+                plan=plan,
+                student=dict(student.state_dict()),
+                teacher=dict(self._load("teacher").state_dict()),
+                evaluate=evaluate,
+                on_round=on_round,
+                checkpoint_path=checkpoint,
+            )
+            if board is not None and not finished:
+                self._log_start(board, plan)
+            try:
+                run_federation(
+                    federation, self.run.path, self._ledger_dir(), self.run.file(LOG_FILE)
+                )
+            finally:
+                if board is not None:
+                    board.close()
+        save_tensors(self.run.file("federated_student.pt"), federation.result)
+        evaluation = evaluate(federation.result)
+        return {
+            "sha256": state_sha256(federation.result),
+            "evaluation": dataclasses.asdict(evaluation),
+            "history": [_history_entry(record) for record in federation.history],
+        }
+
+    def _compress(self) -> dict[str, Any]:
+        config, splits = self.config, self.splits
+        with self.progress.stage("compress", total=config.compress.recovery_steps) as bar:
+            made = compress_student(
+                self._load("federated_student"),
+                splits.task,
+                splits.public,
+                config.compress,
+                config.dataset.augment,
+                self.run.file("models"),
+                derive_seed(config.seed, "compress"),
+                lambda step: bar.advance(),
+            )
+        return {
+            "parameters_before": made.parameters_before,
+            "parameters_after": made.parameters_after,
+            "nonzero_weights": made.nonzero_weights,
+            "max_difference": made.max_difference,
+            "float_ops": made.float_ops,
+            "gzip_bytes": {
+                "pruned_student": made.pruned_gzip_bytes,
+                "quantized_student": made.quantized_gzip_bytes,
+            },
+        }
+
+    def _evaluate(self) -> dict[str, Any]:
+        self._need("compress")
+        models, task = self.run.file("models"), self.splits.task
+        measured: dict[str, Any] = {}
+        with self.progress.stage("measure", total=5) as bar:
+            for name in ("teacher", "public_student", "federated_student"):
+                model = self._load(name)
+                export_onnx(model, task, models / f"{name}.onnx", self.config.compress.opset)
+                measured[name] = self._measure(name, count_parameters(model))
+                bar.advance()
+            for name in ("pruned_student", "quantized_student"):
+                measured[name] = self._measure(name, self.run.facts("compress")["parameters_after"])
+                bar.advance(accuracy=measured[name]["accuracy"])
+        return {"models": measured}
+
+    def _report(self) -> dict[str, Any]:
+        self._need("evaluate")
+        report = self._assemble()
+        task = self.splits.task
+        confusion = self.run.facts("federate")["evaluation"]["confusion"]
+        write_report(report, self.run.path, self.splits.class_counts(), task.class_names, confusion)
+        write_bundle(
+            self.run.file("deploy"),
+            self.run.file("models") / "quantized_student.onnx",
+            task,
+            report,
+            privacy_statement=privacy_statement(report["privacy"]),
+            metrics_table=comparison_markdown(report),
+        )
+        board = self._board(purge_step=self.config.federation.rounds + 1)
+        if board is not None:
+            with board:
+                board.log_final(report, task.class_names, confusion)
+        return {}
+
+    # --- what stages share ------------------------------------------------------------------
+
+    def print_result(self, command: str) -> None:
+        """The table and the paths for the person at the terminal."""
+        console = Console()
+        if COMMAND_STAGES[command][-1] == "report":
+            paths: dict[str, Path | str] = {
+                "report": self.run.file("report.md"),
+                "deploy": self.run.file("deploy"),
+                "tensorboard": f"tensorboard --logdir {self.run.path}",
+                "predict": f"fedlite predict model={self.run.file('deploy')}/student.onnx"
+                " input=FILE",
+            }
+            print_summary(self._assemble(), paths, console)
+            return
+        for stage in COMMAND_STAGES[command]:
+            accuracy = self.run.facts(stage)["evaluation"]["accuracy"]
+            console.print(f"{stage}: accuracy {accuracy:.4f}")
+        console.print(f"run directory: {self.run.path}", soft_wrap=True)
+
+    def _assemble(self) -> dict[str, Any]:
+        plan = self._plan() if self.config.private else None
+        return assemble_report(self.config, self.run, self.splits, plan, self._ledger_dir())
+
+    def _plan(self) -> PrivacyPlan | None:
+        """The privacy plan, calibrated once and kept: a resumed run spends by the same plan."""
+        known = self.run.facts("plan")
+        if not known:
+            with self.run.stage("plan", self.marks["federate"]) as facts:
+                plan = build_plan(self.config, self.splits) if self.config.private else None
+                facts["plan"] = dataclasses.asdict(plan) if plan else None
+            known = self.run.facts("plan")
+        return PrivacyPlan(**known["plan"]) if known["plan"] else None
+
+    def _ledger_dir(self) -> Path:
+        elsewhere = self.config.privacy.ledger_dir
+        return Path(elsewhere).absolute() if elsewhere else self.run.file("ledgers")
+
+    def _build(self, config: Any) -> nn.Module:
+        task = self.splits.task
+        return build_model(config, task.input_shape, task.num_classes, self.config.seed)
+
+    def _load(self, name: str) -> nn.Module:
+        """A stored full-width model, in eval mode."""
+        stage = {"teacher": "teacher", "public_student": "warm_start"}.get(name, "federate")
+        self._need(stage)
+        model = self._build(self.config.teacher if name == "teacher" else self.config.student)
+        load_state(model, load_tensors(self.run.file(f"{name}.pt")), where=f"{name}.pt")
+        return model.eval()
+
+    def _need(self, stage: str) -> None:
+        if not self.run.facts(stage):
+            raise UsageError(
+                f"run.dir={self.run.path}: stage '{stage}' has not run there;"
+                " go on with `fedlite simulate run.dir=DIR run.resume=true`"
+            )
+
+    def _measure(self, name: str, parameters: int) -> dict[str, Any]:
+        measurement: Measurement = measure_onnx(
+            self.run.file("models") / f"{name}.onnx",
+            self.splits.test,
+            self.splits.task.num_classes,
+            parameters,
+            self.config.compress.measure,
+        )
+        return dataclasses.asdict(measurement)
+
+    def _board(self, purge_step: int | None) -> RunBoard | None:
+        if not self.config.tracking.tensorboard:
+            return None
+        return RunBoard(self.run.path, purge_step=purge_step)
+
+    def _log_start(self, board: RunBoard, plan: PrivacyPlan | None) -> None:
+        board.log_partition(self.splits.class_counts(), self.splits.task.class_names)
+        board.log_plan(privacy_section(self.config, self.splits, plan, spending=None))
+        for name, stage in (("teacher", "teacher"), ("public_student", "warm_start")):
+            board.log_baseline(name, Evaluation(**self.run.facts(stage)["evaluation"]))
+
+
+def build_plan(config: Config, splits: Splits) -> PrivacyPlan:
+    """The privacy plan of a simulation: the nominal size of a client is its public average."""
+    privacy, federation = config.privacy, config.federation
+    nominal = privacy.expected_examples or sum(splits.client_sizes()) // splits.num_clients
+    participations = federation.max_participations or derive_max_participations(
+        federation.rounds, federation.fraction
+    )
+    return PrivacyPlan.build(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        noise_multiplier=privacy.noise_multiplier,
+        max_grad_norm=privacy.max_grad_norm,
+        sample_rate=privacy.sample_rate,
+        expected_examples=nominal,
+        steps=federation.local_steps,
+        max_participations=participations,
+        accountant=privacy.accountant,
+        randomness=privacy.randomness,
+    )
+
+
+def _history_entry(record: RoundRecord) -> dict[str, Any]:
+    entry = dataclasses.asdict(record)
+    if entry["evaluation"] is not None:
+        del entry["evaluation"]["confusion"]
+    return entry
+
+
+def _fingerprints(config: Config) -> dict[str, str]:
+    """What each stage's result depends on, through all stages before it."""
+    teacher = dataclasses.asdict(config.teacher)
+    del teacher["cache_dir"]
+    privacy = dataclasses.asdict(config.privacy)
+    del privacy["ledger_dir"]
+    data = fingerprint(
+        dataclasses.asdict(config.dataset),
+        dataclasses.asdict(config.partition),
+        config.federation.num_clients,
+        config.seed,
+    )
+    marks = {"teacher": fingerprint(data, teacher)}
+    marks["warm_start"] = fingerprint(
+        marks["teacher"], dataclasses.asdict(config.student), dataclasses.asdict(config.distill)
+    )
+    marks["federate"] = fingerprint(
+        marks["warm_start"],
+        privacy,
+        dataclasses.asdict(config.federation),
+        config.tracking.evaluate_every,
+    )
+    compress = dataclasses.asdict(config.compress)
+    measure = compress.pop("measure")
+    marks["compress"] = fingerprint(marks["federate"], compress)
+    marks["evaluate"] = fingerprint(marks["compress"], measure)
+    marks["report"] = marks["evaluate"]
+    return marks

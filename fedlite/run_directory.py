@@ -1,0 +1,130 @@
+"""The run directory: its lock, its options, and which stages are done."""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fedlite.config import Config
+from fedlite.errors import FedliteError, UsageError
+from fedlite.files import read_json, write_json
+
+LOG_FILE = "fedlite.log"
+OVERRIDES_FILE = "overrides.json"
+CONFIG_FILE = "config.json"
+STATE_FILE = "state.json"
+
+# Options that say how a run is shown or driven, not what it computes.
+_NOT_SAVED = ("run.dir", "run.resume")
+_PATHS = ("dataset.root", "teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir")
+
+
+def load_overrides(run_dir: Path) -> list[str]:
+    """The option strings a run was started with."""
+    return [str(text) for text in read_json(run_dir / OVERRIDES_FILE)]
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able values: what a stage's result depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass
+class RunDirectory:
+    """Paths and finished stages of one run; every change is on disk before it returns."""
+
+    path: Path
+    run_id: str
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """A path inside the run directory."""
+        return self.path / name
+
+    def done(self, stage: str, mark: str) -> bool:
+        """Whether ``stage`` finished with this fingerprint."""
+        return self.stages.get(stage, {}).get("fingerprint") == mark
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a finished stage wrote down; empty if it has not run."""
+        return self.stages.get(stage, {})
+
+    @contextmanager
+    def stage(self, name: str, mark: str) -> Iterator[dict[str, Any]]:
+        """Run a stage: the facts put into the yielded dictionary are kept once it ends well.
+
+        Seconds add up over interrupted attempts that resumed.
+        """
+        facts: dict[str, Any] = {}
+        started = time.perf_counter()
+        yield facts
+        facts |= {"fingerprint": mark, "seconds": time.perf_counter() - started}
+        self.stages[name] = facts
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self.file(STATE_FILE), {"run_id": self.run_id, "stages": self.stages})
+
+
+@contextmanager
+def open_run(config: Config, overrides: list[str], *, resume: bool) -> Iterator[RunDirectory]:
+    """Open the run directory for this process alone; the lock dies with the process.
+
+    Raises:
+        UsageError: it holds a run already and ``resume`` is false.
+        FedliteError: another process is using it, or it cannot be written.
+    """
+    path = Path(config.run.dir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FedliteError(f"run.dir={path}: another fedlite process is using it") from error
+    except OSError as error:
+        raise FedliteError(
+            f"run.dir={path}: cannot be written ({error.strerror or error})"
+        ) from error
+    try:
+        yield _load_or_create(path, config, overrides, resume=resume)
+    finally:
+        lock.release()
+
+
+def _load_or_create(
+    path: Path, config: Config, overrides: list[str], *, resume: bool
+) -> RunDirectory:
+    if (path / STATE_FILE).is_file():
+        if not resume:
+            raise UsageError(
+                f"run.dir={path}: holds a run already; add run.resume=true to go on with it,"
+                " or choose another directory"
+            )
+        state = read_json(path / STATE_FILE)
+        run = RunDirectory(path, state["run_id"], state["stages"])
+    else:
+        run = RunDirectory(path, uuid.uuid4().hex)
+        run._save()
+    write_json(path / OVERRIDES_FILE, _portable(overrides))
+    write_json(path / CONFIG_FILE, json.loads(config.to_json()))
+    return run
+
+
+def _portable(overrides: list[str]) -> list[str]:
+    """Overrides that mean the same from any working directory."""
+    kept = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.lstrip("+") in _NOT_SAVED:
+            continue
+        if key in _PATHS and value not in ("", "null"):
+            text = f"{key}={Path(value.strip(chr(39) + chr(34))).expanduser().absolute()}"
+        kept.append(text)
+    return kept

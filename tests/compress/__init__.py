@@ -1,0 +1,1 @@
+"""Tests of pruning, quantizing, exporting, measuring and shipping."""

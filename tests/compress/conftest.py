@@ -1,0 +1,89 @@
+"""A small student that knows the digits of scikit-learn, and its files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from fedlite.compress.export import export_onnx
+from fedlite.config import AugmentConfig, DistillConfig, ModelConfig
+from fedlite.data.types import PublicData, Task, TestData
+from fedlite.distill.losses import build_loss
+from fedlite.distill.public import distil_on_public
+from fedlite.models.build import build_model
+
+SHAPE = (1, 8, 8)
+CNN = ModelConfig(name="cnn", module="fedlite.models.cnn.CNN")
+MOBILENET = ModelConfig(
+    name="mobilenet",
+    module="fedlite.models.mobilenet.MobileNet",
+    kwargs={"channels": (16, 24), "depths": (1, 2)},
+)
+MLP = ModelConfig(name="mlp", module="fedlite.models.mlp.MLP")
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The digits, split in two, and the task they make."""
+
+    task: Task
+    public: PublicData
+    test: TestData
+    raw: torch.Tensor  # of the test part, 0..16
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    images, labels = load_digits(return_X_y=True)
+    raw = torch.from_numpy(images).float().reshape(-1, *SHAPE)
+    order = torch.randperm(len(raw), generator=torch.Generator().manual_seed(0))
+    raw, targets = raw[order], torch.from_numpy(labels)[order].long()
+    task = Task(
+        name="digits",
+        input_shape=SHAPE,
+        class_names=tuple(f"digit {i}" for i in range(10)),
+        mean=(float((raw[:1000] / 16).mean()),),
+        std=(float((raw[:1000] / 16).std()),),
+        scale=16.0,
+        metric="accuracy",
+        example="one image of a handwritten digit",
+    )
+    inputs = task.normalise(raw)
+    return Digits(
+        task=task,
+        public=PublicData(inputs[:1000], targets[:1000]),
+        test=TestData(inputs[1000:], targets[1000:]),
+        raw=raw[1000:],
+    )
+
+
+@pytest.fixture(scope="session")
+def student(digits: Digits) -> nn.Module:
+    """A CNN trained on the public labels; in eval mode. Copy it before changing it."""
+    model = build_model(CNN, SHAPE, 10, seed=0)
+    distil_on_public(
+        model,
+        model,
+        digits.public,
+        steps=300,
+        batch_size=64,
+        learning_rate=5e-3,
+        weight_decay=0.0,
+        loss=build_loss(DistillConfig(alpha=1.0)),
+        augment=AugmentConfig(),
+        seed=0,
+    )
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def student_path(
+    student: nn.Module, digits: Digits, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The student as an fp32 ONNX file."""
+    path = tmp_path_factory.mktemp("student") / "student.onnx"
+    export_onnx(student, digits.task, path, opset=20)
+    return path

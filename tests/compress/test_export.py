@@ -1,0 +1,99 @@
+"""Exported files against the models they came from."""
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from fedlite.compress.export import export_onnx, verify_onnx
+from fedlite.compress.prune import prune_channels
+from fedlite.compress.runtime import logits_of, open_session
+from fedlite.data.types import Task
+from fedlite.errors import FedliteError, UsageError
+from fedlite.models.build import build_model
+
+from .conftest import CNN, MLP, MOBILENET, Digits
+
+
+def test_the_file_answers_like_the_model(student, student_path, digits: Digits):
+    assert verify_onnx(student, student_path, digits.test.inputs) < 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_any_batch_size_is_taken(student_path, digits: Digits, batch):
+    session = open_session(student_path)
+    inputs = digits.test.inputs[:batch].numpy()
+    (found,) = session.run(["logits"], {"input": inputs})
+    whole = logits_of(session, digits.test.inputs[:7].numpy(), batch_size=3)
+    np.testing.assert_allclose(found, whole[:batch], atol=1e-5)
+
+
+def test_input_and_output_are_as_documented(student_path):
+    graph = onnx.load(student_path).graph
+    assert [value.name for value in graph.input] == ["input"]
+    assert [value.name for value in graph.output] == ["logits"]
+    batch, *shape = graph.input[0].type.tensor_type.shape.dim
+    assert batch.dim_param
+    assert [size.dim_value for size in shape] == [1, 8, 8]
+
+
+def test_the_file_holds_weights_and_graph_alone(student, student_path):
+    weights = 4 * sum(p.numel() for p in student.parameters())
+    assert student_path.stat().st_size < weights + 2500
+    content = student_path.read_bytes()
+    assert b"stack_trace" not in content
+    assert b".py" not in content
+
+
+def test_equal_models_give_equal_bytes_and_nothing_is_printed(
+    student, student_path, digits: Digits, tmp_path, capfd
+):
+    again = tmp_path / "again.onnx"
+    export_onnx(student, digits.task, again, opset=20)
+    assert again.read_bytes() == student_path.read_bytes()
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == [again]
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"), [(MOBILENET, (1, 8, 8)), (CNN, (9, 64)), (MLP, (20,))]
+)
+def test_pruned_students_of_all_kinds_export(config, shape, tmp_path):
+    task = Task("t", shape, ("a", "b", "c"), (0.0,), (1.0,), 1.0, "accuracy", "one")
+    model = prune_channels(build_model(config, shape, 3, seed=0), shape, 0.5, 4)
+    export_onnx(model, task, tmp_path / "model.onnx", opset=20)
+    inputs = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    assert verify_onnx(model, tmp_path / "model.onnx", inputs) < 1e-4
+    assert model.training
+
+
+def test_a_file_of_another_model_does_not_pass(student, student_path, digits: Digits):
+    other = copy.deepcopy(student)
+    with torch.no_grad():
+        other.classifier[-1].bias[0] += 1
+    with pytest.raises(FedliteError, match="differ"):
+        verify_onnx(other, student_path, digits.test.inputs)
+
+
+def test_missing_and_damaged_files_are_told_in_one_line(student, student_path, tmp_path):
+    inputs = torch.zeros(1, 1, 8, 8)
+    with pytest.raises(UsageError, match="no such file"):
+        verify_onnx(student, tmp_path / "none.onnx", inputs)
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(student_path.read_bytes()[:1000])
+    with pytest.raises(FedliteError, match="damaged"):
+        verify_onnx(student, damaged, inputs)
+
+
+def test_a_model_that_cannot_be_exported_is_told_in_one_line(digits: Digits, tmp_path):
+    class Undecided(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :10] if x.sum() > 0 else x.flatten(1)[:, 10:20]
+
+    with pytest.raises(FedliteError, match="cannot be exported") as caught:
+        export_onnx(Undecided(), digits.task, tmp_path / "model.onnx", opset=20)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,85 @@
+"""The compression stage as a whole, and its options in ``conf/``."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from fedlite.compress.measure import evaluate_onnx
+from fedlite.compress.pruned_file import load_pruned
+from fedlite.compress.stage import choose, compress_student
+from fedlite.config import AugmentConfig, CompressConfig
+from fedlite.data.types import ClientData
+from fedlite.models.build import count_parameters
+
+from .conftest import CNN, SHAPE, Digits
+
+CONF = Path(__file__).parents[2] / "conf" / "compress"
+
+
+def test_the_stage_makes_small_files_that_know_the_digits(
+    student, student_path, digits: Digits, tmp_path
+):
+    config = CompressConfig(ratio=0.25, sparsity=0.3, recovery_steps=150)
+    made = compress_student(
+        student, digits.task, digits.public, config, AugmentConfig(), tmp_path / "run", seed=0
+    )
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "pruned_student.pt",
+        "pruned_student.onnx",
+        "quantized_student.onnx",
+    }
+    assert made.parameters_before == count_parameters(student)
+    assert made.parameters_after == count_parameters(made.model) < 0.7 * made.parameters_before
+    assert made.nonzero_weights < 0.75 * made.parameters_after
+    assert made.max_difference < 1e-4
+    assert made.float_ops == ["Tanh"]
+    assert made.pruned_gzip_bytes < 0.85 * made.pruned_path.stat().st_size
+    assert made.quantized_gzip_bytes < made.pruned_gzip_bytes
+    full = evaluate_onnx(student_path, digits.test, 10).accuracy
+    for path in (made.pruned_path, made.quantized_path):
+        assert evaluate_onnx(path, digits.test, 10).accuracy > full - 0.04
+    loaded = load_pruned(made.pruned_model_path, CNN, SHAPE, 10)
+    assert torch.equal(loaded(digits.test.inputs), made.model(digits.test.inputs))
+
+
+def test_without_pruning_nothing_is_recovered(student, student_path, digits: Digits, tmp_path):
+    steps: list[int] = []
+    config = CompressConfig(ratio=0.0, quantization="none")
+    made = compress_student(
+        student, digits.task, digits.public, config, AugmentConfig(), tmp_path, 0, steps.append
+    )
+    assert steps == []
+    assert made.pruned_path.read_bytes() == student_path.read_bytes()
+    assert made.quantized_path.read_bytes() == student_path.read_bytes()
+
+
+def test_the_stage_refuses_private_data(student, digits: Digits, tmp_path):
+    private = ClientData(0, digits.public.inputs, digits.public.labels)
+    with pytest.raises(TypeError, match="ClientData"):
+        compress_student(
+            student, digits.task, private, CompressConfig(), AugmentConfig(), tmp_path / "run", 0
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_calibration_examples_are_drawn_once_each(digits: Digits):
+    drawn = choose(digits.public, 100, seed=1)
+    assert len(drawn) == 100
+    assert len(torch.unique(drawn.inputs.flatten(1), dim=0)) > 95
+    assert torch.equal(drawn.inputs, choose(digits.public, 100, seed=1).inputs)
+    assert len(choose(digits.public, 5000, seed=1)) == len(digits.public)
+
+
+@pytest.mark.parametrize("name", ["default", "dynamic", "weight_only", "none"])
+def test_every_option_spells_out_the_whole_schema(name):
+    base, own = (OmegaConf.load(CONF / f"{part}.yaml") for part in ("_base", name))
+    assert own.pop("defaults") == ["_base", "_self_"]
+    merged = OmegaConf.merge(OmegaConf.structured(CompressConfig), base, own)
+    typed = OmegaConf.to_object(merged)
+    assert typed.quantization == ("static" if name == "default" else name)
+    keys = {field.name for field in dataclasses.fields(CompressConfig)}
+    assert set(base) | set(own) == keys
+    assert set(base.measure) == {"threads", "warmup", "runs"}

@@ -1,0 +1,52 @@
+"""The real 8x8 digits of scikit-learn as public data, and small settings to train on them."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from fedlite.config import ModelConfig, TeacherConfig
+from fedlite.data.types import PublicData, Task
+
+WIDE_CNN = {"channels": [8, 16], "hidden": 32, "dropout": 0.1}
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[PublicData, PublicData]:
+    """280 training and 120 validation digits, in one fixed random order."""
+    images, labels = load_digits(return_X_y=True)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:400]
+    inputs = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8)[order] / 16
+    targets = torch.tensor(labels, dtype=torch.int64)[order]
+    return PublicData(inputs[:280], targets[:280]), PublicData(inputs[280:], targets[280:])
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    return Task(
+        name="digits",
+        input_shape=(1, 8, 8),
+        class_names=tuple("0123456789"),
+        mean=(0.0,),
+        std=(1.0,),
+        scale=16.0,
+        metric="accuracy",
+        example="one digit",
+    )
+
+
+@pytest.fixture(scope="session")
+def teacher_config() -> TeacherConfig:
+    """A narrow WideCNN, so that a test trains it in about a second."""
+    return TeacherConfig(
+        name="cnn",
+        module="fedlite.models.wide_cnn.WideCNN",
+        kwargs=WIDE_CNN,
+        epochs=25,
+        batch_size=32,
+        learning_rate=5e-3,
+    )
+
+
+@pytest.fixture(scope="session")
+def student_config() -> ModelConfig:
+    return ModelConfig("mlp", "fedlite.models.mlp.MLP", {"hidden": [32]})

@@ -1,0 +1,132 @@
+"""The teacher: early stopping, determinism, and checkpoints that are not what they should be."""
+
+import dataclasses
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fedlite.config import AugmentConfig
+from fedlite.data.types import ClientData, PublicData
+from fedlite.distill.evaluate import evaluate_model, predict_logits
+from fedlite.distill.teacher import load_teacher_checkpoint, train_teacher
+from fedlite.errors import UsageError
+from fedlite.models.build import build_model
+
+AUGMENT = AugmentConfig(shift=1)
+
+
+@pytest.fixture(scope="module")
+def trained(digits, task, teacher_config):
+    model = build_model(teacher_config, task.input_shape, 10, seed=0)
+    seen = []
+    train_teacher(
+        model, *digits, teacher_config, AUGMENT, seed=0, on_epoch=lambda *x: seen.append(x)
+    )
+    return model, seen
+
+
+def test_the_teacher_learns_and_is_frozen(trained, digits):
+    model, seen = trained
+    assert evaluate_model(model, digits[1], 10).accuracy > 0.85
+    assert [epoch for epoch, _ in seen] == list(range(1, len(seen) + 1))
+    assert evaluate_model(model, digits[1], 10).accuracy in [accuracy for _, accuracy in seen]
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_same_seed_gives_the_same_teacher_whatever_the_global_generator(
+    trained, digits, task, teacher_config
+):
+    torch.manual_seed(99)
+    model = build_model(teacher_config, task.input_shape, 10, seed=0)
+    train_teacher(model, *digits, teacher_config, AUGMENT, seed=0)
+    for key, tensor in trained[0].state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[key]), key
+
+
+def test_early_stopping_keeps_the_best_weights(digits, task, teacher_config):
+    """Validation labels that contradict training: every epoch after the first few is worse."""
+    public, validation = digits
+    contrary = PublicData(validation.inputs, (validation.labels + 1) % 10)
+    config = dataclasses.replace(teacher_config, epochs=40, patience=3)
+    model = build_model(config, task.input_shape, 10, seed=0)
+    losses = []
+
+    def record(epoch, accuracy):
+        logits = predict_logits(model, contrary.inputs)
+        losses.append(float(F.cross_entropy(logits, contrary.labels)))
+
+    train_teacher(model, public, contrary, config, AUGMENT, seed=0, on_epoch=record)
+    best = losses.index(min(losses))
+    assert len(losses) == best + 1 + config.patience < config.epochs
+    assert evaluate_model(model, contrary, 10).loss == pytest.approx(losses[best], rel=1e-6)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_private_data_is_refused(digits, task, teacher_config, part):
+    data = list(digits)
+    data[part] = ClientData(0, digits[part].inputs, digits[part].labels)
+    model = build_model(teacher_config, task.input_shape, 10, seed=0)
+    with pytest.raises(TypeError, match="only PublicData"):
+        train_teacher(model, *data, teacher_config, AUGMENT, seed=0)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}])
+def test_a_checkpoint_is_loaded_and_frozen(trained, task, teacher_config, tmp_path, wrap):
+    path = tmp_path / "teacher.pt"
+    torch.save(wrap(trained[0].state_dict()), path)
+    model = build_model(teacher_config, task.input_shape, 10, seed=1)
+    load_teacher_checkpoint(model, path)
+    inputs = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(inputs), trained[0](inputs))
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+class Payload:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (eval, ("open('ran', 'w').close()",))
+
+
+def truncated(state):
+    torch.save(state, "whole.pt")
+    with open("whole.pt", "rb") as file:  # noqa: PTH123
+        return file.read()[:1000]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        (lambda state: b"", "not a state dict"),
+        (lambda state: b"weights", "not a state dict"),
+        (truncated, "not a state dict"),
+        (lambda state: pickle.dumps(Payload()), "without running code"),
+        (lambda state: {"model": Payload()}, "without running code"),
+        (lambda state: [1, 2], "holds list"),
+        (lambda state: {"epoch": 3}, "not a state dict"),
+        (lambda state: {**state, "classifier.1.bias": torch.zeros(5)}, r"\(5,\).*\(32,\)"),
+        (lambda state: {**state, "classifier.1.bias": torch.full((32,), torch.nan)}, "finite"),
+    ],
+)
+def test_a_wrong_checkpoint_is_one_line(
+    trained, task, teacher_config, tmp_path, monkeypatch, content, says
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "teacher.pt"
+    if content is not None:
+        made = content(trained[0].state_dict())
+        if isinstance(made, bytes):
+            path.write_bytes(made)
+        else:
+            torch.save(made, path)
+    model = build_model(teacher_config, task.input_shape, 10, seed=1)
+    with pytest.raises(UsageError, match=says) as caught:
+        load_teacher_checkpoint(model, path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()

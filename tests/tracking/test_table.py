@@ -1,0 +1,65 @@
+"""The comparison: the same cells in the terminal and in markdown."""
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedlite.tracking.table import comparison_markdown, print_summary
+
+Report = dict[str, Any]
+
+
+def printed(report: Report, *, color: bool = False) -> str:
+    """What the summary shows on a terminal of 120 columns."""
+    out = StringIO()
+    console = Console(file=out, width=120, force_terminal=color, color_system="standard")
+    print_summary(report, {"report": Path("/runs/[a]/report.md")}, console)
+    return out.getvalue()
+
+
+def test_markdown_has_one_row_for_each_model_in_order(report: Report) -> None:
+    lines = comparison_markdown(report).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2] == "| Teacher | 93.0% | 0.920 | 512,000 | 2.0 MB | 0.810 ms | public |"
+    assert (
+        lines[-1] == "| Student, quantized | 85.5% | 0.845 | 15,400 | 24.1 kB | 0.038 ms | 7.92 |"
+    )
+    assert len(lines) == 7
+
+
+def test_a_missing_stage_is_left_out(report: Report) -> None:
+    del report["models"]["quantized_student"], report["models"]["federated_student"]
+    assert len(comparison_markdown(report).splitlines()) == 5
+
+
+def test_summary_shows_table_guarantee_gain_and_paths(report: Report) -> None:
+    text = printed(report)
+    for cell in ("Student, federated", "86.0%", "123.4 kB", "0.038 ms", "7.92"):
+        assert cell in text
+    assert "epsilon 7.92 (budget 8) at delta 1e-05 for one example" in text
+    assert "one image of a handwritten digit" in text
+    assert "bought 6.0 points" in text
+    assert "/runs/[a]/report.md" in text
+    assert "NOT PRIVATE" not in text
+
+
+@pytest.mark.parametrize("options", [{"private": False}, {"randomness": "deterministic"}])
+def test_not_private_is_red_and_shows_no_epsilon(
+    make_report: Callable[..., Report], options: dict[str, Any]
+) -> None:
+    report = make_report(**options)
+    red = "\x1b[1;31mNOT PRIVATE\x1b[0m"
+    assert printed(report, color=True).count(red) >= 2  # the guarantee's line and the table
+    assert printed(report).count("NOT PRIVATE") == 4  # three models and the line
+    assert "7.92" not in printed(report)
+    assert comparison_markdown(report).count("**NOT PRIVATE**") == 3
+
+
+def test_the_table_fits_a_terminal_of_100_columns(report: Report) -> None:
+    out = StringIO()
+    print_summary(report, {}, Console(file=out, width=100))
+    assert "…" not in out.getvalue()
