@@ -8,10 +8,13 @@ reads an untyped configuration.
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -326,6 +329,19 @@ def _writable_schema(schema: type) -> DictConfig:
         if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
             node[item.name] = _writable_schema(item.type)
     return node
+
+
+def compose_config(overrides: Sequence[str] = ()) -> Config:
+    """Compose ``conf/`` with override strings, as the command line does.
+
+    Raises:
+        UsageError: an override that does not fit.
+    """
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return parse_config(compose("config", overrides=list(overrides)))
+    except HydraException as error:
+        raise UsageError(str(error).splitlines()[0]) from error
 
 
 def config_from_json(text: str) -> Config:

@@ -41,7 +41,7 @@ def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise FedliteError(
             f"{type(model).__name__} cannot be exported to ONNX: {reason}"
         ) from error

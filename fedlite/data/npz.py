@@ -16,7 +16,15 @@ _REQUIRED = ("inputs_train", "labels_train")
 _OPTIONAL = ("inputs_test", "labels_test", "groups_train", "class_names")
 
 # What NumPy and zipfile raise on a damaged archive, by where the damage is.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def read_npz(config: DatasetConfig) -> RawData:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedlite.config import AugmentConfig, TeacherConfig
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.types import PublicData
-from fedlite.distill.evaluate import predict_logits
+from fedlite.distill.evaluate import evaluate_logits, predict_logits
 from fedlite.distill.public import require_public, shuffled_batches
 from fedlite.errors import UsageError
 from fedlite.models.build import load_state
@@ -69,11 +69,12 @@ def train_teacher(
                 optimizer.step()
                 schedule.step()
             logits = predict_logits(model, validation.inputs)
-            if (loss := float(F.cross_entropy(logits, validation.labels))) < best_loss:
-                best_loss, best_epoch = loss, epoch
+            found = evaluate_logits(logits, validation.labels, logits.shape[1])
+            if found.loss < best_loss:
+                best_loss, best_epoch = found.loss, epoch
                 best_state = copy.deepcopy(model.state_dict())
             if on_epoch is not None:
-                on_epoch(epoch, float((logits.argmax(dim=1) == validation.labels).float().mean()))
+                on_epoch(epoch, found.accuracy)
             if epoch - best_epoch >= config.patience:
                 break
     model.load_state_dict(best_state)

@@ -1,6 +1,5 @@
 """Pictures of a run: pure functions from numbers to matplotlib figures, without global state."""
 
-import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from fedlite.tracking.files import write_whole
 from fedlite.tracking.words import MODELS, NOT_PRIVATE, human_bytes
 
 COLOURS = {
@@ -109,11 +109,9 @@ def partition_heatmap(
         f"{clients:,} clients, {int(counts.sum()):,} private examples; in a real deployment nobody"
         " can see this",
     )
-    top.bar(
-        np.arange(clients),
-        counts.sum(axis=1),
-        width=1.0 if clients > 60 else 0.9,
-        color=_BLUES(0.55),
+    edges = np.arange(clients + 1) - 0.5
+    top.stairs(
+        counts.sum(axis=1), edges, fill=True, color=_BLUES(0.55), edgecolor="white", linewidth=0.5
     )
     top.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     image = main.imshow(counts.T, aspect="auto", cmap=_BLUES, vmin=0, interpolation="nearest")
@@ -310,7 +308,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG atomically: the file is whole or not there."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    write_whole(path, buffer.getvalue())

@@ -48,12 +48,13 @@ def guess_bound(epsilon: float, delta: float) -> float:
 def _in_words(unit: dict[str, Any], protects: str) -> str:
     epsilon, delta = unit["epsilon_max"], unit["delta"]
     bound = math.ceil(min(1.0, guess_bound(epsilon, delta)) * 1e4) / 100
+    times = f"{math.exp(epsilon):,.1f}" if epsilon < 15 else f"10^{epsilon / math.log(10):.0f}"
     what = "all the data of one client" if unit["unit"] == "client" else protects
     words = [
         f"**What is protected:** {what}. {_OBSERVERS[unit['trust']]}",
         f"**What epsilon {epsilon_text(epsilon)} means:** with or without that one {unit['unit']},"
         " everything the observer can see is almost equally likely: no outcome becomes more than"
-        f" e^{epsilon_text(epsilon)} = {math.exp(epsilon):,.1f} times as likely, save for a chance"
+        f" e^{epsilon_text(epsilon)} = {times} times as likely, save for a chance"
         f" of {delta:g}. An observer who knows all other examples, and for whom it was an even bet"
         f" that this one was used, guesses right at most {bound:.2f}% of the time (50% is blind"
         " guessing).",
@@ -93,7 +94,7 @@ def privacy_numbers(unit: dict[str, Any]) -> str:
     def shown(key: str) -> str:
         value = unit[key]
         if not isinstance(value, float):
-            return str(value)
+            return "none" if value is None else str(value)
         return epsilon_text(value) if key.startswith("epsilon") else f"{value:.5g}"
 
     rows = [

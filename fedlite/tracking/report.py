@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from fedlite.errors import UsageError
 from fedlite.records import RoundRecord
 from fedlite.tracking import pictures
+from fedlite.tracking.files import write_whole
 from fedlite.tracking.markdown import report_markdown
 from fedlite.tracking.words import Report, is_private, not_private_reason
 
@@ -55,12 +55,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def draw_pictures(
@@ -119,9 +113,9 @@ def write_report(
         "report_json": directory / "report.json",
         "pictures": folder,
     }
-    _write_text(paths["report"], report_markdown(report, list(drawn)))
+    write_whole(paths["report"], report_markdown(report, list(drawn)))
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    _write_text(paths["report_json"], text + "\n")
+    write_whole(paths["report_json"], text + "\n")
     return paths
 
 

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlite.errors import UsageError
-from fedlite.tracking.report import load_report
+from fedlite.tracking.files import write_whole
+from fedlite.tracking.table import plain_table
 from fedlite.tracking.words import (
     NOT_PRIVATE,
     PUBLIC_MODELS,
@@ -38,6 +40,9 @@ class Job:
 
 def read_jobs(sweep_dir: Path, output_subdir: str = ".hydra") -> list[Job]:
     """Every job below a sweep's directory, in the order they were numbered."""
+    # Imported late: every start of the command loads this module, but few draw pictures.
+    from fedlite.tracking.report import load_report
+
     jobs = []
     for path in sweep_dir.rglob(f"{output_subdir}/overrides.yaml"):
         directory = path.parent.parent
@@ -97,7 +102,7 @@ def _csv_row(job: Job) -> dict[str, Any]:
 def sweep_table(jobs: list[Job]) -> Table:
     """The jobs side by side, for the terminal."""
     swept = swept_options(jobs)
-    table = Table(title=f"Sweep: {len(jobs)} jobs", title_justify="left")
+    table = plain_table(f"Sweep: {len(jobs)} jobs")
     for column in ("Job", *swept):
         table.add_column(Text(column))
     for column in RESULTS:
@@ -114,17 +119,18 @@ def write_sweep(jobs: list[Job], sweep_dir: Path) -> None:
     """Write ``sweep.csv`` (all numbers) and ``sweep.md`` (the table) into ``sweep_dir``."""
     rows = [_csv_row(job) for job in jobs]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    buffer = StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(sweep_dir / "sweep.csv", buffer.getvalue())
     swept = swept_options(jobs)
     lines = [["Job", *swept, *RESULTS], [":--"] * (1 + len(swept)) + ["--:"] * len(RESULTS)]
     for job in jobs:
         values = [job.overrides.get(option, "–") for option in swept]
         lines.append([job.directory.name, *values, *result_cells(job.report)])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    (sweep_dir / "sweep.md").write_text(f"# Sweep\n\n{text}\n", encoding="utf-8")
+    write_whole(sweep_dir / "sweep.md", f"# Sweep\n\n{text}\n")
 
 
 class SweepTable(Callback):

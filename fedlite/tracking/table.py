@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -50,11 +51,25 @@ def comparison_rows(report: Report) -> list[list[str]]:
     ]
 
 
+def plain_table(title: str) -> Table:
+    """An empty table in the one style of the terminal: narrow, without vertical lines."""
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
 def comparison_table(report: Report) -> Table:
     """The comparison for the terminal; the last model, the one that ships, is bold."""
-    table = Table(title="Teacher and students on the test set", title_justify="left")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    table = plain_table("Teacher and students on the test set")
+    for column in COLUMNS:
+        header = column.replace("-", "\n").replace("y p50", "y\np50")  # fits 80 columns
+        right, wraps = column != "Model", column == "Epsilon"
+        table.add_column(header, justify="right" if right else "left", no_wrap=not wraps)
     final = MODELS.get(final_model(report) or "")
     for row in comparison_rows(report):
         cells = [Text(cell, style="bold red" if cell == NOT_PRIVATE else "") for cell in row]
@@ -74,11 +89,11 @@ def privacy_line(privacy: dict[str, Any]) -> Text:
     """One line on the guarantee, with the words NOT PRIVATE in red where there is none."""
     if not is_private(privacy):
         return Text.assemble((NOT_PRIVATE, "bold red"), f": {not_private_reason(privacy)}")
-    units = (
-        f"epsilon {epsilon_text(unit['epsilon_max'])} (budget {unit['budget']:g}) at delta"
-        f" {unit['delta']:g} for one {unit['unit']}"
-        for unit in privacy["units"]
-    )
+    units = []
+    for unit in privacy["units"]:
+        budget = "no budget" if unit["budget"] is None else f"budget {unit['budget']:g}"
+        spent = f"epsilon {epsilon_text(unit['epsilon_max'])} ({budget})"
+        units.append(f"{spent} at delta {unit['delta']:g} for one {unit['unit']}")
     return Text(f"Privacy: {'; '.join(units)}. One example is {privacy['protects']}.")
 
 
@@ -92,6 +107,7 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     """
     console.print()
     console.print(comparison_table(report))
+    console.print()
     console.print(privacy_line(report["privacy"]))
     if bought := what_private_data_bought(report):
         console.print(Text(bought))

@@ -9,7 +9,7 @@ NOT_PRIVATE = "NOT PRIVATE"
 
 MODELS = {  # report key -> label, in the order of the pipeline
     "teacher": "Teacher",
-    "public_student": "Student, public data only",
+    "public_student": "Student, public only",
     "federated_student": "Student, federated",
     "pruned_student": "Student, pruned",
     "quantized_student": "Student, quantized",

@@ -40,9 +40,8 @@ def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
     model = build_model(config, shape, 5, seed=0)
     try:
         pruned = prune_channels(model, shape, ratio, round_to)
-    except FedliteError as error:
-        assert "removes no channel" in str(error)
-        assert ratio < 0.5
+    except FedliteError:
+        assert ratio < 0.5  # rounding kept every channel: never of a large ratio
         return
     assert pruned(torch.zeros(3, *shape)).shape == (3, 5)
     assert count_parameters(pruned) <= count_parameters(model)

@@ -1,22 +1,25 @@
 """The compression stage as a whole, and its options in ``conf/``."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
 
 from fedlite.compress.measure import evaluate_onnx
 from fedlite.compress.pruned_file import load_pruned
 from fedlite.compress.stage import choose, compress_student
-from fedlite.config import AugmentConfig, CompressConfig
+from fedlite.config import (
+    AugmentConfig,
+    CompressConfig,
+    MeasureConfig,
+    conf_dir,
+    parse_config,
+)
 from fedlite.data.types import ClientData
 from fedlite.models.build import count_parameters
 
 from .conftest import CNN, SHAPE, Digits
-
-CONF = Path(__file__).parents[2] / "conf" / "compress"
 
 
 def test_the_stage_makes_small_files_that_know_the_digits(
@@ -74,12 +77,11 @@ def test_calibration_examples_are_drawn_once_each(digits: Digits):
 
 
 @pytest.mark.parametrize("name", ["default", "dynamic", "weight_only", "none"])
-def test_every_option_spells_out_the_whole_schema(name):
-    base, own = (OmegaConf.load(CONF / f"{part}.yaml") for part in ("_base", name))
-    assert own.pop("defaults") == ["_base", "_self_"]
-    merged = OmegaConf.merge(OmegaConf.structured(CompressConfig), base, own)
-    typed = OmegaConf.to_object(merged)
-    assert typed.quantization == ("static" if name == "default" else name)
-    keys = {field.name for field in dataclasses.fields(CompressConfig)}
-    assert set(base) | set(own) == keys
-    assert set(base.measure) == {"threads", "warmup", "runs"}
+def test_every_option_composes_and_spells_out_the_whole_schema(name):
+    with initialize_config_dir(str(conf_dir()), version_base=None):
+        composed = compose("config", overrides=[f"compress={name}", "run.dir=unused"])
+    assert set(composed.compress) == {field.name for field in dataclasses.fields(CompressConfig)}
+    assert set(composed.compress.measure) == {f.name for f in dataclasses.fields(MeasureConfig)}
+    parsed = parse_config(composed).compress
+    assert parsed.quantization == ("static" if name == "default" else name)
+    assert (parsed.ratio == 0) == (name == "none")

@@ -1,13 +1,14 @@
 """Reading examples: every source, and every way a source can be bad."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -247,7 +248,7 @@ def test_missing_root_names_the_path_and_the_way_out(tmp_path: Path, source: str
 def test_idx_truncated_gzip(idx_folder: Path) -> None:
     path = idx_folder / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UsageError, match="t10k-images.*corrupt or truncated gzip"):
+    with pytest.raises(UsageError, match=r"t10k-images.*corrupt or truncated gzip"):
         read_idx(idx_folder)
 
 
@@ -367,6 +368,7 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(cut=0, flips=[846])  # a zip version that zipfile refuses with NotImplementedError
 @given(cut=st.integers(0, 10_000), flips=st.lists(st.integers(0, 10_000), max_size=3))
 def test_damaged_files_end_in_one_line_or_are_read(
     tmp_path: Path, cut: int, flips: list[int]
@@ -381,11 +383,14 @@ def test_damaged_files_end_in_one_line_or_are_read(
         for flip in flips:
             damaged[flip % len(damaged)] ^= 0x55
         (tmp_path / name).write_bytes(bytes(damaged[: max(1, len(damaged) - cut % len(damaged))]))
+    assert "\n" not in problem(lambda: read_arrays(tmp_path / "a.npz", NPZ_KEYS))
+    assert "\n" not in problem(lambda: read_idx_file(tmp_path / "a.gz", 3))
+
+
+def problem(read: Callable[[], object]) -> str:
+    """The message of the one error that a reader may raise; empty where it raises none."""
     try:
-        read_arrays(tmp_path / "a.npz", NPZ_KEYS)
+        read()
     except UsageError as error:
-        assert len(str(error).splitlines()) == 1
-    try:
-        read_idx_file(tmp_path / "a.gz", 3)
-    except UsageError as error:
-        assert len(str(error).splitlines()) == 1
+        return str(error)
+    return ""

@@ -105,7 +105,7 @@ def truncated(state):
         (lambda state: b"", "not a state dict"),
         (lambda state: b"weights", "not a state dict"),
         (truncated, "not a state dict"),
-        (lambda state: pickle.dumps(Payload()), "without running code"),
+        (lambda state: pickle.dumps(Payload(), protocol=2), "without running code"),
         (lambda state: {"model": Payload()}, "without running code"),
         (lambda state: [1, 2], "holds list"),
         (lambda state: {"epoch": 3}, "not a state dict"),

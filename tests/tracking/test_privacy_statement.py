@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedlite.tracking.privacy_statement import guess_bound, privacy_statement
 
-Report = dict[str, Any]
+from .runs import Report
 
 
 def test_a_private_run_states_every_number_and_every_limit(report: Report) -> None:
@@ -61,7 +61,12 @@ def test_guess_bound_is_the_formula() -> None:
     assert guess_bound(1.0, 1e-5) == pytest.approx((math.e + 1e-5) / (1 + math.e))
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 8.0, 60.0])
+@pytest.mark.parametrize("epsilon", [0.5, 8.0, 60.0, 5000.0])
 def test_large_epsilons_stay_readable(make_report: Callable[..., Report], epsilon: float) -> None:
     text = privacy_statement(make_report(epsilon=epsilon)["privacy"])
     assert max(map(len, text.split())) < 40
+
+
+def test_noise_without_a_budget_says_so(report: Report) -> None:
+    report["privacy"]["units"][0]["budget"] = None
+    assert "| Budget (epsilon) | none |" in privacy_statement(report["privacy"])

@@ -34,7 +34,7 @@ def test_disabled_is_silent() -> None:
 
 def test_a_terminal_keeps_finished_stages_with_their_seconds() -> None:
     console = Console(file=StringIO(), force_terminal=True, width=120, color_system=None)
-    last = run(console).splitlines()[-2:]
+    last = [line for line in run(console).splitlines() if "✓" in line][-2:]
     assert "✓ warm start" in last[0]
     assert "✓ federate" in last[1]
     assert "3/3" in last[1]
@@ -52,13 +52,14 @@ def test_a_bar_shows_accuracy_while_it_runs() -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_stage_that_fails_says_so_and_lets_the_error_pass(terminal: bool) -> None:
     console = Console(file=StringIO(), force_terminal=terminal, width=120, color_system=None)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Progress(True, console) as progress,
-        progress.stage("federate", total=20) as bar,
-    ):
-        bar.advance(7)
-        raise KeyboardInterrupt
+
+    def broken_off() -> None:
+        with Progress(True, console) as progress, progress.stage("federate", total=20) as bar:
+            bar.advance(7)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("✗ federate" if terminal else "federate: failed") in shown
     assert "7/20" in shown

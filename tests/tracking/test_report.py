@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ from PIL import Image
 
 from fedlite.errors import UsageError
 from fedlite.tracking.report import load_report, round_entry, write_report
-from tests.tracking.conftest import CLASS_COUNTS, CLASSES, CONFUSION, round_record
 
-Report = dict[str, Any]
+from .runs import CLASS_COUNTS, CLASSES, CONFUSION, Report, round_record
 
 
 def test_round_trip(tmp_path: Path, report: Report) -> None:
@@ -66,7 +64,7 @@ def test_an_unfinished_run_has_a_report_too(tmp_path: Path, report: Report) -> N
         del report["models"][key]
     report["history"] = []
     paths = write_report(report, tmp_path, None, CLASSES, None)
-    assert "Student, public data only" in paths["report"].read_text()
+    assert "Student, public only" in paths["report"].read_text()
 
 
 def test_numbers_of_libraries_and_nan_become_plain_json(tmp_path: Path, report: Report) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedlite.tracking.table import comparison_markdown, print_summary
 
-Report = dict[str, Any]
+from .runs import Report
 
 
 def printed(report: Report, *, color: bool = False) -> str:
@@ -53,13 +53,23 @@ def test_not_private_is_red_and_shows_no_epsilon(
 ) -> None:
     report = make_report(**options)
     red = "\x1b[1;31mNOT PRIVATE\x1b[0m"
-    assert printed(report, color=True).count(red) >= 2  # the guarantee's line and the table
+    assert printed(report, color=True).count(red) == 4
     assert printed(report).count("NOT PRIVATE") == 4  # three models and the line
     assert "7.92" not in printed(report)
     assert comparison_markdown(report).count("**NOT PRIVATE**") == 3
 
 
-def test_the_table_fits_a_terminal_of_100_columns(report: Report) -> None:
+@pytest.mark.parametrize("private", [True, False])
+def test_the_table_fits_a_terminal_of_80_columns(
+    make_report: Callable[..., Report], private: bool
+) -> None:
     out = StringIO()
-    print_summary(report, {}, Console(file=out, width=100))
+    print_summary(make_report(private=private), {}, Console(file=out, width=80))
     assert "…" not in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert "512,000" in out.getvalue()
+
+
+def test_noise_without_a_budget_says_so(report: Report) -> None:
+    report["privacy"]["units"][0]["budget"] = None
+    assert "epsilon 7.92 (no budget)" in printed(report)

@@ -1,5 +1,6 @@
 """TensorBoard: what a run writes is read back from real event files."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ from tensorboard.plugins.hparams import metadata
 
 from fedlite.records import Evaluation
 from fedlite.tracking.tensorboard import RunBoard
-from tests.tracking.conftest import BUDGET, CLASS_COUNTS, CLASSES, CONFUSION, round_record
 
-Report = dict[str, Any]
+from .runs import BUDGET, CLASS_COUNTS, CLASSES, CONFUSION, Report, finished_report, round_record
 
 
 def log_rounds(board: RunBoard, first: int, last: int, private: bool = True) -> None:
@@ -39,7 +39,9 @@ def log_run(log_dir: Path, report: Report) -> EventAccumulator:
 
 def read(log_dir: Path) -> EventAccumulator:
     """Everything that the event files hold."""
-    return EventAccumulator(str(log_dir), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    return EventAccumulator(
+        str(log_dir), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0}
+    ).Reload()
 
 
 def text(events: EventAccumulator, tag: str) -> str:
@@ -55,8 +57,13 @@ def values(events: EventAccumulator, tag: str) -> dict[int, float]:
     return dict(points)
 
 
-def test_scalars_answer_the_three_questions(tmp_path: Path, report: Report) -> None:
-    events = log_run(tmp_path, report)
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> EventAccumulator:
+    """The event files of a whole private run."""
+    return log_run(tmp_path_factory.mktemp("run"), finished_report())
+
+
+def test_scalars_answer_the_three_questions(events: EventAccumulator) -> None:
     steps = list(range(1, 21))
     accuracy = values(events, "1_how_good/accuracy")
     assert list(accuracy) == steps
@@ -75,16 +82,11 @@ def test_scalars_answer_the_three_questions(tmp_path: Path, report: Report) -> N
     assert len(events.Histograms("2_how_private/epsilon_clients")) == 20
 
 
-def test_layout_opens_on_good_private_costly_and_names_real_tags(
-    tmp_path: Path, report: Report
-) -> None:
-    events = log_run(tmp_path, report)
+def test_layout_opens_on_good_private_costly_and_names_real_tags(events: EventAccumulator) -> None:
     tensor = events.Tensors("custom_scalars__config__")[0].tensor_proto
     layout = layout_pb2.Layout.FromString(tensor.string_val[0])
     titles = [category.title for category in layout.category]
     assert [title[4:] for title in titles] == ["How good", "How private", "How costly"]
-    import re
-
     scalars = events.Tags()["scalars"]
     patterns = [
         tag for one in layout.category for chart in one.chart for tag in chart.multiline.tag
@@ -92,8 +94,7 @@ def test_layout_opens_on_good_private_costly_and_names_real_tags(
     assert all(any(re.match(pattern, tag) for tag in scalars) for pattern in patterns)
 
 
-def test_final_texts_and_pictures(tmp_path: Path, report: Report) -> None:
-    events = log_run(tmp_path, report)
+def test_final_texts_and_pictures(events: EventAccumulator) -> None:
     assert "Student, quantized" in text(events, "1_how_good/comparison")
     assert "bought 6.0 points" in text(events, "1_how_good/comparison")
     assert "Whom it does not protect" in text(events, "2_how_private/statement")
@@ -171,7 +172,7 @@ def test_each_run_is_one_hparams_row_with_metrics(
         )
         assert start.hparams["partition.name"].string_value == "dirichlet"
         assert metadata.SESSION_END_INFO_TAG in tags
-        scalars = multiplexer.GetAccumulator(run).Tags()["scalars"]
+        scalars = EventAccumulator(str(tmp_path / run)).Reload().Tags()["scalars"]
         first = sorted(scalars)[:5]
         assert [tag.split("/")[0] for tag in first] == ["10_result"] * 5
         assert "10_result/epsilon_max" in first

@@ -1,0 +1,53 @@
+"""What all tests share: where data lies, a private cache, small configurations."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+from fedlite.config import Config, compose_config
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
+
+# A whole run in seconds: little training, every stage real.
+TINY = (
+    "dataset=digits",
+    "federation.num_clients=4",
+    "federation.rounds=3",
+    "teacher.epochs=3",
+    "teacher.kwargs.channels=[8,16,16]",
+    "teacher.kwargs.hidden=32",
+    "distill.warm_start.epochs=3",
+    "compress.recovery_steps=10",
+    "compress.measure.runs=20",
+    "compress.measure.warmup=2",
+    "tracking.progress=false",
+)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the real data sets (FEDLITE_DATA)."""
+    folder = Path(os.environ.get("FEDLITE_DATA", DEFAULT_DATA)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"real data sets are not at {folder}; set FEDLITE_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["FEDLITE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def tiny_config(tmp_path: Path) -> Callable[..., Config]:
+    """Compose a tiny configuration with extra overrides; it runs in ``tmp_path / 'run'``."""
+
+    def compose(*overrides: str) -> Config:
+        return compose_config([*TINY, f"run.dir={tmp_path / 'run'}", *overrides])
+
+    return compose
