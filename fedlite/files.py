@@ -32,18 +32,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` atomically."""
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write ``data`` atomically; text is UTF-8."""
+    raw = data.encode() if isinstance(data, str) else data
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text)
+        temporary.write_bytes(raw)
 
     write_atomically(path, write)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 from fedlite.errors import FedliteError, UsageError
+from fedlite.files import write_whole
 
 
 @contextlib.contextmanager
@@ -44,9 +45,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     """Write ``model`` to ``path`` atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(model.SerializeToString(deterministic=True))
-    temporary.replace(path)
+    write_whole(path, model.SerializeToString(deterministic=True))
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from fedlite.config import ModelConfig
 from fedlite.errors import FedliteError, UsageError
+from fedlite.files import save_tensors
 from fedlite.models.build import build_model
 
 # The integers that say how wide a layer is, in torch's own names.
@@ -62,9 +63,7 @@ def reshape(model: nn.Module, widths: Widths, state: dict[str, torch.Tensor]) ->
 
 def save_pruned(model: nn.Module, path: Path) -> None:
     """Write ``{"widths": ..., "state_dict": ...}`` atomically; ``weights_only=True`` reads it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save({"widths": widths_of(model), "state_dict": model.state_dict()}, temporary)
-    temporary.replace(path)
+    save_tensors(path, {"widths": widths_of(model), "state_dict": model.state_dict()})
 
 
 def load_pruned(

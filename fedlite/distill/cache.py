@@ -5,7 +5,6 @@ import hashlib
 import inspect
 import json
 import logging
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from fedlite import __version__
 from fedlite.config import AugmentConfig, TeacherConfig
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.teacher import load_teacher_checkpoint, train_teacher
-from fedlite.errors import UsageError
+from fedlite.errors import FedliteError, UsageError
+from fedlite.files import save_tensors
 from fedlite.models.build import build_model, import_class
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ def cached_teacher(
     train_teacher(model, public, validation, config, augment, seed, on_epoch)
     if path is not None:
         try:
-            _store(model, path)
-        except OSError as error:
+            save_tensors(path, model.state_dict())
+        except FedliteError as error:
             log.warning("teacher not cached: %s", error)
     return model, False
 
@@ -104,15 +104,3 @@ def _folder(cache_dir: str) -> Path:
             " give a writable folder or null"
         ) from error
     return folder
-
-
-def _store(model: nn.Module, path: Path) -> None:
-    """Write the state dict beside ``path``, then move it into place."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            torch.save(model.state_dict(), file)
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

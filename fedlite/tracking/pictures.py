@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedlite.tracking.files import write_whole
+from fedlite.files import write_whole
 from fedlite.tracking.words import MODELS, NOT_PRIVATE, human_bytes
 
 COLOURS = {

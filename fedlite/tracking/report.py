@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fedlite.errors import UsageError
+from fedlite.files import write_whole
 from fedlite.records import RoundRecord
 from fedlite.tracking import pictures
-from fedlite.tracking.files import write_whole
 from fedlite.tracking.markdown import report_markdown
 from fedlite.tracking.words import Report, is_private, not_private_reason
 

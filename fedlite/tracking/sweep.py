@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fedlite.errors import UsageError
-from fedlite.tracking.files import write_whole
+from fedlite.files import write_whole
+from fedlite.run_directory import OVERRIDES_FILE, load_overrides
 from fedlite.tracking.table import plain_table
 from fedlite.tracking.words import (
     NOT_PRIVATE,
@@ -38,15 +39,15 @@ class Job:
     report: Report | None
 
 
-def read_jobs(sweep_dir: Path, output_subdir: str = ".hydra") -> list[Job]:
-    """Every job below a sweep's directory, in the order they were numbered."""
+def read_jobs(sweep_dir: Path) -> list[Job]:
+    """Every job below a sweep's directory that started, in the order they were numbered."""
     # Imported late: every start of the command loads this module, but few draw pictures.
     from fedlite.tracking.report import load_report
 
     jobs = []
-    for path in sweep_dir.rglob(f"{output_subdir}/overrides.yaml"):
-        directory = path.parent.parent
-        pairs = [str(line).partition("=") for line in OmegaConf.load(path)]
+    for path in sweep_dir.glob(f"*/{OVERRIDES_FILE}"):
+        directory = path.parent
+        pairs = [line.partition("=") for line in load_overrides(directory)]
         try:
             report = load_report(directory / "report.json")
         except UsageError:
@@ -139,7 +140,7 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare the jobs in the sweep's directory."""
         sweep_dir = Path(config.hydra.sweep.dir)
-        jobs = read_jobs(sweep_dir, config.hydra.output_subdir or ".hydra")
+        jobs = read_jobs(sweep_dir)
         if not jobs:
             return
         write_sweep(jobs, sweep_dir)

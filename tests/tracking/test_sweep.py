@@ -25,8 +25,8 @@ def sweep_dir(tmp_path: Path, make_report: Callable[..., Report]) -> Path:
         "10": (["privacy=example", "privacy.epsilon=9", "seed=1"], None),
     }
     for name, (overrides, report) in jobs.items():
-        (tmp_path / name / ".hydra").mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create(overrides), tmp_path / name / ".hydra" / "overrides.yaml")
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "overrides.json").write_text(json.dumps(overrides))
         if report:
             text = json.dumps({"schema_version": 1, **report})
             (tmp_path / name / "report.json").write_text(text)
@@ -51,7 +51,7 @@ def test_table_compares_finished_and_failed_jobs(sweep_dir: Path) -> None:
 
 
 def test_callback_writes_and_prints(sweep_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hydra = {"sweep": {"dir": str(sweep_dir)}, "output_subdir": ".hydra"}
+    hydra = {"sweep": {"dir": str(sweep_dir)}}
     SweepTable().on_multirun_end(OmegaConf.create({"hydra": hydra}))
     assert "Sweep: 4 jobs" in capsys.readouterr().out
     with (sweep_dir / "sweep.csv").open() as file:
@@ -65,7 +65,7 @@ def test_callback_writes_and_prints(sweep_dir: Path, capsys: pytest.CaptureFixtu
 
 
 def test_an_empty_sweep_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hydra = {"sweep": {"dir": str(tmp_path)}, "output_subdir": ".hydra"}
+    hydra = {"sweep": {"dir": str(tmp_path)}}
     SweepTable().on_multirun_end(OmegaConf.create({"hydra": hydra}))
     assert capsys.readouterr().out == ""
     assert list(tmp_path.iterdir()) == []
