@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every foreseeable error is one line on stderr."""
+    route_logs(None)  # until there is a run directory with a log file
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:

@@ -80,7 +80,7 @@ def load_tensors(path: Path) -> Any:
     try:
         return torch.load(path, weights_only=True)
     except Exception as error:  # torch raises many types for a damaged file
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise FedliteError(f"{path}: cannot be read ({reason})") from error
 
 

@@ -32,7 +32,7 @@ from fedlite.privacy import (
     derive_seed,
 )
 from fedlite.records import Evaluation, Measurement, RoundRecord
-from fedlite.run_directory import LOG_FILE, RunDirectory, fingerprint, open_run
+from fedlite.run_directory import LOG_FILE, RunDirectory, fingerprint, open_run, portable_path
 from fedlite.summary import assemble_report, privacy_section
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
@@ -66,6 +66,7 @@ def run_command(command: str, config: Config, overrides: list[str]) -> None:
     ):
         pipeline = Pipeline(config, run, progress)
         pipeline.check()
+        run.keep_options(config, overrides)
         for stage in COMMAND_STAGES[command]:
             pipeline.run_stage(stage, again=ALWAYS_RUN.get(command) == stage)
     pipeline.print_result(command)
@@ -328,9 +329,9 @@ class Pipeline:
         return model.eval()
 
     def _need(self, stage: str) -> None:
-        if not self.run.facts(stage):
+        if not self.run.done(stage, self.marks[stage]):
             raise UsageError(
-                f"run.dir={self.run.path}: stage '{stage}' has not run there;"
+                f"run.dir={self.run.path}: stage '{stage}' has not run there with these options;"
                 " go on with `fedlite simulate run.dir=DIR run.resume=true`"
             )
 
@@ -386,12 +387,14 @@ def _history_entry(record: RoundRecord) -> dict[str, Any]:
 
 def _fingerprints(config: Config) -> dict[str, str]:
     """What each stage's result depends on, through all stages before it."""
-    teacher = dataclasses.asdict(config.teacher)
+    dataset, teacher = dataclasses.asdict(config.dataset), dataclasses.asdict(config.teacher)
+    for options, key in ((dataset, "root"), (teacher, "checkpoint")):
+        options[key] = options[key] and portable_path(options[key])
     del teacher["cache_dir"]
     privacy = dataclasses.asdict(config.privacy)
     del privacy["ledger_dir"]
     data = fingerprint(
-        dataclasses.asdict(config.dataset),
+        dataset,
         dataclasses.asdict(config.partition),
         config.federation.num_clients,
         config.seed,

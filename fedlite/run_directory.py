@@ -23,7 +23,7 @@ STATE_FILE = "state.json"
 
 # Options that say how a run is shown or driven, not what it computes.
 _NOT_SAVED = ("run.dir", "run.resume")
-_PATHS = ("dataset.root", "teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir")
+_PATHS = ("teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir")
 
 
 def load_overrides(run_dir: Path) -> list[str]:
@@ -69,6 +69,11 @@ class RunDirectory:
         self.stages[name] = facts
         self._save()
 
+    def keep_options(self, config: Config, overrides: list[str]) -> None:
+        """Write down the options; a resumed run starts from them."""
+        write_json(self.file(OVERRIDES_FILE), _portable(overrides))
+        write_json(self.file(CONFIG_FILE), json.loads(config.to_json()))
+
     def _save(self) -> None:
         write_json(self.file(STATE_FILE), {"run_id": self.run_id, "stages": self.stages})
 
@@ -93,28 +98,32 @@ def open_run(config: Config, overrides: list[str], *, resume: bool) -> Iterator[
             f"run.dir={path}: cannot be written ({error.strerror or error})"
         ) from error
     try:
-        yield _load_or_create(path, config, overrides, resume=resume)
+        run = _load_or_create(path, resume=resume)
+        if not run.stages:  # those of a started run are replaced once they are checked
+            run.keep_options(config, overrides)
+        yield run
     finally:
         lock.release()
 
 
-def _load_or_create(
-    path: Path, config: Config, overrides: list[str], *, resume: bool
-) -> RunDirectory:
-    if (path / STATE_FILE).is_file():
-        if not resume:
-            raise UsageError(
-                f"run.dir={path}: holds a run already; add run.resume=true to go on with it,"
-                " or choose another directory"
-            )
-        state = read_json(path / STATE_FILE)
-        run = RunDirectory(path, state["run_id"], state["stages"])
-    else:
+def _load_or_create(path: Path, *, resume: bool) -> RunDirectory:
+    if not (path / STATE_FILE).is_file():
         run = RunDirectory(path, uuid.uuid4().hex)
         run._save()
-    write_json(path / OVERRIDES_FILE, _portable(overrides))
-    write_json(path / CONFIG_FILE, json.loads(config.to_json()))
-    return run
+        return run
+    state = read_json(path / STATE_FILE)
+    if state["stages"] and not resume:
+        raise UsageError(
+            f"run.dir={path}: holds a run already; add run.resume=true to go on with it,"
+            " or choose another directory"
+        )
+    return RunDirectory(path, state["run_id"], state["stages"])
+
+
+def portable_path(text: str) -> str:
+    """A path that means the same from any working directory; a name on a hub stays a name."""
+    path = Path(text).expanduser()
+    return str(path.absolute()) if path.exists() else text
 
 
 def _portable(overrides: list[str]) -> list[str]:
@@ -124,7 +133,10 @@ def _portable(overrides: list[str]) -> list[str]:
         key, _, value = text.partition("=")
         if key.lstrip("+") in _NOT_SAVED:
             continue
-        if key in _PATHS and value not in ("", "null"):
-            text = f"{key}={Path(value.strip(chr(39) + chr(34))).expanduser().absolute()}"
+        value = value.strip("'\"")
+        if key == "dataset.root":
+            text = f"{key}={portable_path(value)}"
+        elif key in _PATHS and value not in ("", "null"):
+            text = f"{key}={Path(value).expanduser().absolute()}"
         kept.append(text)
     return kept

@@ -44,7 +44,7 @@ def assemble_report(
         "privacy": privacy_section(config, splits, plan, spending, run.run_id),
         "dataset": {
             "name": config.dataset.name,
-            "classes": splits.task.num_classes,
+            "classes": list(splits.task.class_names),
             "public": len(splits.public) + len(splits.public_validation),
             "private": sum(splits.client_sizes()),
             "test": len(splits.test),
@@ -72,7 +72,7 @@ def assemble_report(
             key: sum(entry[key] for entry in history)
             for key in ("bytes_down", "bytes_up", "teacher_bytes")
         },
-        "timing": {**seconds, "total": sum(seconds.values())},
+        "timing": {**seconds, "total": sum(seconds.values()) - seconds["plan"]},  # within federate
         "environment": _environment(),
         "run": {"dir": str(run.path), "run_id": run.run_id, "seed": config.seed},
         "config": json.loads(config.to_json()),

@@ -1,5 +1,6 @@
 """What all tests share: where data lies, a private cache, small configurations."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
+from fedlite.cli import run
 from fedlite.config import Config, compose_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,3 +53,18 @@ def tiny_config(tmp_path: Path) -> Callable[..., Config]:
         return compose_config([*TINY, f"run.dir={tmp_path / 'run'}", *overrides])
 
     return compose
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of one whole tiny private run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert run(["simulate", *TINY, f"run.dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_report(finished_run: Path) -> dict[str, dict[str, object]]:
+    """Its report.json."""
+    report: dict[str, dict[str, object]] = json.loads((finished_run / "report.json").read_text())
+    return report

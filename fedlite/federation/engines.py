@@ -59,8 +59,14 @@ class _ConfiguredClientApp(ClientApp):
         self._run_config = run_config
 
     def __call__(self, message: Message, context: Context) -> Message:
-        context.run_config = {**context.run_config, **self._run_config}
-        return client.app(message, context)
+        configured = Context(
+            run_id=context.run_id,
+            node_id=context.node_id,
+            node_config=context.node_config,
+            state=context.state,  # shared: what the client keeps, Flower's own context keeps
+            run_config={**context.run_config, **self._run_config},
+        )
+        return client.app(message, configured)
 
 
 def _run_on_ray(federation: Federation, run_config: dict[str, str], log_file: Path) -> None:

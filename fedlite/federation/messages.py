@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.serde import recorddict_to_proto
 from torch import Tensor
 
 from fedlite.errors import FedliteError
@@ -87,6 +88,27 @@ def refused_reply(request: Message, reason: str, epsilon: float) -> Message:
     return Message(RecordDict({REPORT: report}), reply_to=request)
 
 
+def check_reply(content: RecordDict) -> ConfigRecord:
+    """The report of a reply, which must hold what the allow-list names and nothing else.
+
+    Raises:
+        FedliteError: another record or report key, or a weight other than 1.
+    """
+    report = content.config_records.get(REPORT, ConfigRecord())
+    trained = report.get("status") == "trained"
+    if set(report) != (REPORT_KEYS - {"reason"} if trained else REPORT_KEYS):
+        raise FedliteError(f"reply: report with keys {sorted(report)}, not {sorted(REPORT_KEYS)}")
+    if not trained and report["status"] != "refused":
+        raise FedliteError(f"reply: status {report['status']!r}, not trained or refused")
+    if set(content) != ({ARRAYS, METRICS, REPORT} if trained else {REPORT}):
+        raise FedliteError(f"reply: records {sorted(content)} with status {report['status']!r}")
+    if trained and dict(content.metric_records.get(METRICS, {})) != {WEIGHT: 1}:
+        raise FedliteError(f"reply: metrics must be {WEIGHT} = 1 alone")
+    if trained and ARRAYS not in content.array_records:
+        raise FedliteError(f"reply: {ARRAYS} are no arrays")
+    return report
+
+
 def check_arrays(arrays: ArrayRecord, expected: Mapping[str, Tensor]) -> None:
     """Arrays must be float, finite and of the expected names and shapes (rule 16).
 
@@ -109,4 +131,9 @@ def count_bytes(message: Message) -> int:
     """Payload bytes of a message's records; an error reply counts nothing."""
     if not message.has_content():
         return 0
-    return sum(record.count_bytes() for record in message.content.values())
+    return sum(
+        record.count_bytes()
+        if isinstance(record, ArrayRecord)  # Flower's count fails on an empty text in the others
+        else recorddict_to_proto(RecordDict({"record": record})).ByteSize()
+        for record in message.content.values()
+    )

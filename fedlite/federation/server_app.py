@@ -19,12 +19,11 @@ from fedlite.federation.messages import (
     ARRAYS,
     CONFIG,
     HELLO,
-    REPORT,
-    REPORT_KEYS,
     TEACHER,
     State,
     TrainRequest,
     check_arrays,
+    check_reply,
     count_bytes,
     to_arrays,
 )
@@ -217,20 +216,18 @@ def _sort_replies(replies: list[Message], clients: Clients, expected: State) -> 
         if reply.has_error():
             outcome.failures.append(str(reply.error.reason))
             continue
-        report = reply.content.config_records[REPORT]
-        if not set(report) <= REPORT_KEYS:
-            outcome.failures.append(f"client {client_id}: report keys {sorted(report)}")
-            continue
-        outcome.epsilons[client_id] = cast(float, report["epsilon"])
-        if report["status"] == "refused":
-            log.info("client %d refused: %s", client_id, report["reason"])
-            outcome.refused += 1
-            continue
         try:
-            check_arrays(reply.content.array_records[ARRAYS], expected)
+            report = check_reply(reply.content)
+            outcome.epsilons[client_id] = cast(float, report["epsilon"])
+            if report["status"] == "trained":
+                check_arrays(reply.content.array_records[ARRAYS], expected)
         except FedliteError as error:
             log.warning("client %d rejected: %s", client_id, error)
             outcome.failures.append(f"client {client_id}: {error}")
+            continue
+        if report["status"] == "refused":
+            log.info("client %d refused: %s", client_id, report["reason"])
+            outcome.refused += 1
             continue
         outcome.trained.append(reply)
     return outcome

@@ -55,11 +55,8 @@ class WorkerPool:
                 worker = self._connections.index(ready)
                 try:
                     index, result = ready.recv()
-                except (EOFError, ConnectionResetError) as error:
-                    raise FedliteError(
-                        f"worker {worker} of the in-process engine died (out of memory?);"
-                        " resume with run.resume=true, with fewer engine.num_workers"
-                    ) from error
+                except (EOFError, ConnectionError) as error:
+                    raise _died(worker) from error
                 results[index] = result
                 self._send_next(worker, queues, work)
         return [results[index] for index in range(len(work))]
@@ -67,7 +64,10 @@ class WorkerPool:
     def _send_next(self, worker: int, queues: list[list[int]], work: list[Work]) -> None:
         if queues[worker]:
             index = queues[worker].pop(0)
-            self._connections[worker].send((index, work[index]))
+            try:
+                self._connections[worker].send((index, work[index]))
+            except ConnectionError as error:
+                raise _died(worker) from error
 
     def close(self) -> None:
         """Close the pipes and stop the processes."""
@@ -76,6 +76,13 @@ class WorkerPool:
         for process in self._processes:
             process.terminate()
             process.join()
+
+
+def _died(worker: int) -> FedliteError:
+    return FedliteError(
+        f"worker {worker} of the in-process engine died (out of memory?);"
+        " resume with run.resume=true, with fewer engine.num_workers"
+    )
 
 
 def _serve(connection: Connection, log_file: Path | None) -> None:

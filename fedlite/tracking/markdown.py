@@ -94,10 +94,15 @@ def _config(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _facts(section: dict[str, Any]) -> dict[str, Any]:
-    return {
-        _words(key): ", ".join(map(str, value)) if isinstance(value, list) else value
-        for key, value in section.items()
-    }
+    return {_words(key): _fact(value) for key, value in section.items()}
+
+
+def _fact(value: Any) -> Any:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{_words(key).lower()} {one:,}" for key, one in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def report_markdown(report: Report, pictures: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -291,9 +292,9 @@ def accuracy_against_epsilon(
 
 def not_private_banner(reason: str) -> Figure:
     """Draw the words NOT PRIVATE in red, for places whose text has no colour."""
-    figure = _figure(9, 1.7)
-    figure.text(0.03, 0.56, NOT_PRIVATE, color=COLOURS["warning"], weight="bold", size=34)
-    figure.text(0.03, 0.2, reason, color=_INK, size=11.5)
+    figure = _figure(8, 2.6)  # near the shape of TensorBoard's cards, or it would shrink there
+    figure.text(0.03, 0.56, NOT_PRIVATE, color=COLOURS["warning"], weight="bold", size=52)
+    figure.text(0.03, 0.44, fill(reason, 48), color=_INK, size=19, va="top")
     return figure
 
 

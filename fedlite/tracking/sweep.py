@@ -62,6 +62,15 @@ def swept_options(jobs: list[Job]) -> list[str]:
     return [one for one in options if len({job.overrides.get(one) for job in jobs}) > 1]
 
 
+def short_names(options: list[str]) -> list[str]:
+    """Each option by its last part, or whole where two options share that part."""
+    lasts = [option.rpartition(".")[2] for option in options]
+    return [
+        last if lasts.count(last) == 1 else option
+        for option, last in zip(options, lasts, strict=True)
+    ]
+
+
 def _accuracy(report: Report, model: str | None) -> str:
     return percent(report["models"][model]["accuracy"]) if model in report["models"] else "–"
 
@@ -104,8 +113,8 @@ def sweep_table(jobs: list[Job]) -> Table:
     """The jobs side by side, for the terminal."""
     swept = swept_options(jobs)
     table = plain_table(f"Sweep: {len(jobs)} jobs")
-    for column in ("Job", *swept):
-        table.add_column(Text(column))
+    for column in ("Job", *short_names(swept)):
+        table.add_column(Text(column), overflow="fold")
     for column in RESULTS:
         table.add_column(column, justify="right", no_wrap=True)
     for job in jobs:

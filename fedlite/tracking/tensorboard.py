@@ -50,7 +50,10 @@ LAYOUT = {
         "noise multiplier": ["Multiline", [f"{PRIVATE}/noise_multiplier$"]],
     },
     "3 · How costly": {
-        "bytes per round": ["Multiline", [f"{COSTLY}/bytes_down$", f"{COSTLY}/bytes_up$"]],
+        "bytes per round, the teacher apart": [
+            "Multiline",
+            [f"{COSTLY}/bytes_down$", f"{COSTLY}/bytes_up$"],
+        ],
         "seconds per round": ["Multiline", [f"{COSTLY}/seconds_.*"]],
         "clients per round": ["Multiline", [f"{CLIENTS}/.*"]],
     },
@@ -141,7 +144,8 @@ class RunBoard:
             scalars[f"{PRIVATE}/budget"] = budget
         if noise_multiplier is not None:
             scalars[f"{PRIVATE}/noise_multiplier"] = noise_multiplier
-        scalars[f"{COSTLY}/bytes_down"] = record.bytes_down
+        scalars[f"{COSTLY}/bytes_down"] = record.bytes_down - record.teacher_bytes
+        scalars[f"{COSTLY}/bytes_teacher"] = record.teacher_bytes
         scalars[f"{COSTLY}/bytes_up"] = record.bytes_up
         scalars |= {f"{COSTLY}/seconds_{part}": spent for part, spent in record.seconds.items()}
         scalars[f"{CLIENTS}/trained"] = record.clients_trained

@@ -10,7 +10,13 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from fedlite.tracking.sweep import SweepTable, read_jobs, sweep_table, swept_options
+from fedlite.tracking.sweep import (
+    SweepTable,
+    read_jobs,
+    short_names,
+    sweep_table,
+    swept_options,
+)
 
 from .runs import Report
 
@@ -48,6 +54,18 @@ def test_table_compares_finished_and_failed_jobs(sweep_dir: Path) -> None:
     assert "1 example 8 80.0% 87.0% 86.5% 7.92 24.1 kB 0.038 ms" in rows
     assert "2 none – 80.0% 86.0% 85.5% NOT PRIVATE 24.1 kB 0.038 ms" in rows
     assert "10 example 9 failed – – – – –" in rows
+
+
+def test_the_table_fits_a_terminal_of_80_columns(sweep_dir: Path) -> None:
+    out = StringIO()
+    Console(file=out, width=80).print(sweep_table(read_jobs(sweep_dir)))
+    assert "…" not in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def test_options_are_named_by_their_last_part_where_that_says_which() -> None:
+    names = ["privacy.epsilon", "teacher.epochs", "distill.warm_start.epochs"]
+    assert short_names(names) == ["epsilon", *names[1:]]
 
 
 def test_callback_writes_and_prints(sweep_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

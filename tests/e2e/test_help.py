@@ -1,0 +1,88 @@
+"""Help fits a screen and names what there is; every file of ``conf/`` composes and parses."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from fedlite.cli import run
+from fedlite.config import compose_config, conf_dir
+from fedlite.help import COMMANDS
+from tests.e2e.command import COMMAND
+
+GROUPS = sorted(path for path in conf_dir().iterdir() if path.is_dir())
+OPTIONS = [
+    (folder.name, path.stem)
+    for folder in GROUPS
+    for path in sorted(folder.glob("*.yaml"))
+    if not path.stem.startswith("_")
+]
+# What a person must give with an option that stands for their own data or network.
+NEEDS = {
+    ("dataset", "huggingface"): ("dataset.root=somewhere",),
+    ("dataset", "npz"): ("dataset.root=somewhere",),
+    ("dataset", "idx"): ("dataset.root=somewhere",),
+    ("student", "custom"): ("student.module=fedlite.models.mlp.MLP",),
+    ("teacher", "custom"): ("teacher.module=fedlite.models.mlp.MLP",),
+    ("distill", "relational"): ("privacy=none",),
+}
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_fits_a_screen(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, flag] if command else [flag]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"fedlite {command}".rstrip() + ":")
+    assert len(lines) <= 50
+    assert [line for line in lines if len(line) > 100] == []
+    assert any(line.startswith("usage: fedlite") for line in lines)
+
+
+def test_general_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {command} " in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["", "simulate", "federate"])
+def test_help_names_every_group_and_its_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run([command, "--help"] if command else ["--help"])
+    shown = capsys.readouterr().out.splitlines()
+    for group, option in OPTIONS:
+        (line,) = [line for line in shown if line.startswith(f"  {group}=")]
+        assert option in line.split("=", 1)[1].split(" | ") or f" {option}" in line, group
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_composes_and_parses(group: str, option: str) -> None:
+    config = compose_config([f"{group}={option}", *NEEDS.get((group, option), ())])
+    if group == "federation":
+        assert config.federation.strategy.name == option
+    elif group not in ("privacy", "compress", "tracking", "distill", "experiment"):
+        assert getattr(config, group).name == option
+
+
+def test_cfg_job_prints_the_composed_configuration_and_runs_nothing(tmp_path: Path) -> None:
+    """In a process of its own: Hydra's printing is part of what is tested."""
+    done = subprocess.run(
+        [*COMMAND, "simulate", "--cfg", "job", "privacy.epsilon=3", "student=mlp"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = OmegaConf.create(done.stdout)
+    assert printed.privacy.epsilon == 3
+    assert printed.student.name == "mlp"
+    assert printed.federation.num_clients == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fedlite ")

@@ -1,0 +1,66 @@
+"""One seam, three ways to run the clients: the same bits in deterministic mode."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedlite.cli import run
+from tests.conftest import TINY
+
+DETERMINISTIC = (
+    *TINY,
+    "privacy.randomness=deterministic",
+    "federation.fraction=0.75",
+    "federation.local_steps=2",
+    "federation=fedavgm",
+    "tracking=quiet",
+)
+
+
+def federate(folder: Path, *options: str) -> dict[str, Any]:
+    """Federate in ``folder``; what the run wrote down, less its times."""
+    assert run(["federate", *DETERMINISTIC, f"run.dir={folder}", *options]) == 0
+    facts: dict[str, Any] = json.loads((folder / "state.json").read_text())["stages"]["federate"]
+    rounds = [{k: v for k, v in entry.items() if k != "seconds"} for entry in facts["history"]]
+    return {"sha256": facts["sha256"], "evaluation": facts["evaluation"], "history": rounds}
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The run that all engines must repeat."""
+    return federate(tmp_path_factory.mktemp("engines") / "run")
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
+    assert federate(tmp_path / "run", "engine.num_workers=2") == in_process
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
+    pytest.importorskip("ray", reason="the extra fedlite[ray] is not installed")
+    assert federate(tmp_path / "run", "engine=ray", "engine.num_workers=2") == in_process
+
+
+@pytest.mark.slow
+def test_another_seed_gives_other_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
+    """The comparisons above compare something."""
+    assert federate(tmp_path / "run", "seed=1")["sha256"] != in_process["sha256"]
+
+
+def test_without_ray_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "ray" else find_spec(name, *rest),
+    )
+    options = (*TINY, "tracking=quiet", "engine=ray", f"run.dir={tmp_path / 'run'}")
+    assert run(["federate", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "fedlite: engine=ray: Ray is not installed; pip install 'fedlite[ray]'"
