@@ -99,6 +99,7 @@ def _run_hydra(command: str, arguments: list[str]) -> int:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
 
+    arguments = sorted(arguments, key=_is_override)  # argparse wants all flags on one side
     sys.argv = ["fedlite", *_with_saved_overrides(command, arguments)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
     if not errors:
@@ -137,7 +138,12 @@ def _with_saved_overrides(command: str, arguments: list[str]) -> list[str]:
     if not has_run or not resumes:
         return arguments
     saved = [text for text in load_overrides(run_dir) if _key(text) not in given]
-    return [*saved, *arguments]
+    flags = [text for text in arguments if not _is_override(text)]
+    return [*flags, *saved, *filter(_is_override, arguments)]
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def _key(override: str) -> str:

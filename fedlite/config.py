@@ -248,6 +248,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # (key, lowest, highest, lowest allowed, highest allowed); None values are skipped.
 RANGES: tuple[tuple[str, float, float, bool, bool], ...] = (
+    ("seed", 0, math.inf, True, False),
     ("dataset.public_size", 1, math.inf, True, False),
     ("dataset.public_fraction", 0, 1, False, False),
     ("dataset.validation_fraction", 0, 1, False, False),

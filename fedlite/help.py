@@ -1,6 +1,10 @@
 """The help screens of the command line."""
 
+import textwrap
+
 from fedlite.config import conf_dir
+
+WIDTH = 80
 
 COMMANDS: dict[str, str] = {
     "simulate": "the whole pipeline: teacher, federated distillation, compression, report",
@@ -35,14 +39,24 @@ def _groups() -> str:
     lines = []
     for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
         options = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.startswith("_"))
-        lines.append(f"  {folder.name + '=':<13}{' | '.join(options)}")
+        lines.append(_entry(f"{folder.name}=", " | ".join(options), 12))
     return "\n".join(lines)
+
+
+def _entry(name: str, text: str, width: int) -> str:
+    """A line that continues under its text."""
+    return textwrap.fill(
+        f"  {name:<{width}} {text}",
+        WIDTH,
+        subsequent_indent=" " * (width + 3),
+        break_long_words=False,
+    )
 
 
 def general_help() -> str:
     """The screen of ``fedlite --help``."""
-    commands = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
-    return f"""fedlite: distil a small student from a shared teacher on private data, and ship it.
+    commands = "\n".join(_entry(name, text, 10) for name, text in COMMANDS.items())
+    return f"""fedlite: distil a small student from a shared teacher on private data; ship it.
 
 usage: fedlite <command> [option=value ...] [-m] [--cfg job]
 
@@ -59,7 +73,8 @@ examples:
   fedlite simulate run.dir=DIR run.resume=true
   tensorboard --logdir outputs
 
-`fedlite <command> --help` shows the main options, `fedlite simulate --cfg job` all of them."""
+`fedlite <command> --help` shows the main options,
+`fedlite simulate --cfg job` all of them."""
 
 
 def command_help(command: str) -> str:
@@ -69,12 +84,14 @@ def command_help(command: str) -> str:
 
 usage: fedlite predict model=DIR/deploy/student.onnx input=FILE
 
-  model=FILE.onnx   the exported student; labels.json and preprocessing.json lie beside it
-  input=FILE        an image (png, jpg), an npz (array `inputs`), or a csv (one example per line)
+  model=FILE.onnx   the exported student, in its folder: labels.json and
+                    preprocessing.json lie beside it
+  input=FILE        an image (png, jpg), an npz (array `inputs`), or a csv (one
+                    example per line)
 
 Prints the class names and probabilities of every example in the file."""
-    options = "\n".join(f"  {name:<26} {text}" for name, text in MAIN_OPTIONS)
-    return f"""fedlite {command}: {COMMANDS[command]}.
+    options = "\n".join(_entry(name, text, 26) for name, text in MAIN_OPTIONS)
+    return f"""{textwrap.fill(f"fedlite {command}: {COMMANDS[command]}.", WIDTH)}
 
 usage: fedlite {command} [option=value ...] [-m] [--cfg job]
 
@@ -84,5 +101,6 @@ main options:
 option groups (choose a file of conf/ by name):
 {_groups()}
 
--m sweeps over comma-separated values, each job in its own directory. --cfg job prints the
-composed configuration and runs nothing. --hydra-help explains Hydra's own flags."""
+-m sweeps over comma-separated values, each job in its own directory. --cfg job
+prints the composed configuration and runs nothing. --hydra-help explains
+Hydra's own flags."""

@@ -50,6 +50,7 @@ COMMAND_STAGES: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate", "report"),
     "report": ("report",),
 }
+NEEDED = {"compress": "federate", "evaluate": "compress", "report": "evaluate"}
 ALWAYS_RUN = {"compress": "compress", "evaluate": "evaluate"}  # asked for by name: done again
 
 
@@ -66,6 +67,8 @@ def run_command(command: str, config: Config, overrides: list[str]) -> None:
     ):
         pipeline = Pipeline(config, run, progress)
         pipeline.check()
+        if command in NEEDED:
+            pipeline.need(NEEDED[command])
         run.keep_options(config, overrides)
         for stage in COMMAND_STAGES[command]:
             pipeline.run_stage(stage, again=ALWAYS_RUN.get(command) == stage)
@@ -95,6 +98,8 @@ class Pipeline:
                     f"privacy.delta={config.privacy.delta:g}: must be below 1/n of every client;"
                     f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
                 )
+            if config.privacy.noise_multiplier is not None:
+                build_plan(config, self.splits)  # calibration cannot fail, a given value can
             if config.privacy.randomness == "deterministic":
                 log.warning("deterministic randomness: this run is NOT PRIVATE")
         started = self.run.facts("plan")
@@ -244,7 +249,7 @@ class Pipeline:
         }
 
     def _evaluate(self) -> dict[str, Any]:
-        self._need("compress")
+        self.need("compress")
         models, task = self.run.file("models"), self.splits.task
         measured: dict[str, Any] = {}
         with self.progress.stage("measure", total=5) as bar:
@@ -259,7 +264,7 @@ class Pipeline:
         return {"models": measured}
 
     def _report(self) -> dict[str, Any]:
-        self._need("evaluate")
+        self.need("evaluate")
         report = self._assemble()
         task = self.splits.task
         confusion = self.run.facts("federate")["evaluation"]["confusion"]
@@ -323,12 +328,13 @@ class Pipeline:
     def _load(self, name: str) -> nn.Module:
         """A stored full-width model, in eval mode."""
         stage = {"teacher": "teacher", "public_student": "warm_start"}.get(name, "federate")
-        self._need(stage)
+        self.need(stage)
         model = self._build(self.config.teacher if name == "teacher" else self.config.student)
         load_state(model, load_tensors(self.run.file(f"{name}.pt")), where=f"{name}.pt")
         return model.eval()
 
-    def _need(self, stage: str) -> None:
+    def need(self, stage: str) -> None:
+        """Refuse to go on without a stage that ran with these options."""
         if not self.run.done(stage, self.marks[stage]):
             raise UsageError(
                 f"run.dir={self.run.path}: stage '{stage}' has not run there with these options;"

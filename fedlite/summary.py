@@ -44,7 +44,7 @@ def assemble_report(
         "privacy": privacy_section(config, splits, plan, spending, run.run_id),
         "dataset": {
             "name": config.dataset.name,
-            "classes": list(splits.task.class_names),
+            "classes": splits.task.num_classes,
             "public": len(splits.public) + len(splits.public_validation),
             "private": sum(splits.client_sizes()),
             "test": len(splits.test),

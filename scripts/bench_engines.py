@@ -155,6 +155,7 @@ def main() -> None:
     for case in options.cases:
         with ProcessPoolExecutor(1, mp_context=spawn) as fresh:
             results[case] = fresh.submit(run_case, case, overrides, noise_multiplier).result()
+        print(f"{case}: done", file=sys.stderr, flush=True)
 
     reference = "inprocess-0" if "inprocess-0" in results else options.cases[0]
     columns = ("start-up", "round", "round, all", f"x {reference}")

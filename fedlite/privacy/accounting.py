@@ -30,6 +30,7 @@ INTEGER_ORDERS = [*range(2, 64), *LARGE_ORDERS]  # enough to bracket; fractional
 Segment = tuple[float, float, int]
 
 EPSILON_TOLERANCE = 0.01
+LARGEST_PRV_EPSILON = 300.0  # beyond, PRV's grid takes gigabytes; RDP's bound holds as well
 MAX_NOISE_MULTIPLIER = 1e5
 
 
@@ -57,6 +58,9 @@ def _epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -> floa
         return math.inf
     if accountant == "rdp":
         return _rdp_epsilon(merged, delta, RDP_ORDERS)
+    bound = _rdp_epsilon(merged, delta, INTEGER_ORDERS)
+    if bound > LARGEST_PRV_EPSILON:
+        return bound
     engine = PRVAccountant()
     engine.history = list(merged)
     with warnings.catch_warnings():

@@ -94,7 +94,10 @@ def privacy_line(privacy: dict[str, Any]) -> Text:
         budget = "no budget" if unit["budget"] is None else f"budget {unit['budget']:g}"
         spent = f"epsilon {epsilon_text(unit['epsilon_max'])} ({budget})"
         units.append(f"{spent} at delta {unit['delta']:g} for one {unit['unit']}")
-    return Text(f"Privacy: {'; '.join(units)}. One example is {privacy['protects']}.")
+    line = f"Privacy: {'; '.join(units)}."
+    if privacy["protects"] != "one example":  # the default, where nobody said what it is
+        line += f" One example is {privacy['protects']}."
+    return Text(line)
 
 
 def print_summary(report: Report, paths: Mapping[str, Path | str], console: Console) -> None:

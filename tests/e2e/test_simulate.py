@@ -1,0 +1,319 @@
+"""Whole runs: what they write, the options together, real data, sweeps, stages, prediction."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from fedlite.cli import run
+from tests.conftest import REPOSITORY, TINY
+from tests.e2e.command import refusal
+
+QUICK = ("compress.measure.runs=5", "privacy.accountant=rdp", "federation.rounds=2")
+
+MODEL = {
+    "accuracy",
+    "macro_f1",
+    "parameters",
+    "bytes",
+    "latency_ms",
+    "peak_memory_bytes",
+    "runtime",
+}
+UNIT = {
+    "unit",
+    "epsilon_max",
+    "epsilon_mean",
+    "epsilon_p95",
+    "epsilon_rdp_max",
+    "delta",
+    "budget",
+    "noise_multiplier",
+    "max_grad_norm",
+    "sample_rate",
+    "expected_batch_size",
+    "sampling",
+    "steps",
+    "participations_max",
+    "max_participations",
+    "adjacency",
+    "accountant",
+    "trust",
+    "randomness",
+}
+ROUND = {
+    "round",
+    "evaluation",
+    "clients_trained",
+    "clients_refused",
+    "clients_failed",
+    "epsilons",
+    "bytes_down",
+    "bytes_up",
+    "teacher_bytes",
+    "seconds",
+}
+SECTIONS: dict[str, set[str]] = {
+    "run": {"dir", "run_id", "seed"},
+    "dataset": {"name", "classes", "public", "private", "test", "evaluated_on", "partition"},
+    "models": {
+        "teacher",
+        "public_student",
+        "federated_student",
+        "pruned_student",
+        "quantized_student",
+    },
+    "privacy": {"private", "randomness", "protects", "units"},
+    "federation": {
+        "num_clients",
+        "rounds",
+        "clients_per_round",
+        "strategy",
+        "engine",
+        "local_steps",
+        "clients_trained",
+        "clients_refused",
+        "clients_failed",
+    },
+    "compression": {
+        "ratio",
+        "sparsity",
+        "quantization",
+        "parameters_before",
+        "parameters_after",
+        "nonzero_weights",
+        "max_difference",
+        "float_ops",
+        "gzip_bytes",
+    },
+    "traffic": {"bytes_down", "bytes_up", "teacher_bytes"},
+    "timing": {"teacher", "warm_start", "plan", "federate", "compress", "evaluate", "total"},
+}
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
+    report = read_report(finished_run)
+    others = {"schema_version", "environment", "config", "history"}
+    assert set(report) == set(SECTIONS) | others
+    for section, keys in SECTIONS.items():
+        assert set(report[section]) == keys, section
+    for model in report["models"].values():
+        assert set(model) == MODEL
+        assert set(model["latency_ms"]) == {"p50", "p95"}
+    (unit,) = report["privacy"]["units"]
+    assert set(unit) == UNIT
+    assert len(report["history"]) == 3
+    for entry in report["history"]:
+        assert set(entry) == ROUND
+        assert set(entry["evaluation"]) == {"accuracy", "macro_f1", "loss"}
+        assert set(entry["seconds"]) == {"train", "aggregate", "evaluate", "checkpoint", "total"}
+
+    text = (REPOSITORY / "docs" / "report.md").read_text()
+    documented = set(re.findall(r"`(\w+)`", text))
+    known = set(report).union(MODEL, UNIT, ROUND, *SECTIONS.values())
+    assert known - documented == set()
+
+
+def test_the_report_s_numbers_fit_each_other(finished_run: Path) -> None:
+    report = read_report(finished_run)
+    models = report["models"]
+    assert models["quantized_student"]["bytes"] < models["pruned_student"]["bytes"]
+    assert models["pruned_student"]["bytes"] < models["federated_student"]["bytes"]
+    assert models["pruned_student"]["parameters"] == report["compression"]["parameters_after"]
+    for name, model in models.items():
+        assert model["bytes"] == (finished_run / "models" / f"{name}.onnx").stat().st_size
+    (unit,) = report["privacy"]["units"]
+    assert 0 < unit["epsilon_mean"] <= unit["epsilon_max"] <= unit["budget"]
+    assert unit["epsilon_max"] == max(report["history"][-1]["epsilons"])
+    data = report["dataset"]
+    assert data["public"] + data["private"] + data["test"] == 1797
+    traffic = report["traffic"]
+    assert traffic["bytes_up"] == sum(entry["bytes_up"] for entry in report["history"])
+    assert traffic["bytes_down"] > traffic["bytes_up"]
+
+
+def test_the_bundle_s_sums_hold_and_its_model_is_the_final_one(finished_run: Path) -> None:
+    deploy = finished_run / "deploy"
+    lines = (deploy / "SHA256SUMS").read_text().splitlines()
+    assert {line.split("  ")[1] for line in lines} == {
+        path.name for path in deploy.iterdir() if path.name != "SHA256SUMS"
+    }
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((deploy / name).read_bytes()).hexdigest() == digest
+    final = finished_run / "models" / "quantized_student.onnx"
+    assert (deploy / "student.onnx").read_bytes() == final.read_bytes()
+
+
+def test_predict_reads_images_arrays_and_tables(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = load_digits().images[:5]
+    np.savez(tmp_path / "digits.npz", inputs=images)
+    rows = [",".join(str(value) for value in image.ravel()) for image in images]
+    (tmp_path / "digits.csv").write_text("\n".join(rows) + "\n")
+    Image.fromarray((images[0] * 255 / 16).round().astype(np.uint8)).save(tmp_path / "digit.png")
+    capsys.readouterr()
+    shown: dict[str, list[str]] = {}
+    for name in ("digits.npz", "digits.csv", "digit.png"):
+        model = f"model={finished_run / 'deploy' / 'student.onnx'}"
+        assert run(["predict", model, f"input={tmp_path / name}"]) == 0
+        shown[name] = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert len(shown["digits.npz"]) == 5
+    assert shown["digits.npz"] == shown["digits.csv"]
+    assert shown["digit.png"][0][0] == shown["digits.npz"][0][0]
+    for line in shown["digits.npz"]:
+        assert re.fullmatch(r"(\d [01]\.\d{3}  ){4}\d [01]\.\d{3}", line)
+
+
+def test_a_known_teacher_is_not_trained_again(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run(["teacher", *TINY, f"run.dir={folder}"]) == 0
+    stages = json.loads((folder / "state.json").read_text())["stages"]
+    assert stages["teacher"]["source"] == "cache"
+    assert run(["federate", f"run.dir={folder}", "distill.warm_start.epochs=1"]) == 0
+    assert (folder / "federated_student.pt").exists()
+
+
+def says_not_private(folder: Path) -> list[bool]:
+    """Whether report, model card and TensorBoard events say it."""
+    events = b"".join(path.read_bytes() for path in folder.glob("events.*"))
+    texts = [(folder / name).read_text() for name in ("report.md", "deploy/MODEL_CARD.md")]
+    return [*("NOT PRIVATE" in text for text in texts), b"0_NOT_PRIVATE/warning" in events]
+
+
+def test_a_private_run_does_not_say_not_private(finished_run: Path) -> None:
+    assert says_not_private(finished_run) == [False, False, False]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["privacy=none", "student=mlp", "compress=dynamic", "partition=dirichlet"],
+        ["privacy.randomness=deterministic", "student=mobilenet", "compress=weight_only"],
+    ],
+    ids=" ".join,
+)
+def test_runs_without_a_guarantee_say_so_everywhere(options: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run(["simulate", *TINY, *QUICK, f"run.dir={folder}", *options]) == 0
+    assert says_not_private(folder) == [True, True, True]
+    assert bool(read_report(folder)["privacy"]["units"]) == ("privacy=none" not in options)
+
+
+@pytest.mark.slow
+def test_nothing_compressed_is_the_federated_student(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ("compress=none", "distill=hard", "tracking=quiet")
+    assert run(["simulate", *TINY, *QUICK, f"run.dir={folder}", *options]) == 0
+    models = read_report(folder)["models"]
+    for name in ("pruned_student", "quantized_student"):
+        assert models[name]["accuracy"] == models["federated_student"]["accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["federation=fedadam", "partition=dirichlet"],
+        ["federation=fedprox", "partition=pathological", "distill=hard"],
+        ["federation=fedavgm", "partition=size"],
+        ["federation.fraction=0.5", "federation.sampling=bernoulli", "partition=shards"],
+        ["teacher=resnet", "teacher.kwargs.channels=[8,8,8]", "teacher.kwargs.depths=[1,1,1]"],
+        ["distill=relational", "privacy=none"],
+        ["distill.warm_start.enabled=false", "privacy.noise_multiplier=2", "privacy.epsilon=null"],
+    ],
+    ids=" ".join,
+)
+def test_options_work_together(options: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tiny = [
+        option for option in TINY if "teacher.kwargs" not in option or "resnet" not in options[0]
+    ]
+    assert run(["federate", *tiny, *QUICK, f"run.dir={folder}", *options]) == 0
+    facts = json.loads((folder / "state.json").read_text())["stages"]["federate"]
+    assert len(facts["history"]) == 2
+    assert all(entry["clients_failed"] == 0 for entry in facts["history"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "clients"),
+    [
+        (["dataset=fashion_mnist", "federation.num_clients=100", "federation.fraction=0.02"], 100),
+        (["dataset=har", "partition=natural", "federation.fraction=0.2"], None),
+        (["dataset=mnist_writers", "partition=natural", "federation.fraction=0.005"], None),
+    ],
+    ids=["fashion_mnist", "har", "mnist_writers"],
+)
+def test_real_data(
+    options: list[str],
+    clients: int | None,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FEDLITE_DATA", str(data_dir))
+    folder = tmp_path / "run"
+    light = ["dataset.public_size=600", "teacher.epochs=1", "distill.warm_start.epochs=1"]
+    light += ["federation.rounds=1", "privacy.sample_rate=0.1", "student=mlp"]
+    tiny = [option for option in TINY if "num_clients" not in option and "dataset" not in option]
+    assert run(["federate", *tiny, *QUICK, f"run.dir={folder}", *light, *options]) == 0
+    stages = json.loads((folder / "state.json").read_text())["stages"]
+    (entry,) = stages["federate"]["history"]
+    assert entry["clients_trained"] >= 2
+    assert clients is None or len(entry["epsilons"]) == clients
+    assert max(entry["epsilons"]) > 0
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_its_jobs_and_ends_with_a_table(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    options = ["tracking=quiet", "-m", "privacy.epsilon=4,8"]
+    assert run(["simulate", *TINY, *QUICK, f"run.dir={folder}", *options]) == 0
+    budgets = [read_report(folder / job)["privacy"]["units"][0]["budget"] for job in ("0", "1")]
+    assert budgets == [4, 8]
+    assert "Sweep: 2 jobs" in capfd.readouterr().out
+    table = (folder / "sweep.md").read_text()
+    assert "privacy.epsilon" in table
+    assert len((folder / "sweep.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_compressing_again_changes_the_compressed_models_alone(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    assert run(["compress", f"run.dir={folder}", "compress.ratio=0.6"]) == 0
+    old, new = read_report(finished_run), read_report(folder)
+    assert new["compression"]["ratio"] == 0.6
+    assert new["compression"]["parameters_after"] < old["compression"]["parameters_after"]
+    for name in ("teacher.pt", "public_student.pt", "federated_student.pt", "checkpoint.pt"):
+        assert (folder / name).read_bytes() == (finished_run / name).read_bytes()
+    for name in ("teacher", "public_student", "federated_student"):
+        assert new["models"][name]["accuracy"] == old["models"][name]["accuracy"]
+    assert new["privacy"] == old["privacy"]
+    assert new["history"] == old["history"]
+
+    line = refusal(capsys, 2, "report", f"run.dir={folder}", "compress.ratio=0.1")
+    assert "has not run there with these options" in line
+    assert run(["evaluate", f"run.dir={folder}", "compress.measure.runs=7"]) == 0
+    (folder / "report.md").unlink()
+    assert run(["report", f"run.dir={folder}"]) == 0
+    assert (folder / "report.md").exists()
