@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedlite import __version__
-from fedlite.config import conf_dir, parse_config
+from fedlite.compose import conf_dir
+from fedlite.config import parse_config
 from fedlite.errors import FedliteError, UsageError
 from fedlite.help import COMMANDS, command_help, general_help
 from fedlite.logs import route_logs
@@ -25,6 +26,7 @@ from fedlite.run_directory import LOG_FILE, OVERRIDES_FILE, load_overrides
 
 log = logging.getLogger(__name__)
 
+HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", "--hydra-help")
 SHOWN = 5  # classes printed for each predicted example
 
 
@@ -84,6 +86,9 @@ def _predict(options: dict[str, str]) -> int:
 
 def _run_hydra(command: str, arguments: list[str]) -> int:
     """Compose the configuration with Hydra (one job or a sweep) and run ``command`` on it."""
+    unknown = [a for a in arguments if a.startswith("-") and a.split("=")[0] not in HYDRA_FLAGS]
+    if unknown:
+        raise UsageError(f"unknown flag '{unknown[0]}'; flags: {' '.join(HYDRA_FLAGS)}")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `run`, which prints one line
     errors: list[BaseException] = []
 

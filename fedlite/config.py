@@ -8,13 +8,9 @@ reads an untyped configuration.
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -332,19 +328,6 @@ def _writable_schema(schema: type) -> DictConfig:
     return node
 
 
-def compose_config(overrides: Sequence[str] = ()) -> Config:
-    """Compose ``conf/`` with override strings, as the command line does.
-
-    Raises:
-        UsageError: an override that does not fit.
-    """
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return parse_config(compose("config", overrides=list(overrides)))
-    except HydraException as error:
-        raise UsageError(str(error).splitlines()[0]) from error
-
-
 def config_from_json(text: str) -> Config:
     """Rebuild the :class:`Config` that :meth:`Config.to_json` wrote."""
     return parse_config(OmegaConf.create(json.loads(text)))
@@ -387,22 +370,15 @@ def check_config(config: Config) -> None:
                 "distill.loss=relational: compares rows of a batch, which breaks the clipping of"
                 " single examples (privacy rule 6); use distill.loss=soft or privacy=none"
             )
+    strategy = config.federation.strategy
+    if strategy.name in ("fedavg", "fedprox") and strategy.learning_rate != 1:
+        raise UsageError(
+            f"federation.strategy.learning_rate={strategy.learning_rate:g}: {strategy.name} has no"
+            " server learning rate; use federation=fedavgm"
+        )
     if config.federation.num_clients is None and config.partition.name != "natural":
         raise UsageError("federation.num_clients=null: give a number, or use partition=natural")
     if config.dataset.evaluate_on == "holdout" and config.dataset.holdout_size == 0:
         raise UsageError("dataset.evaluate_on=holdout: needs dataset.holdout_size of 1 or more")
     if config.dataset.source != "digits" and not config.dataset.root:
         raise UsageError(f"dataset.root: missing for dataset {config.dataset.name}; give a path")
-
-
-def conf_dir() -> Path:
-    """The one ``conf/`` folder: inside the package in a wheel, beside it in a checkout.
-
-    Raises:
-        UsageError: neither is there (a broken installation).
-    """
-    package = Path(__file__).resolve().parent
-    for candidate in (package / "conf", package.parent / "conf"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise UsageError(f"conf/config.yaml not found in or beside {package}: reinstall fedlite")

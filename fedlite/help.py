@@ -2,7 +2,7 @@
 
 import textwrap
 
-from fedlite.config import conf_dir
+from fedlite.compose import conf_dir
 
 WIDTH = 80
 

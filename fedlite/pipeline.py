@@ -20,10 +20,11 @@ from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.distill.warm_start import warm_start, warm_start_steps
 from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.federation.engines import run_federation
+from fedlite.federation.engines import check_engine, run_federation
 from fedlite.federation.messages import State
 from fedlite.federation.server_app import Federation
 from fedlite.files import load_tensors, save_tensors, state_sha256
+from fedlite.fingerprints import stage_fingerprints
 from fedlite.models.build import build_model, count_parameters, load_state
 from fedlite.privacy import (
     PrivacyPlan,
@@ -32,7 +33,7 @@ from fedlite.privacy import (
     derive_seed,
 )
 from fedlite.records import Evaluation, Measurement, RoundRecord
-from fedlite.run_directory import LOG_FILE, RunDirectory, fingerprint, open_run, portable_path
+from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
 from fedlite.summary import assemble_report, privacy_section
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
@@ -84,11 +85,12 @@ class Pipeline:
             self.splits: Splits = load_splits(
                 config.dataset, config.partition, config.federation.num_clients, config.seed
             )
-        self.marks = _fingerprints(config)
+        self.marks = stage_fingerprints(config)
 
     def check(self) -> None:
         """Refuse what would fail later: before any training, and before mixing two runs."""
         config, task = self.config, self.splits.task
+        check_engine(config.engine)
         student = build_model(config.student, task.input_shape, task.num_classes, config.seed)
         if config.private:
             check_private_model(student, task.input_shape)
@@ -389,35 +391,3 @@ def _history_entry(record: RoundRecord) -> dict[str, Any]:
     if entry["evaluation"] is not None:
         del entry["evaluation"]["confusion"]
     return entry
-
-
-def _fingerprints(config: Config) -> dict[str, str]:
-    """What each stage's result depends on, through all stages before it."""
-    dataset, teacher = dataclasses.asdict(config.dataset), dataclasses.asdict(config.teacher)
-    for options, key in ((dataset, "root"), (teacher, "checkpoint")):
-        options[key] = options[key] and portable_path(options[key])
-    del teacher["cache_dir"]
-    privacy = dataclasses.asdict(config.privacy)
-    del privacy["ledger_dir"]
-    data = fingerprint(
-        dataset,
-        dataclasses.asdict(config.partition),
-        config.federation.num_clients,
-        config.seed,
-    )
-    marks = {"teacher": fingerprint(data, teacher)}
-    marks["warm_start"] = fingerprint(
-        marks["teacher"], dataclasses.asdict(config.student), dataclasses.asdict(config.distill)
-    )
-    marks["federate"] = fingerprint(
-        marks["warm_start"],
-        privacy,
-        dataclasses.asdict(config.federation),
-        config.tracking.evaluate_every,
-    )
-    compress = dataclasses.asdict(config.compress)
-    measure = compress.pop("measure")
-    marks["compress"] = fingerprint(marks["federate"], compress)
-    marks["evaluate"] = fingerprint(marks["compress"], measure)
-    marks["report"] = marks["evaluate"]
-    return marks

@@ -1,6 +1,5 @@
 """The run directory: its lock, its options, and which stages are done."""
 
-import hashlib
 import json
 import time
 import uuid
@@ -31,11 +30,6 @@ def load_overrides(run_dir: Path) -> list[str]:
     return [str(text) for text in read_json(run_dir / OVERRIDES_FILE)]
 
 
-def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able values: what a stage's result depends on."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
 @dataclass
 class RunDirectory:
     """Paths and finished stages of one run; every change is on disk before it returns."""
@@ -60,7 +54,7 @@ class RunDirectory:
     def stage(self, name: str, mark: str) -> Iterator[dict[str, Any]]:
         """Run a stage: the facts put into the yielded dictionary are kept once it ends well.
 
-        Seconds add up over interrupted attempts that resumed.
+        ``seconds`` are those of the attempt that ended; an interrupted one is not counted.
         """
         facts: dict[str, Any] = {}
         started = time.perf_counter()

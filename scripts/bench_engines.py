@@ -22,7 +22,8 @@ from pathlib import Path
 
 import torch
 
-from fedlite.config import Config, compose_config
+from fedlite.compose import compose_config
+from fedlite.config import Config
 from fedlite.data import Splits, load_splits
 from fedlite.distill.evaluate import evaluate_model, predict_logits
 from fedlite.distill.losses import build_loss

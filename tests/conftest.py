@@ -10,7 +10,8 @@ import pytest
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from fedlite.cli import run
-from fedlite.config import Config, compose_config
+from fedlite.compose import compose_config
+from fedlite.config import Config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"

@@ -8,12 +8,23 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedlite.config import EngineConfig
 from fedlite.errors import FedliteError, UsageError
 from fedlite.federation import client_app as client
 from fedlite.federation.grid import InProcessGrid
 from fedlite.federation.node import LEDGER_DIR, NODES_DIR, RUN_CONFIG
 from fedlite.federation.server_app import Federation, make_server_app
 from fedlite.logs import route_logs
+
+
+def check_engine(config: EngineConfig) -> None:
+    """Refuse an engine whose optional dependency is missing.
+
+    Raises:
+        UsageError: says what to install.
+    """
+    if config.name == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("engine=ray: Ray is not installed; pip install 'fedlite[ray]'")
 
 
 def run_federation(federation: Federation, run_dir: Path, ledger_dir: Path, log_file: Path) -> None:
@@ -23,6 +34,7 @@ def run_federation(federation: Federation, run_dir: Path, ledger_dir: Path, log_
         UsageError: the engine's optional dependency is missing.
         FedliteError: the federation cannot go on.
     """
+    check_engine(federation.config.engine)
     run_config = {
         RUN_CONFIG: federation.config.to_json(),
         NODES_DIR: str(run_dir / "nodes"),
@@ -70,8 +82,6 @@ class _ConfiguredClientApp(ClientApp):
 
 
 def _run_on_ray(federation: Federation, run_config: dict[str, str], log_file: Path) -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("engine=ray: Ray is not installed; pip install 'fedlite[ray]'")
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from flwr.simulation import run_simulation
 

@@ -32,6 +32,7 @@ NETWORKS = "tests.e2e.networks"
         (["federation.rounds=many"], ["federation.rounds", "many"]),
         (["federation.rounds=1.5"], ["federation.rounds", "1.5"]),
         (["federation.rounds=0"], ["federation.rounds=0", ">= 1"]),
+        (["federation.strategy.learning_rate=0.1"], ["learning_rate=0.1", "fedavgm"]),
         (["federation.fraction=1.5"], ["federation.fraction=1.5", "<= 1"]),
         (["federation.sampling=random"], ["federation.sampling=random", "bernoulli"]),
         (["federation.num_clients=null"], ["federation.num_clients", "natural"]),
@@ -83,6 +84,7 @@ def test_wrong_options_are_named(
     [
         (["fly"], ["fly", "simulate, teacher"]),
         (["--verbose"], ["--verbose"]),
+        (["simulate", "--verbose"], ["--verbose", "--multirun"]),
         (["compress"], ["run.dir=DIR"]),
         (["evaluate", "run.dir=/no/such/run"], ["/no/such/run", "no run there"]),
         (["report", "run.dir=/no/such/run"], ["/no/such/run", "no run there"]),

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fedlite.cli import run
-from fedlite.config import compose_config, conf_dir
+from fedlite.compose import compose_config, conf_dir
 from fedlite.help import COMMANDS
 from tests.e2e.command import COMMAND
 

@@ -7,7 +7,8 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlite.config import Config, compose_config
+from fedlite.compose import compose_config
+from fedlite.config import Config
 from fedlite.federation.grid import InProcessGrid
 from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained_reply
 from fedlite.federation.server_app import Federation, run_rounds

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fedlite.config import DistillConfig, compose_config
+from fedlite.compose import compose_config
+from fedlite.config import DistillConfig
 from fedlite.models.build import build_model
 from fedlite.privacy import dp_sgd
 from tests.conftest import TINY
