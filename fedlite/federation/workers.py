@@ -17,6 +17,8 @@ from flwr.app import Context, Message, RecordDict
 from fedlite.errors import FedliteError
 from fedlite.logs import route_logs
 
+CLOSE_SECONDS = 5
+
 Work = tuple[Message, Context]
 Result = tuple[Message, RecordDict]
 
@@ -70,12 +72,14 @@ class WorkerPool:
                 raise _died(worker) from error
 
     def close(self) -> None:
-        """Close the pipes and stop the processes."""
+        """Close the pipes, which ends the workers; one that hangs is stopped."""
         for connection in self._connections:
             connection.close()
         for process in self._processes:
-            process.terminate()
-            process.join()
+            process.join(CLOSE_SECONDS)
+            if process.is_alive():
+                process.terminate()
+                process.join()
 
 
 def _died(worker: int) -> FedliteError:
