@@ -9,7 +9,6 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from fedlite.distill.losses import build_loss
 from fedlite.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -26,7 +25,6 @@ from fedlite.privacy import (
     DeterministicRandomness,
     Randomness,
     SecureRandomness,
-    check_row_separable_loss,
     derive_seed,
     train_steps,
 )
@@ -103,16 +101,13 @@ def _charge(node: Node, request: TrainRequest) -> tuple[str, float]:
 def _distil(node: Node, request: TrainRequest) -> State:
     config, plan = node.world.config, request.plan if node.world.config.private else None
     data = node.world.client_data(node.client_id)
-    loss = build_loss(config.distill)
-    if config.private:
-        check_row_separable_loss(loss)
     teacher_logits = node.world.teacher_logits(node.client_id, request.teacher_sha256)
     student = node.world.student
     load_state(student, request.state, where=f"round {request.round}")
     expected = plan.expected_batch_size if plan else config.privacy.sample_rate * len(data)
     train_steps(
         student,
-        loss,
+        node.world.loss,
         data.inputs,
         data.labels,
         teacher_logits,

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from fedlite.config import Config, config_from_json
 from fedlite.data import ClientData, Splits, load_splits
 from fedlite.distill.evaluate import predict_logits
+from fedlite.distill.losses import Loss, build_loss
 from fedlite.errors import FedliteError
 from fedlite.federation.messages import State
 from fedlite.files import load_tensors, save_tensors, state_sha256
 from fedlite.models.build import build_model, load_state
-from fedlite.privacy import Ledger, check_private_model
+from fedlite.privacy import Ledger, check_private_model, check_row_separable_loss
 
 RUN_CONFIG, NODES_DIR, LEDGER_DIR = "config", "nodes-dir", "ledger-dir"
 PARTITION_ID = "partition-id"  # Flower's name
@@ -34,6 +35,7 @@ class World:
     nodes_dir: Path
     splits: Splits
     student: nn.Module
+    loss: Loss
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
     _logits: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     _data: dict[int, ClientData] = field(default_factory=dict)
@@ -119,6 +121,8 @@ def _world(config_json: str, nodes_dir: str) -> World:
     )
     task = splits.task
     student = build_model(config.student, task.input_shape, task.num_classes, seed=config.seed)
+    loss = build_loss(config.distill)
     if config.private:
         check_private_model(student, task.input_shape)
-    return World(config, Path(nodes_dir), splits, student)
+        check_row_separable_loss(loss)
+    return World(config, Path(nodes_dir), splits, student, loss)

@@ -32,7 +32,10 @@ NETWORKS = "tests.e2e.networks"
         (["federation.rounds=many"], ["federation.rounds", "many"]),
         (["federation.rounds=1.5"], ["federation.rounds", "1.5"]),
         (["federation.rounds=0"], ["federation.rounds=0", ">= 1"]),
-        (["federation.strategy.learning_rate=0.1"], ["learning_rate=0.1", "fedavgm"]),
+        (
+            ["federation=fedavg", "federation.strategy.learning_rate=0.1"],
+            ["learning_rate=0.1", "fedavgm"],
+        ),
         (["federation.fraction=1.5"], ["federation.fraction=1.5", "<= 1"]),
         (["federation.sampling=random"], ["federation.sampling=random", "bernoulli"]),
         (["federation.num_clients=null"], ["federation.num_clients", "natural"]),
