@@ -6,6 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from fedlite.compose import conf_dir
 from fedlite.compress.measure import evaluate_onnx
 from fedlite.compress.pruned_file import load_pruned
 from fedlite.compress.stage import choose, compress_student
@@ -13,7 +14,6 @@ from fedlite.config import (
     AugmentConfig,
     CompressConfig,
     MeasureConfig,
-    conf_dir,
     parse_config,
 )
 from fedlite.data.types import ClientData
