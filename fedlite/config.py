@@ -365,6 +365,11 @@ def check_config(config: Config) -> None:
     if config.private:
         if config.privacy.epsilon is None and config.privacy.noise_multiplier is None:
             raise UsageError("privacy: give privacy.epsilon or privacy.noise_multiplier")
+        if config.privacy.ledger_dir and config.privacy.randomness == "deterministic":
+            raise UsageError(
+                "privacy.ledger_dir: deterministic runs are not private and must not mix with"
+                " ledgers that outlive them; leave it out or use privacy.randomness=secure"
+            )
         if config.distill.loss == "relational":
             raise UsageError(
                 "distill.loss=relational: compares rows of a batch, which breaks the clipping of"

@@ -20,8 +20,10 @@ from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.distill.warm_start import warm_start, warm_start_steps
 from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.federation.cohort import participation_rate
 from fedlite.federation.engines import check_engine, run_federation
 from fedlite.federation.messages import State
+from fedlite.federation.node import claim_ledgers
 from fedlite.federation.server_app import Federation
 from fedlite.files import load_tensors, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
@@ -109,6 +111,11 @@ class Pipeline:
             raise UsageError(
                 f"run.dir={self.run.path}: its federation was started with other options for data,"
                 " teacher, student, distillation, privacy or federation; choose another directory"
+            )
+        if started and started["ledger_dir"] != config.privacy.ledger_dir:
+            raise UsageError(
+                f"privacy.ledger_dir={config.privacy.ledger_dir}: this run charges the ledgers in"
+                f" {started['ledger_dir'] or self.run.file('ledgers')}; they cannot be exchanged"
             )
 
     def run_stage(self, stage: str, *, again: bool) -> None:
@@ -316,6 +323,9 @@ class Pipeline:
             with self.run.stage("plan", self.marks["federate"]) as facts:
                 plan = build_plan(self.config, self.splits) if self.config.private else None
                 facts["plan"] = dataclasses.asdict(plan) if plan else None
+                facts["ledger_dir"] = self.config.privacy.ledger_dir
+                if plan and self.config.privacy.ledger_dir:
+                    claim_ledgers(self._ledger_dir(), self.config)
             known = self.run.facts("plan")
         return PrivacyPlan(**known["plan"]) if known["plan"] else None
 
@@ -370,7 +380,7 @@ def build_plan(config: Config, splits: Splits) -> PrivacyPlan:
     privacy, federation = config.privacy, config.federation
     nominal = privacy.expected_examples or sum(splits.client_sizes()) // splits.num_clients
     participations = federation.max_participations or derive_max_participations(
-        federation.rounds, federation.fraction
+        federation.rounds, participation_rate(federation, splits.num_clients)
     )
     return PrivacyPlan.build(
         epsilon=privacy.epsilon,

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedlite.config import Config
 from fedlite.data import Splits
+from fedlite.errors import FedliteError
 from fedlite.federation.node import open_ledger
 from fedlite.privacy import PrivacyPlan, compute_epsilon
 from fedlite.privacy.ledger import Charge
@@ -38,6 +39,12 @@ def assemble_report(
     if plan is not None:
         ledgers = [open_ledger(ledger_dir, config, i) for i in range(splits.num_clients)]
         spending = [ledger.entries() for ledger in ledgers]
+        charged = sum(charge.run == run.run_id for ledger in spending for charge in ledger)
+        if charged < (trained := sum(entry["clients_trained"] for entry in history)):
+            raise FedliteError(
+                f"{ledger_dir}: holds {charged} charges of this run, but clients trained {trained}"
+                " times; restore the ledgers, no epsilon is reported without them"
+            )
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in STAGES}
     return {
         "models": {name: _model(facts) for name, facts in run.facts("evaluate")["models"].items()},

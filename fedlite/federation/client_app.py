@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from torch import nn
+from torch import Tensor, nn
 
 from fedlite.federation.messages import (
     ARRAYS,
@@ -65,12 +65,15 @@ def train(message: Message, context: Context) -> Message:
     node = Node.of(context)
     request = TrainRequest.parse(message.content)
     epsilon = 0.0
-    if node.world.config.private:
-        refusal, epsilon = _charge(node, request)
-        if refusal:
-            return refused_reply(message, refusal, epsilon)
     with _one_thread():
-        state = _distil(node, request)
+        # What can fail without touching private gradients comes before the charge.
+        load_state(node.world.student, request.state, where=f"round {request.round}")
+        teacher_logits = node.world.teacher_logits(node.client_id, request.teacher_sha256)
+        if node.world.config.private:
+            refusal, epsilon = _charge(node, request)
+            if refusal:
+                return refused_reply(message, refusal, epsilon)
+        state = _distil(node, request, teacher_logits)
 
     reply = trained_reply(message, state, epsilon)
     context.state[REPLY_RECORD] = reply.content.array_records[ARRAYS]
@@ -88,8 +91,12 @@ def _charge(node: Node, request: TrainRequest) -> tuple[str, float]:
     examples = len(node.world.client_data(node.client_id))
     if plan.delta * examples >= 1:
         return f"delta {plan.delta:g} is not below 1/n for this client's data", 0.0
+    try:
+        charge = Charge(request.run, request.round, *plan.segment)
+    except ValueError as error:
+        return f"the request's plan is not valid: {error}", 0.0
     spending = node.ledger.charge(
-        Charge(request.run, request.round, *plan.segment),
+        charge,
         budget=plan.epsilon if privacy.epsilon is None else privacy.epsilon,
         delta=plan.delta,
         accountant=plan.accountant,
@@ -98,12 +105,10 @@ def _charge(node: Node, request: TrainRequest) -> tuple[str, float]:
     return spending.reason, spending.epsilon
 
 
-def _distil(node: Node, request: TrainRequest) -> State:
+def _distil(node: Node, request: TrainRequest, teacher_logits: Tensor) -> State:
     config, plan = node.world.config, request.plan if node.world.config.private else None
     data = node.world.client_data(node.client_id)
-    teacher_logits = node.world.teacher_logits(node.client_id, request.teacher_sha256)
     student = node.world.student
-    load_state(student, request.state, where=f"round {request.round}")
     expected = plan.expected_batch_size if plan else config.privacy.sample_rate * len(data)
     train_steps(
         student,

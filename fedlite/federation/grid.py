@@ -18,6 +18,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlite.errors import FedliteError
 from fedlite.federation.workers import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -145,5 +146,7 @@ def call_client(client_app: ClientApp, message: Message, context: Context) -> Me
             message.metadata.message_type,
             traceback.format_exc(),
         )
-        reason = f"client {client}: {type(error).__name__}: {error}"
+        # A library's text may quote private values; what it says stays in the client's log.
+        text = f"{error}" if isinstance(error, FedliteError) else type(error).__name__
+        reason = f"client {client}: {text}"
         return Message(Error(CLIENT_APP_FAILED, reason), reply_to=message)

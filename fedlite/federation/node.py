@@ -4,6 +4,7 @@ In a simulation many clients share one process and one ``nodes/`` folder; the te
 there once by its hash, and every client still receives (and is counted for) its own message.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,13 +18,14 @@ from fedlite.config import Config, config_from_json
 from fedlite.data import ClientData, Splits, load_splits
 from fedlite.distill.evaluate import predict_logits
 from fedlite.distill.losses import Loss, build_loss
-from fedlite.errors import FedliteError
+from fedlite.errors import FedliteError, UsageError
 from fedlite.federation.messages import State
-from fedlite.files import load_tensors, save_tensors, state_sha256
+from fedlite.files import load_tensors, read_json, save_tensors, state_sha256, write_json
 from fedlite.models.build import build_model, load_state
 from fedlite.privacy import Ledger, check_private_model, check_row_separable_loss
 
 RUN_CONFIG, NODES_DIR, LEDGER_DIR = "config", "nodes-dir", "ledger-dir"
+DIVISION_FILE = "division.json"
 PARTITION_ID = "partition-id"  # Flower's name
 
 
@@ -98,7 +100,8 @@ class Node:
         """The client that a Flower context belongs to.
 
         A device names its ledger directory in its node config; a simulation names one in the run
-        config.
+        config. Budget, delta and randomness come from the run config: that is right for a
+        simulation, where one person is server and clients, and not yet for a device.
         """
         run_config: Mapping[str, Any] = context.run_config
         client_id = int(context.node_config[PARTITION_ID])
@@ -111,6 +114,34 @@ def open_ledger(directory: Path, config: Config, client_id: int) -> Ledger:
     """The ledger of a simulated client; its data set id is what a device's policy would assign."""
     data_set = f"{config.dataset.name}-client-{client_id:04d}"
     return Ledger(directory / f"{data_set}.ledger", data_set)
+
+
+def claim_ledgers(directory: Path, config: Config) -> None:
+    """Bind a shared ledger directory to one division of the data among simulated clients.
+
+    A simulated client's data set id is its number: under another partition, number of clients or
+    seed the same number would hold other examples, and their spending would not be seen.
+
+    Raises:
+        UsageError: the directory holds ledgers of another division.
+    """
+    division = {
+        "dataset": config.dataset.name,
+        "public_size": config.dataset.public_size,
+        "public_fraction": config.dataset.public_fraction,
+        "holdout_size": config.dataset.holdout_size,
+        "partition": dataclasses.asdict(config.partition),
+        "num_clients": config.federation.num_clients,
+        "seed": config.seed,
+    }
+    path = directory / DIVISION_FILE
+    if path.exists() and read_json(path) != division:
+        raise UsageError(
+            f"privacy.ledger_dir={directory}: its ledgers belong to another data set, partition,"
+            " number of clients or seed, so their clients hold other examples; use another"
+            " directory"
+        )
+    write_json(path, division)
 
 
 @lru_cache(maxsize=2)

@@ -127,7 +127,7 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
         average = _moving_average(average, state, config.federation.ema_decay)
         for client_id, epsilon in outcome.epsilons.items():
             if plan:
-                epsilons[client_id] = epsilon
+                epsilons[client_id] = max(epsilons[client_id], epsilon)
         aggregated = time.perf_counter()
 
         last = server_round == config.federation.rounds

@@ -95,22 +95,23 @@ def calibrate_noise_multiplier(
     def bound(noise_multiplier: float) -> float:
         return _rdp_epsilon([(noise_multiplier, sample_rate, steps)], delta, INTEGER_ORDERS)
 
-    low, high = 0.0, 1.0
-    while bound(high) > epsilon:
-        low, high = high, 2 * high
-        if high > MAX_NOISE_MULTIPLIER:
-            raise UsageError(
-                f"privacy.epsilon={epsilon:g}: no noise multiplier up to {MAX_NOISE_MULTIPLIER:g}"
-                f" meets it in {steps} steps at delta {delta:g}; raise epsilon or plan fewer steps"
-            )
-    low, high = _bisect(low, high, epsilon, bound)
-    low, high = _bisect(high / 2, high, epsilon, spent)
-    return high
+    def double_until(enough: Callable[[float], float], high: float) -> float:
+        while enough(high) > epsilon:
+            high *= 2
+            if high > MAX_NOISE_MULTIPLIER:
+                raise UsageError(
+                    f"privacy.epsilon={epsilon:g}: no noise multiplier up to"
+                    f" {MAX_NOISE_MULTIPLIER:g} meets it in {steps} steps at delta {delta:g};"
+                    " raise epsilon or plan fewer steps"
+                )
+        return high
+
+    high = _bisect(0.0, double_until(bound, 1.0), epsilon, bound)
+    high = double_until(spent, high)  # PRV counts its own error of 0.01: it shows at tiny budgets
+    return _bisect(high / 2, high, epsilon, spent)
 
 
-def _bisect(
-    low: float, high: float, target: float, spent: Callable[[float], float]
-) -> tuple[float, float]:
+def _bisect(low: float, high: float, target: float, spent: Callable[[float], float]) -> float:
     slack = EPSILON_TOLERANCE * min(1.0, target)
     while high - low > 1e-4 * high and target - spent(high) > slack:
         middle = (low + high) / 2
@@ -118,4 +119,4 @@ def _bisect(
             high = middle
         else:
             low = middle
-    return low, high
+    return high

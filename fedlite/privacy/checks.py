@@ -1,5 +1,7 @@
 """What DP-SGD refuses: models and losses in which one example touches another's gradient."""
 
+import copy
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -38,6 +40,19 @@ def check_private_model(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     problems = GradSampleHooks.validate(model, strict=False)
     if problems:
         raise UsageError(f"student: Opacus cannot compute per-example gradients: {problems[0]}")
+    _probe_gradients(model, input_shape)
+
+
+def _probe_gradients(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Every trained parameter must get per-example gradients; better known before a charge."""
+    probe = copy.deepcopy(model).train()
+    GradSampleHooks(probe, loss_reduction="sum")
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        torch.autograd.backward(probe(torch.zeros(2, *input_shape)).sum())
+    for name, parameter in probe.named_parameters():
+        if parameter.requires_grad and getattr(parameter, "grad_sample", None) is None:
+            raise UsageError(f"student: parameter '{name}' takes no part in the output")
 
 
 def _probe_rows(model: nn.Module, input_shape: tuple[int, ...]) -> None:

@@ -1,13 +1,15 @@
 """The ledger: what one data set has spent, in an append-only file that only grows.
 
 One file per data set, one JSON line per charge. Each line carries a SHA-256 that chains it to the
-line before, so that a changed, lost or reordered line is noticed. A charge is on disk (fsync)
-before training starts; nothing here can refund, overwrite or restore. A last line without its
-line end is a charge that was cut off before training began: it is dropped and the file goes on.
+line before, so that a changed, reordered or missing line is noticed (only whole last lines cut off
+are not). A charge is on disk (fsync) before training starts; nothing here can refund, overwrite or
+restore. A last line without its line end is a charge that was cut off before training began: it is
+dropped and the file goes on.
 """
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +37,19 @@ class Charge:
     noise_multiplier: float
     sample_rate: float
     steps: int
+
+    def __post_init__(self) -> None:
+        """Refuse a charge that would not cost anything, or give something back.
+
+        Raises:
+            ValueError: names the field.
+        """
+        if not (isinstance(self.steps, int) and self.steps >= 1):
+            raise ValueError(f"steps {self.steps} is not a whole number of 1 or more")
+        if not 0 < self.noise_multiplier < math.inf:
+            raise ValueError(f"noise multiplier {self.noise_multiplier} is not above 0 and finite")
+        if not 0 < self.sample_rate <= 1:
+            raise ValueError(f"sample rate {self.sample_rate} is not above 0 and at most 1")
 
     @property
     def segment(self) -> Segment:

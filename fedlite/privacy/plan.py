@@ -4,6 +4,7 @@ Every field is a public constant (rules 2 and 3 of docs/privacy.md): none is der
 examples a client holds.
 """
 
+import math
 from dataclasses import dataclass
 
 from scipy.stats import binom
@@ -33,6 +34,19 @@ class PrivacyPlan:
     max_participations: int
     accountant: str
     randomness: str
+
+    def __post_init__(self) -> None:
+        """Refuse values under which clipping or averaging would have no meaning.
+
+        Raises:
+            UsageError: names the field.
+        """
+        if not 0 < self.max_grad_norm < math.inf:
+            raise UsageError(f"plan: max grad norm {self.max_grad_norm} is not above 0 and finite")
+        if self.expected_examples < 1 or self.max_participations < 1:
+            raise UsageError("plan: expected examples and max participations must be 1 or more")
+        if not 0 < self.delta < 1:
+            raise UsageError(f"plan: delta {self.delta} is not between 0 and 1")
 
     @property
     def expected_batch_size(self) -> float:

@@ -74,11 +74,15 @@ def federation(
     directory: Path, num_clients: int, *overrides: str, plan: PrivacyPlan | None = None
 ) -> Federation:
     """Two rounds for ``num_clients`` scripted clients."""
+    named = any(override.startswith("federation=") for override in overrides)
+    plain = [] if named else ["federation=fedavg"]
     config: Config = compose_config(
         [
             "privacy=none",
             f"federation.num_clients={num_clients}",
             "federation.rounds=2",
+            "federation.ema_decay=0",
+            *plain,
             *overrides,
         ]
     )

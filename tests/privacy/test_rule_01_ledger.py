@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedlite.cli import run
+from fedlite.config import Config
+from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.federation.node import claim_ledgers
 from fedlite.privacy import Charge, Ledger, LedgerError
 from fedlite.privacy.ledger import affordable
 from tests.privacy.world import ClientWorld
@@ -194,3 +199,31 @@ def test_a_ledger_is_plain_text_that_a_person_can_read(written: bytes) -> None:
     assert first["entry"] == {
         "run": "a", "round": 1, "noise_multiplier": 2.0, "sample_rate": 0.1, "steps": 5,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": -100}, {"steps": 0}, {"noise_multiplier": float("nan")}, {"sample_rate": 0.0}],
+)
+def test_a_request_that_would_give_budget_back_is_refused(
+    change: dict[str, float], client_world: Callable[..., ClientWorld]
+) -> None:
+    world = client_world()
+    world.train(1)
+    spent = world.ledger().epsilon(1e-5, "rdp")
+    refusal = world.train(2, **change)
+    assert refusal.content.config_records["report"]["status"] == "refused"
+    assert world.ledger().epsilon(1e-5, "rdp") == spent
+
+
+def test_ledgers_of_another_division_or_a_missing_ledger_are_refused(
+    tiny_config: Callable[..., Config], finished_run: Path, tmp_path: Path
+) -> None:
+    claim_ledgers(tmp_path, tiny_config())
+    claim_ledgers(tmp_path, tiny_config())
+    with pytest.raises(UsageError, match="other examples"):
+        claim_ledgers(tmp_path, tiny_config("seed=1"))
+    empty = shutil.copytree(finished_run, tmp_path / "copy")
+    shutil.rmtree(empty / "ledgers")
+    assert run(["report", f"run.dir={empty}"]) == 1
+    assert run(["report", f"run.dir={finished_run}", f"privacy.ledger_dir={tmp_path}"]) == 2
