@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, tensors without pickle, hashes."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,7 +30,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise FedliteError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder itself is wrong, that is said above
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -141,7 +141,10 @@ def claim_ledgers(directory: Path, config: Config) -> None:
             " number of clients or seed, so their clients hold other examples; use another"
             " directory"
         )
-    write_json(path, division)
+    try:
+        write_json(path, division)
+    except FedliteError as error:
+        raise FedliteError(f"privacy.ledger_dir: {error}; nothing was trained") from error
 
 
 @lru_cache(maxsize=2)
