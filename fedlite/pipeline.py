@@ -39,7 +39,7 @@ from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
 from fedlite.summary import assemble_report, privacy_section
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
-from fedlite.tracking.report import write_report
+from fedlite.tracking.report import round_entry, write_report
 from fedlite.tracking.table import comparison_markdown, print_summary
 from fedlite.tracking.tensorboard import RunBoard
 
@@ -229,7 +229,7 @@ class Pipeline:
         return {
             "sha256": state_sha256(federation.result),
             "evaluation": dataclasses.asdict(evaluation),
-            "history": [_history_entry(record) for record in federation.history],
+            "history": [round_entry(record) for record in federation.history],
         }
 
     def _compress(self) -> dict[str, Any]:
@@ -394,10 +394,3 @@ def build_plan(config: Config, splits: Splits) -> PrivacyPlan:
         accountant=privacy.accountant,
         randomness=privacy.randomness,
     )
-
-
-def _history_entry(record: RoundRecord) -> dict[str, Any]:
-    entry = dataclasses.asdict(record)
-    if entry["evaluation"] is not None:
-        del entry["evaluation"]["confusion"]
-    return entry
