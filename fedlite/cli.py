@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedlite import __version__
 from fedlite.compose import conf_dir
-from fedlite.config import parse_config
+from fedlite.config_checks import parse_config
 from fedlite.errors import FedliteError, UsageError
 from fedlite.help import COMMANDS, command_help, general_help
 from fedlite.logs import route_logs

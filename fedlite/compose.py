@@ -6,7 +6,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from fedlite.config import Config, parse_config
+from fedlite.config import Config
+from fedlite.config_checks import parse_config
 from fedlite.errors import UsageError
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from flwr.app import Context
 from torch import Tensor, nn
 
-from fedlite.config import Config, config_from_json
+from fedlite.config import Config
+from fedlite.config_checks import config_from_json
 from fedlite.data import ClientData, Splits, load_splits
 from fedlite.distill.evaluate import predict_logits
 from fedlite.distill.losses import Loss, build_loss

@@ -116,7 +116,7 @@ def train_steps(
         hooks = GradSampleHooks(model, loss_reduction="sum")
         optimizer = PrivateOptimizer(
             base,
-            noise_multiplier=plan.noise_multiplier,
+            noise_multiplier=plan.client_noise_multiplier,
             max_grad_norm=plan.max_grad_norm,
             expected_batch_size=expected_batch_size,
             randomness=randomness,

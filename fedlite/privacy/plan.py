@@ -1,4 +1,4 @@
-"""The privacy plan: sampling, clipping, noise and accounting, built together and frozen.
+"""The example-level plan: sampling, clipping, noise and accounting, built together and frozen.
 
 Every field is a public constant (rules 2 and 3 of docs/privacy.md): none is derived from how many
 examples a client holds.
@@ -19,9 +19,15 @@ PARTICIPATION_QUANTILE = 0.999
 class PrivacyPlan:
     """Example-level DP-SGD for one client over all its participations.
 
-    Guarantee: a client that charges its ledger for at most ``max_participations`` rounds of
-    ``steps`` Poisson-sampled Gaussian steps is (``epsilon``, ``delta``)-DP towards everyone who
-    sees its updates, the server included; neighbours differ in one example of that client.
+    Guarantee with ``trust`` local: a client that charges its ledger for at most
+    ``max_participations`` rounds of ``steps`` Poisson-sampled Gaussian steps is (``epsilon``,
+    ``delta``)-DP towards everyone who sees its updates, the server included; neighbours differ in
+    one example of that client.
+
+    With ``trust`` aggregate the same holds only towards those who see no single update, but sums
+    over at least ``min_cohort`` of them: every client adds a share of the noise, and the shares
+    of a sum reach ``noise_multiplier`` without those of the observer, if it is a client itself,
+    and of ``colluders`` more (rule 19).
     """
 
     epsilon: float
@@ -34,6 +40,9 @@ class PrivacyPlan:
     max_participations: int
     accountant: str
     randomness: str
+    trust: str = "local"
+    min_cohort: int = 1
+    colluders: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values under which clipping or averaging would have no meaning.
@@ -47,11 +56,35 @@ class PrivacyPlan:
             raise UsageError("plan: expected examples and max participations must be 1 or more")
         if not 0 < self.delta < 1:
             raise UsageError(f"plan: delta {self.delta} is not between 0 and 1")
+        if self.trust not in ("local", "aggregate"):
+            raise UsageError(f"plan: trust {self.trust!r} is not local or aggregate")
+        if self.trust == "aggregate" and self.steps != 1:
+            raise UsageError(
+                f"plan: {self.steps} local steps under trust aggregate, which is valid for one only"
+                " (privacy rule 19)"
+            )
+        if self.trust == "aggregate" and self.sharers < 1:
+            raise UsageError(
+                f"plan: a cohort of {self.min_cohort} with {self.colluders} colluders leaves nobody"
+                " whose noise an observer does not know; raise privacy.aggregate.min_cohort"
+            )
 
     @property
     def expected_batch_size(self) -> float:
         """The constant that summed gradients are divided by."""
         return self.sample_rate * self.expected_examples
+
+    @property
+    def sharers(self) -> int:
+        """Clients whose noise counts in the smallest released sum."""
+        return self.min_cohort - 1 - self.colluders
+
+    @property
+    def client_noise_multiplier(self) -> float:
+        """What one client adds to its own summed gradients, in units of ``max_grad_norm``."""
+        if self.trust == "local":
+            return self.noise_multiplier
+        return self.noise_multiplier / math.sqrt(self.sharers)
 
     @property
     def segment(self) -> Segment:
@@ -78,6 +111,9 @@ class PrivacyPlan:
         max_participations: int,
         accountant: str,
         randomness: str,
+        trust: str = "local",
+        min_cohort: int = 1,
+        colluders: int = 0,
     ) -> "PrivacyPlan":
         """Calibrate once for the whole plan, or take ``noise_multiplier`` as given.
 
@@ -122,6 +158,9 @@ class PrivacyPlan:
             max_participations=max_participations,
             accountant=accountant,
             randomness=randomness,
+            trust=trust,
+            min_cohort=min_cohort,
+            colluders=colluders,
         )
 
 

@@ -14,8 +14,8 @@ from fedlite.config import (
     AugmentConfig,
     CompressConfig,
     MeasureConfig,
-    parse_config,
 )
+from fedlite.config_checks import parse_config
 from fedlite.data.types import ClientData
 from fedlite.models.build import count_parameters
 

@@ -8,7 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from fedlite.config import AugmentConfig, DatasetConfig, PartitionConfig, parse_config
+from fedlite.config import AugmentConfig, DatasetConfig, PartitionConfig
+from fedlite.config_checks import parse_config
 from fedlite.data import load_splits
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -26,7 +26,7 @@ BUDGET = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
 KILLED_AFTER_TRAINING = """
 import os, sys
 from pathlib import Path
-from fedlite.config import config_from_json
+from fedlite.config_checks import config_from_json
 from fedlite.federation import client_app
 from tests.privacy.world import ClientWorld
 

@@ -1,0 +1,212 @@
+"""From an untyped configuration to a checked :class:`~fedlite.config.Config`, or one clear line."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedlite.config import Config
+from fedlite.errors import UsageError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset.source": ("digits", "idx", "npz", "huggingface"),
+    "dataset.layout": ("channels_first", "channels_last", "none"),
+    "dataset.metric": ("accuracy", "macro_f1"),
+    "dataset.evaluate_on": ("test", "holdout"),
+    "partition.name": ("iid", "dirichlet", "pathological", "shards", "size", "natural"),
+    "partition.skew": ("linear", "square", "exponential"),
+    "distill.loss": ("soft", "hard", "relational"),
+    "privacy.unit": ("example", "client", "both", "none"),
+    "privacy.trust": ("local", "aggregate"),
+    "privacy.accountant": ("prv", "pld", "rdp"),
+    "privacy.client.accountant": ("prv", "pld", "rdp"),
+    "privacy.randomness": ("secure", "deterministic"),
+    "federation.sampling": ("fixed", "bernoulli"),
+    "federation.strategy.name": ("fedavg", "fedprox", "fedadam", "fedavgm"),
+    "engine.name": ("inprocess", "ray"),
+    "compress.quantization": ("static", "dynamic", "weight_only", "none"),
+}
+
+# (key, lowest, highest, lowest allowed, highest allowed); None values are skipped.
+RANGES: tuple[tuple[str, float, float, bool, bool], ...] = (
+    ("seed", 0, math.inf, True, False),
+    ("dataset.public_size", 1, math.inf, True, False),
+    ("dataset.public_fraction", 0, 1, False, False),
+    ("dataset.validation_fraction", 0, 1, False, False),
+    ("dataset.test_fraction", 0, 1, False, False),
+    ("dataset.holdout_size", 0, math.inf, True, False),
+    ("dataset.augment.shift", 0, math.inf, True, False),
+    ("dataset.augment.noise", 0, math.inf, True, False),
+    ("partition.alpha", 0, math.inf, False, False),
+    ("partition.classes_per_client", 1, math.inf, True, False),
+    ("partition.shards_per_client", 1, math.inf, True, False),
+    ("teacher.epochs", 1, math.inf, True, False),
+    ("teacher.patience", 1, math.inf, True, False),
+    ("teacher.batch_size", 1, math.inf, True, False),
+    ("teacher.learning_rate", 0, math.inf, False, False),
+    ("teacher.weight_decay", 0, math.inf, True, False),
+    ("teacher.label_smoothing", 0, 1, True, False),
+    ("distill.alpha", 0, 1, True, True),
+    ("distill.temperature", 0, math.inf, False, False),
+    ("distill.warm_start.epochs", 1, math.inf, True, False),
+    ("distill.warm_start.batch_size", 1, math.inf, True, False),
+    ("distill.warm_start.learning_rate", 0, math.inf, False, False),
+    ("distill.warm_start.weight_decay", 0, math.inf, True, False),
+    ("privacy.epsilon", 0, math.inf, False, False),
+    ("privacy.delta", 0, 1, False, False),
+    ("privacy.noise_multiplier", 0, math.inf, False, False),
+    ("privacy.max_grad_norm", 0, math.inf, False, False),
+    ("privacy.sample_rate", 0, 1, False, True),
+    ("privacy.expected_examples", 1, math.inf, True, False),
+    ("privacy.aggregate.min_cohort", 2, math.inf, True, False),
+    ("privacy.aggregate.colluders", 0, math.inf, True, False),
+    ("privacy.client.epsilon", 0, math.inf, False, False),
+    ("privacy.client.delta", 0, 1, False, False),
+    ("privacy.client.noise_multiplier", 0, math.inf, False, False),
+    ("privacy.client.clip", 0, math.inf, False, False),
+    ("privacy.client.target_quantile", 0, 1, False, False),
+    ("privacy.client.clip_learning_rate", 0, math.inf, False, False),
+    ("privacy.client.bit_noise", 0, math.inf, False, False),
+    ("federation.num_clients", 1, math.inf, True, False),
+    ("federation.rounds", 1, math.inf, True, False),
+    ("federation.fraction", 0, 1, False, True),
+    ("federation.max_participations", 1, math.inf, True, False),
+    ("federation.local_steps", 1, math.inf, True, False),
+    ("federation.learning_rate", 0, math.inf, False, False),
+    ("federation.momentum", 0, 1, True, False),
+    ("federation.ema_decay", 0, 1, True, False),
+    ("federation.strategy.learning_rate", 0, math.inf, False, False),
+    ("federation.strategy.momentum", 0, 1, True, False),
+    ("federation.strategy.proximal_mu", 0, math.inf, True, False),
+    ("engine.num_workers", 0, 256, True, True),
+    ("compress.ratio", 0, 1, True, False),
+    ("compress.round_to", 1, math.inf, True, False),
+    ("compress.sparsity", 0, 1, True, False),
+    ("compress.recovery_steps", 0, math.inf, True, False),
+    ("compress.recovery_learning_rate", 0, math.inf, False, False),
+    ("compress.recovery_batch_size", 1, math.inf, True, False),
+    ("compress.calibration_size", 1, math.inf, True, False),
+    ("compress.opset", 18, 23, True, True),
+    ("compress.measure.threads", 1, 256, True, True),
+    ("compress.measure.warmup", 0, math.inf, True, False),
+    ("compress.measure.runs", 1, math.inf, True, False),
+    ("tracking.evaluate_every", 1, math.inf, True, False),
+)
+
+
+def parse_config(composed: DictConfig) -> Config:
+    """Turn a composed Hydra configuration into a checked :class:`Config`.
+
+    Raises:
+        UsageError: an unknown key, a wrong type, or a value outside its range; one line each.
+    """
+    try:
+        plain = OmegaConf.create(OmegaConf.to_container(composed, resolve=True))
+        typed = OmegaConf.to_object(OmegaConf.merge(_writable_schema(Config), plain))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = error.full_key or "configuration"
+        raise UsageError(f"{where}: {reason} (see `fedlite <command> --help`)") from error
+    assert isinstance(typed, Config)
+    check_config(typed)
+    return typed
+
+
+def _writable_schema(schema: type) -> DictConfig:
+    """The schema as OmegaConf nodes; those of frozen dataclasses are else closed to a merge."""
+    node: DictConfig = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(node, False)
+    for item in dataclasses.fields(schema):
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            node[item.name] = _writable_schema(item.type)
+    return node
+
+
+def config_from_json(text: str) -> Config:
+    """Rebuild the :class:`Config` that :meth:`Config.to_json` wrote."""
+    return parse_config(OmegaConf.create(json.loads(text)))
+
+
+def _get(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def check_config(config: Config) -> None:
+    """Check values against their choices and ranges, and options against each other.
+
+    Raises:
+        UsageError: names the key, the value found and what would be right.
+    """
+    for key, allowed in CHOICES.items():
+        if (value := _get(config, key)) not in allowed:
+            raise UsageError(f"{key}={value}: must be one of {', '.join(allowed)}")
+    for key, low, high, low_ok, high_ok in RANGES:
+        value = _get(config, key)
+        if value is None:
+            continue
+        above = value >= low if low_ok else value > low
+        below = value <= high if high_ok else value < high
+        if not (above and below):
+            bounds = f"{'>=' if low_ok else '>'} {low:g}"
+            if math.isfinite(high):
+                bounds += f" and {'<=' if high_ok else '<'} {high:g}"
+            else:
+                bounds += " and finite"
+            raise UsageError(f"{key}={value}: must be {bounds}")
+    if config.private:
+        _check_units(config)
+        if config.privacy.ledger_dir and config.privacy.randomness == "deterministic":
+            raise UsageError(
+                "privacy.ledger_dir: deterministic runs are not private and must not mix with"
+                " ledgers that outlive them; leave it out or use privacy.randomness=secure"
+            )
+        if config.example_level and config.distill.loss == "relational":
+            raise UsageError(
+                "distill.loss=relational: compares rows of a batch, which breaks the clipping of"
+                " single examples (privacy rule 6); use distill.loss=soft or privacy=none"
+            )
+    strategy = config.federation.strategy
+    if strategy.name in ("fedavg", "fedprox") and strategy.learning_rate != 1:
+        raise UsageError(
+            f"federation.strategy.learning_rate={strategy.learning_rate:g}: {strategy.name} has no"
+            " server learning rate; use federation=fedavgm"
+        )
+    if config.federation.num_clients is None and config.partition.name != "natural":
+        raise UsageError("federation.num_clients=null: give a number, or use partition=natural")
+    if config.dataset.evaluate_on == "holdout" and config.dataset.holdout_size == 0:
+        raise UsageError("dataset.evaluate_on=holdout: needs dataset.holdout_size of 1 or more")
+    if config.dataset.source != "digits" and not config.dataset.root:
+        raise UsageError(f"dataset.root: missing for dataset {config.dataset.name}; give a path")
+
+
+def _check_units(config: Config) -> None:
+    """Settings of the units of privacy that contradict each other (rules 15 and 19)."""
+    privacy, federation = config.privacy, config.federation
+    if config.example_level and privacy.epsilon is None and privacy.noise_multiplier is None:
+        raise UsageError("privacy: give privacy.epsilon or privacy.noise_multiplier")
+    client = privacy.client
+    if config.client_level and client.epsilon is None and client.noise_multiplier is None:
+        raise UsageError("privacy: give privacy.client.epsilon or privacy.client.noise_multiplier")
+    if config.client_level and federation.fraction < 1 and federation.sampling != "bernoulli":
+        raise UsageError(
+            f"federation.sampling={federation.sampling}: client-level privacy is accounted for"
+            " clients that are drawn one by one; use federation.sampling=bernoulli"
+        )
+    if privacy.trust == "local":
+        return
+    if not config.example_level:
+        raise UsageError(
+            f"privacy.trust=aggregate: is about example-level noise, which privacy.unit="
+            f"{privacy.unit} has none of; use privacy.unit=example or both"
+        )
+    if federation.local_steps > 1:
+        raise UsageError(
+            f"federation.local_steps={federation.local_steps}: privacy.trust=aggregate is valid for"
+            " one local step a round only (privacy rule 19); use federation.local_steps=1"
+        )
