@@ -69,9 +69,35 @@ def _dispatch(arguments: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         print(command_help(command))
         return 0
+    if command == "ledger":
+        return _ledger(rest)
     if command == "predict":
         return _predict(_plain_options(rest, required=("model", "input")))
+    if command == "plan":
+        return _plan(rest)
     return _run_hydra(command, rest)
+
+
+def _ledger(arguments: list[str]) -> int:
+    """Print what the ledgers of a directory hold."""
+    from rich.console import Console
+
+    from fedlite.ledger_view import show_ledgers
+
+    given = [text for text in arguments if text.startswith(("client=", "delta="))]
+    options = dict(text.split("=", 1) for text in given)
+    directories = [text for text in arguments if text not in given]
+    if len(directories) != 1 or directories[0].startswith("-"):
+        raise UsageError(
+            f"fedlite ledger: give one directory, not '{' '.join(directories)}':"
+            " fedlite ledger DIR [client=N] [delta=D]"
+        )
+    try:
+        delta = float(options["delta"]) if "delta" in options else None
+    except ValueError as error:
+        raise UsageError(f"delta={options['delta']}: is not a number") from error
+    show_ledgers(Path(directories[0]), Console(), client=options.get("client"), delta=delta)
+    return 0
 
 
 def _predict(options: dict[str, str]) -> int:
@@ -81,6 +107,20 @@ def _predict(options: dict[str, str]) -> int:
     for prediction in predict(Path(options["model"]), Path(options["input"])):
         likeliest = "  ".join(f"{name} {p:.3f}" for name, p in prediction.probabilities[:SHOWN])
         print(f"{prediction.source}: {likeliest}")
+    return 0
+
+
+def _plan(arguments: list[str]) -> int:
+    """Print what a configuration will spend: no training, no run directory, no Hydra job."""
+    from fedlite.planning import PICTURE, run_plan
+
+    if flags := [text for text in arguments if text.startswith("-")]:
+        raise UsageError(f"fedlite plan: unknown flag '{flags[0]}'; it takes options only")
+    outputs = [text.split("=", 1)[1] for text in arguments if text.startswith("output=")]
+    if "" in outputs:
+        raise UsageError("output=: missing file; give output=FILE.png")
+    overrides = [text for text in arguments if not text.startswith("output=")]
+    run_plan(_with_saved_overrides("plan", overrides), Path([PICTURE, *outputs][-1]))
     return 0
 
 

@@ -205,6 +205,11 @@ def _check_units(config: Config) -> None:
             f"privacy.trust=aggregate: is about example-level noise, which privacy.unit="
             f"{privacy.unit} has none of; use privacy.unit=example or both"
         )
+    if config.client_level:
+        raise UsageError(
+            "privacy.unit=both with privacy.trust=aggregate: client-level clipping looks at single"
+            " updates, which aggregate trust says nobody sees; use privacy.trust=local"
+        )
     if federation.local_steps > 1:
         raise UsageError(
             f"federation.local_steps={federation.local_steps}: privacy.trust=aggregate is valid for"

@@ -22,6 +22,7 @@ def stage_fingerprints(config: Config) -> dict[str, str]:
     del teacher["cache_dir"]
     privacy = dataclasses.asdict(config.privacy)
     del privacy["ledger_dir"]
+    privacy["policy"] = privacy["policy"] and portable_path(privacy["policy"])
     data = fingerprint(
         dataset,
         dataclasses.asdict(config.partition),

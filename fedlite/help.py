@@ -8,11 +8,13 @@ WIDTH = 80
 
 COMMANDS: dict[str, str] = {
     "simulate": "the whole pipeline: teacher, federated distillation, compression, report",
+    "plan": "noise and epsilon by round of a configuration and its alternatives; no training",
     "teacher": "train (or load) the teacher only",
     "federate": "teacher, public warm start and all federated rounds",
     "compress": "prune, recover, quantize, export and measure the federated student of run.dir",
     "evaluate": "measure the models of run.dir on the test set again",
     "report": "write report.md, report.json and TensorBoard's summary of run.dir again",
+    "ledger": "what was spent, by client, run and round",
     "predict": "classify a file with an exported model",
 }
 
@@ -90,6 +92,36 @@ usage: fedlite predict model=DIR/deploy/student.onnx input=FILE
                     example per line)
 
 Prints the class names and probabilities of every example in the file."""
+    if command == "ledger":
+        return """fedlite ledger: what was spent, by client, run and round.
+
+usage: fedlite ledger DIR [client=N] [delta=D]
+
+  DIR       a run directory, or a directory of ledgers (privacy.ledger_dir)
+  client=N  that client charge by charge, by its number or data set id
+  delta=D   default: that of the run; 1e-5 where DIR is not one of a run
+
+Epsilon is that of the whole ledger so far, by RDP and by a tight accountant.
+Clients that spent the same share a row. The server's ledger of client-level
+releases stands apart: another unit of privacy, never added to the clients'.
+Only reads: works on a read-only disk and while a run goes on."""
+    if command == "plan":
+        return """fedlite plan: what a configuration will spend, before anything is trained.
+
+usage: fedlite plan [option=value ...] [output=plan.png]
+
+  output=FILE.png           the picture: epsilon by round
+  run.dir=DIR               the options of the run there; options given again win
+  privacy.epsilon=E         budget; privacy.noise_multiplier=Z: what that costs
+  privacy.unit=U            example | client | both; privacy.trust=local|aggregate
+  privacy.sample_rate=Q     Poisson probability of each example in a step
+  privacy.client.epsilon=E  budget of the client level
+  federation.rounds=N       rounds; federation.fraction=F: share asked in each
+  federation.num_clients=N  clients; with it no data set is read, as a rule
+
+Takes every option of `fedlite simulate`. Prints the noise multiplier, what each
+client adds of it, and epsilon by round: for the chosen unit and trust first,
+then for the others at the same budget. Trains and charges nothing."""
     options = "\n".join(_entry(name, text, 26) for name, text in MAIN_OPTIONS)
     return f"""{textwrap.fill(f"fedlite {command}: {COMMANDS[command]}.", WIDTH)}
 

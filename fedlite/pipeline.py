@@ -20,23 +20,19 @@ from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.distill.warm_start import warm_start, warm_start_steps
 from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.federation.cohort import participation_rate
 from fedlite.federation.engines import check_engine, run_federation
 from fedlite.federation.messages import State
-from fedlite.federation.node import claim_ledgers
-from fedlite.federation.server_app import Federation
+from fedlite.federation.node import check_policy, claim_ledgers
+from fedlite.federation.server_app import Federation, open_server_ledger
 from fedlite.files import load_tensors, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
-from fedlite.models.build import build_model, count_parameters, load_state
-from fedlite.privacy import (
-    PrivacyPlan,
-    check_private_model,
-    derive_max_participations,
-    derive_seed,
-)
+from fedlite.models.build import build_model, count_parameters, frozen_names, load_state
+from fedlite.plans import Plans
+from fedlite.privacy import check_private_model, derive_seed
+from fedlite.privacy_report import privacy_section
 from fedlite.records import Evaluation, Measurement, RoundRecord
 from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
-from fedlite.summary import assemble_report, privacy_section
+from fedlite.summary import assemble_report
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
 from fedlite.tracking.report import round_entry, write_report
@@ -88,6 +84,7 @@ class Pipeline:
                 config.dataset, config.partition, config.federation.num_clients, config.seed
             )
         self.marks = stage_fingerprints(config)
+        self._calibrated: Plans | None = None
 
     def check(self) -> None:
         """Refuse what would fail later: before any training, and before mixing two runs."""
@@ -97,13 +94,12 @@ class Pipeline:
         if config.private:
             check_private_model(student, task.input_shape)
             largest = max(self.splits.client_sizes())
-            if config.privacy.delta * largest >= 1:
+            if config.example_level and config.privacy.delta * largest >= 1:
                 raise UsageError(
                     f"privacy.delta={config.privacy.delta:g}: must be below 1/n of every client;"
                     f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
                 )
-            if config.privacy.noise_multiplier is not None:
-                build_plan(config, self.splits)  # calibration cannot fail, a given value can
+            check_policy(config, self._plans().example, self.splits.client_sizes())
             if config.privacy.randomness == "deterministic":
                 log.warning("deterministic randomness: this run is NOT PRIVATE")
         started = self.run.facts("plan")
@@ -173,7 +169,7 @@ class Pipeline:
 
     def _federate(self) -> dict[str, Any]:
         config, splits = self.config, self.splits
-        plan = self._plan()
+        plans = self._start_plans()
         warm = config.distill.warm_start.enabled
         student = self._load("public_student") if warm else self._build(config.student)
         checkpoint = self.run.file("checkpoint.pt")
@@ -196,19 +192,25 @@ class Pipeline:
                     )
                 if record.epsilons:
                     fields["epsilon"] = max(record.epsilons)
+                if record.client_level_epsilon is not None:
+                    fields["client_epsilon"] = record.client_level_epsilon
                 bar.advance(**fields)
                 if board is not None:
                     board.log_round(
                         record,
-                        noise_multiplier=plan.noise_multiplier if plan else None,
-                        budget=plan.epsilon if plan else None,
+                        noise_multiplier=plans.example.noise_multiplier if plans.example else None,
+                        budget=plans.example.epsilon if plans.example else None,
+                        client_budget=plans.client.epsilon if plans.client else None,
                     )
 
             federation = Federation(
                 config=config,
                 run_id=self.run.run_id,
                 num_clients=splits.num_clients,
-                plan=plan,
+                plan=plans.example,
+                client_plan=plans.client,
+                server_ledger=open_server_ledger(self._ledger_dir(), config),
+                frozen=frozen_names(student),
                 student=dict(student.state_dict()),
                 teacher=dict(self._load("teacher").state_dict()),
                 evaluate=evaluate,
@@ -216,7 +218,7 @@ class Pipeline:
                 checkpoint_path=checkpoint,
             )
             if board is not None and not finished:
-                self._log_start(board, plan)
+                self._log_start(board, plans)
             try:
                 run_federation(
                     federation, self.run.path, self._ledger_dir(), self.run.file(LOG_FILE)
@@ -228,6 +230,7 @@ class Pipeline:
         evaluation = evaluate(federation.result)
         return {
             "sha256": state_sha256(federation.result),
+            "stopped": federation.stopped,
             "evaluation": dataclasses.asdict(evaluation),
             "history": [round_entry(record) for record in federation.history],
         }
@@ -313,21 +316,28 @@ class Pipeline:
         console.print(f"run directory: {self.run.path}", soft_wrap=True)
 
     def _assemble(self) -> dict[str, Any]:
-        plan = self._plan() if self.config.private else None
-        return assemble_report(self.config, self.run, self.splits, plan, self._ledger_dir())
+        return assemble_report(
+            self.config, self.run, self.splits, self._plans(), self._ledger_dir()
+        )
 
-    def _plan(self) -> PrivacyPlan | None:
-        """The privacy plan, calibrated once and kept: a resumed run spends by the same plan."""
-        known = self.run.facts("plan")
-        if not known:
+    def _plans(self) -> Plans:
+        """The privacy plans, calibrated once: a resumed run spends by those it started with."""
+        if known := self.run.facts("plan"):
+            return Plans.from_facts(known["plans"])
+        if self._calibrated is None:
+            self._calibrated = Plans.build(self.config, self.splits.client_sizes())
+        return self._calibrated
+
+    def _start_plans(self) -> Plans:
+        """Write the plans down before the first charge, and bind a shared ledger directory."""
+        plans = self._plans()
+        if not self.run.facts("plan"):
             with self.run.stage("plan", self.marks["federate"]) as facts:
-                plan = build_plan(self.config, self.splits) if self.config.private else None
-                facts["plan"] = dataclasses.asdict(plan) if plan else None
+                facts["plans"] = plans.to_facts()
                 facts["ledger_dir"] = self.config.privacy.ledger_dir
-                if plan and self.config.privacy.ledger_dir:
+                if self.config.private and self.config.privacy.ledger_dir:
                     claim_ledgers(self._ledger_dir(), self.config)
-            known = self.run.facts("plan")
-        return PrivacyPlan(**known["plan"]) if known["plan"] else None
+        return plans
 
     def _ledger_dir(self) -> Path:
         elsewhere = self.config.privacy.ledger_dir
@@ -366,31 +376,12 @@ class Pipeline:
     def _board(self, purge_step: int | None) -> RunBoard | None:
         if not self.config.tracking.tensorboard:
             return None
-        return RunBoard(self.run.path, purge_step=purge_step)
+        return RunBoard(
+            self.run.path, purge_step=purge_step, client_level=self.config.client_level
+        )
 
-    def _log_start(self, board: RunBoard, plan: PrivacyPlan | None) -> None:
+    def _log_start(self, board: RunBoard, plans: Plans) -> None:
         board.log_partition(self.splits.class_counts(), self.splits.task.class_names)
-        board.log_plan(privacy_section(self.config, self.splits, plan, spending=None))
+        board.log_plan(privacy_section(self.config, self.splits, plans, spent=None))
         for name, stage in (("teacher", "teacher"), ("public_student", "warm_start")):
             board.log_baseline(name, Evaluation(**self.run.facts(stage)["evaluation"]))
-
-
-def build_plan(config: Config, splits: Splits) -> PrivacyPlan:
-    """The privacy plan of a simulation: the nominal size of a client is its public average."""
-    privacy, federation = config.privacy, config.federation
-    nominal = privacy.expected_examples or sum(splits.client_sizes()) // splits.num_clients
-    participations = federation.max_participations or derive_max_participations(
-        federation.rounds, participation_rate(federation, splits.num_clients)
-    )
-    return PrivacyPlan.build(
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        noise_multiplier=privacy.noise_multiplier,
-        max_grad_norm=privacy.max_grad_norm,
-        sample_rate=privacy.sample_rate,
-        expected_examples=nominal,
-        steps=federation.local_steps,
-        max_participations=participations,
-        accountant=privacy.accountant,
-        randomness=privacy.randomness,
-    )

@@ -18,7 +18,11 @@ class RoundRecord:
     """All that a finished round may publish.
 
     ``epsilons`` holds the spent example-level epsilon of every client in client order (a function
-    of the plan and of participation, never of the data); it is empty without privacy.
+    of the plan and of participation, never of the data); it is empty without that unit.
+    ``client_level_epsilon`` is what all releases so far cost at the client level, ``clip`` the norm
+    to which this round clipped every client's update; None without that unit. ``released`` is
+    False where too few clients answered for the sum to be private. ``refusals`` counts the
+    reasons that refusing clients gave.
     ``seconds`` has the keys ``train``, ``aggregate``, ``evaluate``, ``checkpoint`` and ``total``.
     ``teacher_bytes`` is the part of ``bytes_down`` that carried the teacher.
     """
@@ -33,6 +37,10 @@ class RoundRecord:
     bytes_up: int
     seconds: dict[str, float]
     teacher_bytes: int = 0
+    released: bool = True
+    refusals: dict[str, int] = field(default_factory=dict)
+    client_level_epsilon: float | None = None
+    clip: float | None = None
 
 
 @dataclass(frozen=True)

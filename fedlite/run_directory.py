@@ -22,7 +22,7 @@ STATE_FILE = "state.json"
 
 # Options that say how a run is shown or driven, not what it computes.
 _NOT_SAVED = ("run.dir", "run.resume")
-_PATHS = ("teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir")
+_PATHS = ("teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir", "privacy.policy")
 
 
 def load_overrides(run_dir: Path) -> list[str]:

@@ -1,27 +1,50 @@
-"""Seconds of privacy accounting: of each round, and of one calibration, with and without the memo.
+"""The accountants: their agreement, and what they cost.
 
-    python scripts/bench_accounting.py [--epsilon 8] [--sample-rate 0.5] [--rounds 20] ...
+    python scripts/bench_accounting.py table    # the table of docs/privacy.md
+    python scripts/bench_accounting.py live     # every client's epsilon in every round
+    python scripts/bench_accounting.py memo     # one calibration and a round, with and without it
 
-The memo remembers the RDP of one step (fedlite/privacy/accounting.py). A round costs one epsilon,
-whatever the number of clients: clients of the same history share it.
+The memo remembers the RDP of one step (fedlite/privacy/accounting.py). Clients of the same history
+share one epsilon.
 """
 
 import argparse
-import json
+import logging
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import dp_accounting
+import numpy as np
+from dp_accounting.rdp import RdpAccountant
 from opacus.accountants.analysis import rdp as opacus_rdp
 
 from fedlite.privacy import accounting
 
+ACCOUNTANTS = ("prv", "pld", "rdp")
+
+# (noise multiplier, sample rate, steps, delta)
+GRID = [
+    (0.6, 0.01, 1000, 1e-5),
+    (0.8, 0.05, 200, 1e-5),
+    (1.0, 0.01, 5000, 1e-6),
+    (1.0, 1.0, 1, 1e-5),
+    (1.0, 0.1, 100, 1e-3),
+    (2.0, 0.1, 100, 1e-3),
+    (4.0, 0.1, 100, 1e-3),
+    (1.2, 0.1, 10, 1e-3),
+    (1.2, 0.1, 500, 1e-3),
+    (1.5, 0.5, 30, 1e-5),
+    (2.5, 0.25, 120, 1e-5),
+    (4.0, 1.0, 100, 1e-6),
+]
+
 
 def clear_caches() -> None:
-    """Forget every epsilon and every step's RDP."""
+    """Forget every epsilon, every step's RDP and every step's privacy loss distribution."""
     accounting._epsilon.cache_clear()
+    accounting._step_pld.cache_clear()
     if hasattr(opacus_rdp._compute_rdp, "cache_clear"):
         opacus_rdp._compute_rdp.cache_clear()
 
@@ -37,6 +60,50 @@ def without_memo() -> Iterator[None]:
         opacus_rdp._compute_rdp = memo
 
 
+def table() -> None:
+    """Epsilon of a grid of plans by two libraries, as markdown."""
+    logging.disable(logging.WARNING)  # dp-accounting on orders of RDP that it leaves out
+    columns = ("noise", "sample rate", "steps", "delta")
+    columns += ("RDP Opacus", "RDP dp-accounting", "PRV Opacus", "PLD dp-accounting", "RDP / PLD")
+    print(f"| {' | '.join(columns)} |\n|{' --: |' * len(columns)}")
+    for noise_multiplier, sample_rate, steps, delta in GRID:
+        event = dp_accounting.PoissonSampledDpEvent(
+            sample_rate, dp_accounting.GaussianDpEvent(noise_multiplier)
+        )
+        engine = RdpAccountant(orders=accounting.RDP_ORDERS).compose(event, steps)
+        history = [(noise_multiplier, sample_rate, steps)]
+        prv, pld, rdp = (accounting.compute_epsilon(history, delta, name) for name in ACCOUNTANTS)
+        epsilons = (rdp, engine.get_epsilon(delta), prv, pld, rdp / pld)
+        plan = (f"{noise_multiplier:g}", f"{sample_rate:g}", f"{steps:,}", f"{delta:.0e}")
+        print(f"| {' | '.join([*plan, *(f'{epsilon:.2f}' for epsilon in epsilons)])} |")
+
+
+def live(clients: int, rounds: int, fraction: float) -> None:
+    """Seconds of every client's epsilon in every round, where clients take part at random."""
+    drawn = np.random.default_rng(0).random((rounds, clients)) < fraction
+    counts = drawn.cumsum(axis=0)
+    print(f"{clients} clients, {rounds} rounds, each asks {fraction:.0%}; seconds a round:")
+    for accountant in ACCOUNTANTS:
+        clear_caches()
+        seconds = []
+        for participations in counts:
+            histories = [[(2.0, 0.25, 1)] * int(count) for count in participations]
+            started = time.perf_counter()
+            for history in histories:
+                accounting.compute_epsilon(history, 1e-5, accountant)
+            seconds.append(time.perf_counter() - started)
+        print(
+            f"  {accountant}: first {seconds[0]:.3f}, median {statistics.median(seconds):.3f},"
+            f" slowest {max(seconds):.3f}; all rounds {sum(seconds):.1f}"
+        )
+    clear_caches()
+    started = time.perf_counter()
+    for count in range(1, clients + 1):
+        accounting.compute_epsilon([(2.0, 0.25, count)], 1e-5, "rdp")
+    seconds_all = time.perf_counter() - started
+    print(f"  rdp, no two clients alike, nothing remembered: {seconds_all:.3f}")
+
+
 def measure(options: argparse.Namespace, accountant: str) -> dict[str, float]:
     """Seconds of a calibration and of a round's epsilon: the first, and the median of the rest."""
     clear_caches()
@@ -45,58 +112,60 @@ def measure(options: argparse.Namespace, accountant: str) -> dict[str, float]:
         epsilon=options.epsilon,
         delta=options.delta,
         sample_rate=options.sample_rate,
-        steps=options.rounds * options.local_steps,
+        steps=options.rounds,
         accountant=accountant,
     )
     calibration = time.perf_counter() - started
     clear_caches()
     rounds = []
     for finished in range(1, options.rounds + 1):
-        history = [(noise_multiplier, options.sample_rate, options.local_steps)] * finished
+        history = [(noise_multiplier, options.sample_rate, 1)] * finished
         started = time.perf_counter()
         spent = accounting.compute_epsilon(history, options.delta, accountant)
         rounds.append(time.perf_counter() - started)
     return {
-        "noise_multiplier": noise_multiplier,
         "epsilon": spent,
-        "calibration_seconds": calibration,
-        "first_round_seconds": rounds[0],
-        "round_seconds": statistics.median(rounds[1:]),
+        "calibration": calibration,
+        "first round": rounds[0],
+        "each round": statistics.median(rounds[1:]),
     }
 
 
+def memo(options: argparse.Namespace) -> None:
+    """Measure all accountants with and without the memo."""
+    columns = ("calibration", "first round", "each round")
+    print(f"{'seconds':<12}{''.join(f'{name:>13}' for name in columns)}{'epsilon':>10}")
+    for accountant in ACCOUNTANTS:
+        with without_memo():
+            plain = measure(options, accountant)
+        kept = measure(options, accountant)
+        assert plain["epsilon"] == kept["epsilon"], "the memo must not change an epsilon"
+        for name, found in (("plain", plain), ("memo", kept)):
+            seconds = "".join(f"{found[column]:>13.4f}" for column in columns)
+            print(f"{accountant + ', ' + name:<12}{seconds}{found['epsilon']:>10.3f}")
+        ratio = plain["each round"] / kept["each round"]
+        print(f"{accountant}: the memo makes a round's epsilon {ratio:.1f} times cheaper")
+
+
 def main() -> None:
-    """Measure both accountants with and without the memo; print a table, write JSON if asked."""
+    """Print the table or the measurement asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("table", "live", "memo"))
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--fraction", type=float, default=0.3)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--delta", type=float, default=1e-5)
     parser.add_argument("--sample-rate", type=float, default=0.5)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--local-steps", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="a JSON file")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: at least 2, since the first round is reported apart")
-
-    results = {}
-    for accountant in ("prv", "rdp"):
-        with without_memo():
-            results[f"{accountant}, plain"] = measure(options, accountant)
-        results[f"{accountant}, memo"] = measure(options, accountant)
-
-    print(f"{'seconds':<12}{'calibration':>13}{'first round':>13}{'each round':>13}{'epsilon':>10}")
-    for name, found in results.items():
-        seconds = (found[f"{key}_seconds"] for key in ("calibration", "first_round", "round"))
-        print(
-            f"{name:<12}" + "".join(f"{s:>13.4f}" for s in seconds) + f"{found['epsilon']:>10.3f}"
-        )
-    for accountant in ("prv", "rdp"):
-        plain, memo = results[f"{accountant}, plain"], results[f"{accountant}, memo"]
-        assert plain["epsilon"] == memo["epsilon"], "the memo must not change an epsilon"
-        ratio = plain["round_seconds"] / memo["round_seconds"]
-        print(f"{accountant}: the memo makes a round's epsilon {ratio:.1f} times cheaper")
-    if options.output:
-        options.output.write_text(json.dumps({"options": vars(options), **results}, default=str))
+    if options.what == "table":
+        table()
+    elif options.what == "live":
+        live(options.clients, options.rounds, options.fraction)
+    else:
+        memo(options)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from fedlite.federation.messages import State
 from fedlite.federation.server_app import Federation
 from fedlite.logs import route_logs
 from fedlite.models.build import build_model, load_state
-from fedlite.pipeline import build_plan
+from fedlite.plans import build_plan
 from fedlite.privacy import PrivacyPlan, SecureRandomness, train_steps
 from fedlite.records import Evaluation, RoundRecord
 
@@ -56,7 +56,7 @@ def run_case(case: str, overrides: list[str], noise_multiplier: float) -> Second
     splits = load_splits(
         config.dataset, config.partition, config.federation.num_clients, config.seed
     )
-    plan = build_plan(config, splits)
+    plan = build_plan(config, splits.client_sizes())
     rounds = _bare_rounds(config, splits, plan) if case == "bare" else _rounds(config, splits, plan)
     whole = time.perf_counter() - started
     steady = {key: statistics.median(one[key] for one in rounds[1:]) for key in rounds[0]}
@@ -150,7 +150,7 @@ def main() -> None:
     splits = load_splits(
         config.dataset, config.partition, config.federation.num_clients, config.seed
     )
-    noise_multiplier = build_plan(config, splits).noise_multiplier  # calibrated once for all
+    noise_multiplier = build_plan(config, splits.client_sizes()).noise_multiplier  # calibrated once for all
     results: dict[str, Seconds] = {}
     spawn = multiprocessing.get_context("spawn")
     for case in options.cases:

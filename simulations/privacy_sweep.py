@@ -1,11 +1,18 @@
-"""What each epsilon buys: accuracy against epsilon, beside public-only and non-private training.
+"""What each epsilon buys, by who is trusted: accuracy against epsilon for up to three mechanisms.
 
-    python simulations/privacy_sweep.py [epsilons=1,2,4,8] [seeds=0] [output=DIR] [override ...]
+    python simulations/privacy_sweep.py [mechanisms=local,aggregate,client] [epsilons=1,2,4,8]
+                                        [seeds=0] [output=DIR] [override ...]
 
-Overrides are those of `fedlite simulate`, such as `experiment=fashion_mnist`; with `reference.` in
-front they are for the run without privacy alone. That run takes smaller steps by default, since its
-gradients are not clipped: `reference.federation.learning_rate=0.2`. Every point is a run of its own
-below the output directory; a study that was broken off goes on where it stopped.
+`local` and `aggregate` are example-level under the two models of trust, `client` is client-level.
+Overrides are those of `fedlite federate`; with a mechanism's name in front, or `reference.` for the
+run without privacy, they are for its runs alone. The picture in the README:
+
+    python simulations/privacy_sweep.py mechanisms=local,aggregate,client \\
+        local.experiment=fashion_mnist aggregate.experiment=fashion_mnist_aggregate \\
+        client.experiment=fashion_mnist_client reference.experiment=fashion_mnist
+
+The reference takes smaller steps by default, since its gradients are not clipped. Every point is a
+run of its own below the output directory; a study that was broken off goes on where it stopped.
 """
 
 import csv
@@ -19,133 +26,169 @@ from rich.text import Text
 
 from fedlite.cli import run
 from fedlite.errors import FedliteError, UsageError
-from fedlite.files import write_whole
+from fedlite.files import read_json, write_whole
+from fedlite.run_directory import STATE_FILE
 from fedlite.tracking.pictures import accuracy_against_epsilon, save_figure
-from fedlite.tracking.report import load_report
 from fedlite.tracking.table import plain_table
-from fedlite.tracking.words import MODELS, NOT_PRIVATE, Report, epsilon_text, percent
+from fedlite.tracking.words import NOT_PRIVATE, epsilon_text, percent
 
-SHOWN = ("public_student", "federated_student", "quantized_student")
-REFERENCE = "reference."  # marks overrides of the run without privacy
-REFERENCE_DEFAULT = "federation.learning_rate=0.2"
-DEFAULTS = {"epsilons": "1,2,4,8", "seeds": "0", "output": "outputs/privacy_sweep"}
+REFERENCE = "reference"
+MECHANISMS = {  # name -> (its option, the key of its epsilon, its label)
+    "local": ("privacy=example", "privacy.epsilon", "noise on every device"),
+    "aggregate": ("privacy=aggregate", "privacy.epsilon", "noise complete in the sum"),
+    "client": ("privacy=client", "privacy.client.epsilon", "client-level, trusted server"),
+    REFERENCE: ("privacy=none", "", NOT_PRIVATE),
+}
+REFERENCE_DEFAULT = "federation.learning_rate=0.1"
+DEFAULTS = {
+    "mechanisms": "local",
+    "epsilons": "1,2,4,8",
+    "seeds": "0",
+    "output": "outputs/privacy_sweep",
+}
+SET_BY_THE_STUDY = ("privacy", "privacy.unit", "privacy.trust", "privacy.epsilon", "seed")
 
 
 @dataclass(frozen=True)
 class Point:
     """One run of the study; ``epsilon`` is None for the run without privacy."""
 
+    mechanism: str
     epsilon: float | None
     seed: int
-    directory: Path
-    shared: list[str]
+    output: Path
+    options: tuple[str, ...]
+
+    @property
+    def directory(self) -> Path:
+        """The run's own directory."""
+        budget = "" if self.epsilon is None else f"-epsilon-{self.epsilon:g}"
+        return self.output / f"{self.mechanism}{budget}-seed-{self.seed}"
 
     @property
     def overrides(self) -> list[str]:
         """The options of this run."""
-        if self.epsilon is None:
-            own = [text.removeprefix(REFERENCE) for text in self.shared if _is_reference(text)]
-            privacy = ["privacy=none", *({_key(text): text for text in own}.values())]
-        else:
-            own, privacy = [], [f"privacy.epsilon={self.epsilon:g}"]
-        replaced = {_key(text) for text in own}
-        kept = [t for t in self.shared if not _is_reference(t) and _key(t) not in replaced]
+        group, epsilon_key, _ = MECHANISMS[self.mechanism]
+        budget = [] if self.epsilon is None else [f"{epsilon_key}={self.epsilon:g}"]
         directory = [f"run.dir={self.directory}", "run.resume=true"]
-        return [*kept, *privacy, f"seed={self.seed}", *directory]
+        return [*self.options, group, *budget, f"seed={self.seed}", *directory]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run came to; ``spent`` is its epsilon, None without privacy."""
+
+    point: Point
+    public_student: float
+    federated_student: float
+    spent: float | None
+    seconds: float
+
+
+def parse_arguments(arguments: list[str]) -> list[Point]:
+    """The points of the study, in the order they are run.
+
+    Raises:
+        UsageError: an epsilon or seed that is no number, an unknown mechanism, or an option that
+            the study sets itself.
+    """
+    own, options = dict(DEFAULTS), {name: list[str]() for name in MECHANISMS}
+    options[REFERENCE].append(REFERENCE_DEFAULT)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        prefix, _, rest = argument.partition(".")
+        if key in own:
+            own[key] = value
+            continue
+        targets, text = ([prefix], rest) if prefix in MECHANISMS else (MECHANISMS, argument)
+        if _key(text) in SET_BY_THE_STUDY or _key(text).startswith("run.") or text == "-m":
+            raise UsageError(f"{argument}: the study sets this; see mechanisms, epsilons, output")
+        for name in targets:
+            options[name] = [kept for kept in options[name] if _key(kept) != _key(text)] + [text]
+    try:
+        epsilons = sorted({float(text) for text in own["epsilons"].split(",")})
+        seeds = [int(text) for text in own["seeds"].split(",")]
+    except ValueError as error:
+        raise UsageError(f"epsilons and seeds: numbers with commas between ({error})") from error
+    mechanisms = own["mechanisms"].split(",")
+    if unknown := [name for name in mechanisms if name not in MECHANISMS or name == REFERENCE]:
+        raise UsageError(f"mechanisms={unknown[0]}: must be among local, aggregate, client")
+    output = Path(own["output"]).expanduser().absolute()
+    return [
+        Point(name, epsilon, seed, output, tuple(options[name]))
+        for seed in seeds
+        for name in (*mechanisms, REFERENCE)
+        for epsilon in (epsilons if name != REFERENCE else [None])
+    ]
 
 
 def _key(override: str) -> str:
     return override.partition("=")[0]
 
 
-def _is_reference(override: str) -> bool:
-    return override.startswith(REFERENCE)
-
-
-def parse_arguments(arguments: list[str]) -> tuple[list[Point], Path]:
-    """The points and the output directory.
-
-    Raises:
-        UsageError: an epsilon or seed that is no number, or an option that the study sets itself.
-    """
-    own, shared = dict(DEFAULTS), [REFERENCE + REFERENCE_DEFAULT]
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in own:
-            own[key] = value
-        elif key in ("privacy", "privacy.unit", "privacy.epsilon", "seed") or argument == "-m":
-            raise UsageError(f"{argument}: the study sets this; give epsilons=1,2,4 or seeds=0,1")
-        elif key.startswith("run."):
-            raise UsageError(f"{argument}: the study sets this; give output=DIR")
-        else:
-            shared.append(argument)
-    try:
-        epsilons = [float(text) for text in own["epsilons"].split(",")]
-        seeds = [int(text) for text in own["seeds"].split(",")]
-    except ValueError as error:
-        raise UsageError(f"epsilons and seeds: numbers with commas between ({error})") from error
-    output = Path(own["output"]).expanduser().absolute()
-    points = [
-        Point(epsilon, seed, output / f"{_name(epsilon)}-seed-{seed}", shared)
-        for seed in seeds
-        for epsilon in (*sorted(set(epsilons)), None)
-    ]
-    return points, output
-
-
-def _name(epsilon: float | None) -> str:
-    return "not-private" if epsilon is None else f"epsilon-{epsilon:g}"
-
-
-def _cells(point: Point, report: Report) -> list[str]:
-    units = report["privacy"]["units"]
-    spent = epsilon_text(units[0]["epsilon_max"]) if units else NOT_PRIVATE
-    budget = "–" if point.epsilon is None else f"{point.epsilon:g}"
-    accuracies = [percent(report["models"][name]["accuracy"]) for name in SHOWN]
-    return [budget, spent, str(point.seed), *accuracies]
-
-
-def write_results(results: list[tuple[Point, Report]], output: Path) -> None:
-    """Draw the picture and write the CSV into ``output``."""
-    accuracy = {
-        name: [(p.epsilon, report["models"][name]["accuracy"]) for p, report in results]
-        for name in SHOWN
-    }
-    private = [(e, value) for e, value in accuracy["federated_student"] if e is not None]
-    public = [value for _, value in accuracy["public_student"]]
-    free = [value for e, value in accuracy["federated_student"] if e is None]
-    figure = accuracy_against_epsilon(
-        private, sum(public) / len(public), sum(free) / len(free) if free else None
+def read_result(point: Point) -> Result:
+    """The accuracies and the epsilon that a finished run wrote down."""
+    stages = read_json(point.directory / STATE_FILE)["stages"]
+    last = stages["federate"]["history"][-1]
+    spent = last["client_level_epsilon"] if point.mechanism == "client" else None
+    if last["epsilons"]:
+        spent = max(last["epsilons"])
+    return Result(
+        point,
+        stages["warm_start"]["evaluation"]["accuracy"],
+        stages["federate"]["evaluation"]["accuracy"],
+        spent,
+        stages["federate"]["seconds"],
     )
+
+
+def write_results(results: list[Result], output: Path) -> None:
+    """Draw the picture and write the CSV into ``output``."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for result in results:
+        if result.point.epsilon is not None:
+            label = MECHANISMS[result.point.mechanism][2]
+            curves.setdefault(label, []).append((result.point.epsilon, result.federated_student))
+    public = [result.public_student for result in results]
+    free = [result.federated_student for result in results if result.point.epsilon is None]
+    figure = accuracy_against_epsilon(curves, sum(public) / len(public), sum(free) / len(free))
     save_figure(figure, output / "accuracy_against_epsilon.png")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["epsilon", "seed", "epsilon_spent", *SHOWN])
-    for point, report in results:
-        units = report["privacy"]["units"]
-        values = [report["models"][name]["accuracy"] for name in SHOWN]
-        spent = units[0]["epsilon_max"] if units else None
-        writer.writerow([point.epsilon, point.seed, spent, *values])
+    columns = ("public_student", "federated_student", "seconds")
+    writer.writerow(["mechanism", "epsilon", "seed", "epsilon_spent", *columns])
+    for one in results:
+        values = [one.public_student, one.federated_student, round(one.seconds, 1)]
+        point = one.point
+        writer.writerow([point.mechanism, point.epsilon, point.seed, one.spent, *values])
     write_whole(output / "accuracy_against_epsilon.csv", buffer.getvalue())
 
 
 def study(arguments: list[str], console: Console) -> int:
     """Run all points, then draw; returns the exit code of the first run that failed, else 0."""
-    points, output = parse_arguments(arguments)
-    results = []
+    points = parse_arguments(arguments)
+    output, results = points[0].output, []
     for number, point in enumerate(points, 1):
         console.rule(Text(f"{number}/{len(points)}  {point.directory.name}"))
-        code = run(["simulate", *point.overrides])
+        code = run(["federate", *point.overrides])
         if code != 0:
             console.print(f"{point.directory.name} failed; finished points are kept in {output}")
             return code
-        results.append((point, load_report(point.directory / "report.json")))
+        results.append(read_result(point))
     write_results(results, output)
     table = plain_table("What each epsilon buys")
-    for column in ("Budget", "Spent", "Seed", *(MODELS[name] for name in SHOWN)):
-        table.add_column(column, justify="right")
-    for point, report in results:
-        table.add_row(*_cells(point, report))
+    for column in ("Mechanism", "Budget", "Spent", "Seed", "Public only", "Federated"):
+        table.add_column(column, justify="left" if column == "Mechanism" else "right")
+    for result in results:
+        budget, spent = result.point.epsilon, result.spent
+        table.add_row(
+            MECHANISMS[result.point.mechanism][2],
+            "–" if budget is None else f"{budget:g}",
+            "–" if spent is None else epsilon_text(spent),
+            str(result.point.seed),
+            percent(result.public_student),
+            percent(result.federated_student),
+        )
     console.rule()
     console.print(table)
     console.print(Text(f"\nWritten to {output}/accuracy_against_epsilon.png and .csv"))

@@ -20,7 +20,7 @@ class Checkpoint:
 
     ``state`` is the model the next round starts from, ``average`` its exponential average (equal
     to ``state`` when averaging is off), ``strategy`` what the Flower strategy keeps, ``contexts``
-    the clients' Flower contexts by node id.
+    the clients' Flower contexts by node id, ``clip`` the norm that an adaptive clip has reached.
     """
 
     round: int
@@ -30,6 +30,7 @@ class Checkpoint:
     epsilons: list[float]
     history: list[RoundRecord]
     contexts: dict[int, bytes]
+    clip: float | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -44,6 +45,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "epsilons": checkpoint.epsilons,
             "history": json.dumps([dataclasses.asdict(record) for record in checkpoint.history]),
             "contexts": {i: _to_tensor(raw) for i, raw in checkpoint.contexts.items()},
+            "clip": checkpoint.clip,
         },
     )
 
@@ -63,6 +65,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         epsilons=raw["epsilons"],
         history=[round_record(values) for values in json.loads(raw["history"])],
         contexts={i: value.numpy().tobytes() for i, value in raw["contexts"].items()},
+        clip=raw["clip"],
     )
 
 

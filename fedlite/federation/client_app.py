@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from fedlite.errors import UsageError
 from fedlite.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -20,14 +21,7 @@ from fedlite.federation.messages import (
 )
 from fedlite.federation.node import Node
 from fedlite.models.build import load_state
-from fedlite.privacy import (
-    Charge,
-    DeterministicRandomness,
-    Randomness,
-    SecureRandomness,
-    derive_seed,
-    train_steps,
-)
+from fedlite.privacy import Charge, PrivacyPlan, make_randomness, refusal, train_steps
 
 TEACHER_RECORD, REPLY_RECORD, REPLY_REPORT = "teacher", "reply-arrays", "reply-report"
 
@@ -63,57 +57,63 @@ def train(message: Message, context: Context) -> Message:
         return trained_reply(message, arrays, float(str(stored["epsilon"])))
 
     node = Node.of(context)
-    request = TrainRequest.parse(message.content)
+    try:
+        request = TrainRequest.parse(message.content)
+    except UsageError as error:  # a plan that is not valid in itself
+        return refused_reply(message, str(error), epsilon=0.0)
+    plan, unit = request.plan, node.world.config.privacy.unit
+    examples = len(node.world.client_data(node.client_id))
+    if reason := refusal(node.policy, plan, unit, examples):
+        return refused_reply(message, reason, epsilon=0.0)
+
     epsilon = 0.0
     with _one_thread():
         # What can fail without touching private gradients comes before the charge.
         load_state(node.world.student, request.state, where=f"round {request.round}")
         teacher_logits = node.world.teacher_logits(node.client_id, request.teacher_sha256)
-        if node.world.config.private:
-            refusal, epsilon = _charge(node, request)
-            if refusal:
-                return refused_reply(message, refusal, epsilon)
+        if plan is not None:
+            reason, epsilon = _charge(node, request, plan)
+            if reason:
+                return refused_reply(message, reason, epsilon)
         state = _distil(node, request, teacher_logits)
 
     reply = trained_reply(message, state, epsilon)
-    context.state[REPLY_RECORD] = reply.content.array_records[ARRAYS]
-    context.state[REPLY_REPORT] = ConfigRecord({"request": identity, "epsilon": epsilon})
+    # Under aggregate trust a repeated request is a second sum: it is trained and charged again, for
+    # two sums of the same replies but one would bare that one.
+    if plan is None or plan.trust == "local":
+        context.state[REPLY_RECORD] = reply.content.array_records[ARRAYS]
+        context.state[REPLY_REPORT] = ConfigRecord({"request": identity, "epsilon": epsilon})
     return reply
 
 
-def _charge(node: Node, request: TrainRequest) -> tuple[str, float]:
+def _charge(node: Node, request: TrainRequest, plan: PrivacyPlan) -> tuple[str, float]:
     """Charge the ledger before training; return (reason of refusal or "", epsilon spent)."""
-    privacy, plan = node.world.config.privacy, request.plan
-    if plan is None:
-        return "this client trains under differential privacy only; the request has no plan", 0.0
-    if plan.delta > privacy.delta:
-        return f"delta {plan.delta:g} is above this client's {privacy.delta:g}", 0.0
-    examples = len(node.world.client_data(node.client_id))
-    if plan.delta * examples >= 1:
-        return f"delta {plan.delta:g} is not below 1/n for this client's data", 0.0
+    own = None if plan.trust == "local" else plan.client_noise_multiplier
     try:
-        charge = Charge(request.run, request.round, *plan.segment)
+        charge = Charge(request.run, request.round, *plan.segment, plan.trust, own)
     except ValueError as error:
         return f"the request's plan is not valid: {error}", 0.0
     spending = node.ledger.charge(
         charge,
-        budget=plan.epsilon if privacy.epsilon is None else privacy.epsilon,
+        budget=node.policy.budget(plan),
         delta=plan.delta,
         accountant=plan.accountant,
-        replay=privacy.randomness == "deterministic",
+        replay=node.policy.randomness == "deterministic",
     )
     return spending.reason, spending.epsilon
 
 
 def _distil(node: Node, request: TrainRequest, teacher_logits: Tensor) -> State:
-    config, plan = node.world.config, request.plan if node.world.config.private else None
+    """Local steps by the request's plan; without one, the same sampled batches without noise."""
+    config, plan = node.world.config, request.plan
     data = node.world.client_data(node.client_id)
     student = node.world.student
+    module, inputs = node.world.trained_part(node.client_id)
     expected = plan.expected_batch_size if plan else config.privacy.sample_rate * len(data)
     train_steps(
-        student,
+        module,
         node.world.loss,
-        data.inputs,
+        inputs,
         data.labels,
         teacher_logits,
         steps=plan.steps if plan else config.federation.local_steps,
@@ -121,31 +121,33 @@ def _distil(node: Node, request: TrainRequest, teacher_logits: Tensor) -> State:
         expected_batch_size=expected,
         learning_rate=config.federation.learning_rate,
         momentum=config.federation.momentum,
-        randomness=_randomness(node, request.round),
+        randomness=make_randomness(
+            node.policy.randomness if plan else "deterministic",
+            config.seed,
+            "local-steps",
+            node.client_id,
+            request.round,
+        ),
         plan=plan,
-        after_step=_proximal_step(request, config.federation.learning_rate),
+        after_step=_proximal_step(student, request, config.federation.learning_rate),
     )
     return {name: value.detach().clone() for name, value in student.state_dict().items()}
 
 
-def _randomness(node: Node, server_round: int) -> Randomness:
-    config = node.world.config
-    if config.private and config.privacy.randomness == "secure":
-        return SecureRandomness()
-    return DeterministicRandomness(
-        derive_seed(config.seed, "local-steps", node.client_id, server_round)
-    )
-
-
 def _proximal_step(
-    request: TrainRequest, learning_rate: float
+    student: nn.Module, request: TrainRequest, learning_rate: float
 ) -> Callable[[nn.Module], None] | None:
     """FedProx' term as its own step towards the received weights: Opacus overwrites gradients, so
-    in the loss it would vanish without a word (rule 9)."""
+    in the loss it would vanish without a word (rule 9).
+
+    After one step it multiplies the noised update by the public constant 1 - learning rate * mu,
+    so the sum over a cohort stays what it was up to that factor: also under aggregate trust it is
+    post-processing, as long as all clients are sent the same mu (docs/device-policy.md).
+    """
     if request.proximal_mu == 0:
         return None
 
-    def pull(student: nn.Module) -> None:
+    def pull(_: nn.Module) -> None:
         with torch.no_grad():
             for name, parameter in student.named_parameters():
                 gap = parameter - request.state[name]

@@ -1,9 +1,14 @@
-"""Which clients a round asks: never by loss, always from (seed, round)."""
+"""Which clients a round asks: never by loss.
+
+From (seed, round), so that a run can be repeated; but client-level privacy counts on nobody
+knowing the cohort, so there it is drawn from secret randomness (rules 5 and 15).
+"""
 
 import numpy as np
 
 from fedlite.config import FederationConfig
-from fedlite.privacy import derive_seed
+from fedlite.privacy import SecureRandomness, derive_seed
+from fedlite.privacy.client_level import draw_cohort
 
 
 def participation_rate(config: FederationConfig, num_clients: int) -> float:
@@ -19,15 +24,23 @@ def cohort_size(config: FederationConfig, num_clients: int) -> int:
 
 
 def select_cohort(
-    config: FederationConfig, num_clients: int, seed: int, server_round: int
+    config: FederationConfig,
+    num_clients: int,
+    seed: int,
+    server_round: int,
+    *,
+    secret: bool = False,
 ) -> list[int]:
     """Client ids of one round in ascending order.
 
     ``fixed`` draws :func:`cohort_size` clients without replacement;
-    ``bernoulli`` draws each client on its own with probability ``fraction`` (a round may be empty).
+    ``bernoulli`` draws each client on its own with probability ``fraction`` (a round may be empty),
+    from a secure generator if ``secret``.
     """
     if config.fraction >= 1:
         return list(range(num_clients))
+    if secret:
+        return draw_cohort(num_clients, config.fraction, SecureRandomness())
     rng = np.random.default_rng(derive_seed(seed, "cohort", server_round))
     if config.sampling == "bernoulli":
         return [int(i) for i in np.flatnonzero(rng.random(num_clients) < config.fraction)]

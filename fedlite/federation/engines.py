@@ -12,7 +12,7 @@ from fedlite.config import EngineConfig
 from fedlite.errors import FedliteError, UsageError
 from fedlite.federation import client_app as client
 from fedlite.federation.grid import InProcessGrid
-from fedlite.federation.node import LEDGER_DIR, NODES_DIR, RUN_CONFIG
+from fedlite.federation.node import LEDGER_DIR, NODES_DIR, POLICY, RUN_CONFIG
 from fedlite.federation.server_app import Federation, make_server_app
 from fedlite.logs import route_logs
 
@@ -40,6 +40,8 @@ def run_federation(federation: Federation, run_dir: Path, ledger_dir: Path, log_
         NODES_DIR: str(run_dir / "nodes"),
         LEDGER_DIR: str(ledger_dir),
     }
+    if policy := federation.config.privacy.policy:
+        run_config[POLICY] = str(Path(policy).absolute())
     if federation.config.engine.name == "ray":
         _run_on_ray(federation, run_config, log_file)
     else:

@@ -1,16 +1,20 @@
-"""What a client owns on its device: its data, its ledger, the teacher it received.
+"""What a client owns on its device: its data, its policy, its ledger, the teacher it received.
 
 In a simulation many clients share one process and one ``nodes/`` folder; the teacher is stored
 there once by its hash, and every client still receives (and is counted for) its own message.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
 from flwr.app import Context
 from torch import Tensor, nn
 
@@ -22,25 +26,41 @@ from fedlite.distill.losses import Loss, build_loss
 from fedlite.errors import FedliteError, UsageError
 from fedlite.federation.messages import State
 from fedlite.files import load_tensors, read_json, save_tensors, state_sha256, write_json
-from fedlite.models.build import build_model, load_state
-from fedlite.privacy import Ledger, check_private_model, check_row_separable_loss
+from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
+from fedlite.privacy import (
+    Ledger,
+    Policy,
+    PrivacyPlan,
+    check_private_model,
+    check_row_separable_loss,
+    load_policy,
+    refusal,
+)
+from fedlite.privacy.ledger import sync_ledgers
 
-RUN_CONFIG, NODES_DIR, LEDGER_DIR = "config", "nodes-dir", "ledger-dir"
+RUN_CONFIG, NODES_DIR, LEDGER_DIR, POLICY = "config", "nodes-dir", "ledger-dir", "policy"
 DIVISION_FILE = "division.json"
+FEATURE_BATCH = 256  # examples at a time through a fixed front end
 PARTITION_ID = "partition-id"  # Flower's name
 
 
 @dataclass
 class World:
-    """What the clients of one process share: configuration, data source, networks, the teacher."""
+    """What the clients of one process share: configuration, data source, networks, the teacher.
+
+    ``policy`` is for those that have none of their own; each client adds its number to the data
+    set id.
+    """
 
     config: Config
+    policy: Policy
     nodes_dir: Path
     splits: Splits
     student: nn.Module
     loss: Loss
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
     _logits: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    _features: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     _data: dict[int, ClientData] = field(default_factory=dict)
 
     def client_data(self, client_id: int) -> ClientData:
@@ -72,6 +92,25 @@ class World:
             self._logits[key] = predict_logits(teacher, self.client_data(client_id).inputs)
         return self._logits[key]
 
+    def trained_part(self, client_id: int) -> tuple[nn.Module, Tensor]:
+        """The module that training moves, and its inputs on the client's data.
+
+        That is the student and the examples themselves, or the head of a student with a fixed
+        front end and its features, which are computed once per process (and anew if the server
+        sends another front end).
+        """
+        data, student = self.client_data(client_id), self.student
+        if not isinstance(student, FixedFrontEnd):
+            return student, data.inputs
+        fixed = {name: student.state_dict()[name] for name in sorted(frozen_names(student))}
+        key = (state_sha256(fixed), client_id)
+        if key not in self._features:
+            student.eval()
+            with torch.no_grad():
+                parts = map(student.features, torch.split(data.inputs, FEATURE_BATCH))
+            self._features[key] = torch.cat(list(parts))
+        return student.head, self._features[key]
+
     def _teacher(self, sha256: str) -> nn.Module:
         if sha256 not in self._teachers:
             state: Mapping[str, Tensor] = load_tensors(self._teacher_path(sha256))
@@ -90,9 +129,10 @@ class World:
 
 @dataclass(frozen=True)
 class Node:
-    """One client: its identity, its ledger and the world it shares."""
+    """One client: its identity, its rules, its ledger and the world it shares."""
 
     client_id: int
+    policy: Policy
     ledger: Ledger
     world: World
 
@@ -100,21 +140,128 @@ class Node:
     def of(cls, context: Context) -> "Node":
         """The client that a Flower context belongs to.
 
-        A device names its ledger directory in its node config; a simulation names one in the run
-        config. Budget, delta and randomness come from the run config: that is right for a
-        simulation, where one person is server and clients, and not yet for a device.
+        A device names its policy in its node config, which no server can set. The file is read for
+        every message, so that an owner's change holds at once; ``ledger-dir`` beside it says where
+        the ledger lies, counted from the policy's folder, which is also the default: never from
+        where the process was started, for elsewhere the budget would begin anew. A client without
+        one (every simulated client, whose owner is the server's) follows the run.
+
+        Raises:
+            UsageError: the policy or the run's configuration cannot be used.
         """
         run_config: Mapping[str, Any] = context.run_config
         client_id = int(context.node_config[PARTITION_ID])
-        world = _world(str(run_config[RUN_CONFIG]), str(run_config[NODES_DIR]))
-        directory = context.node_config.get(LEDGER_DIR, run_config[LEDGER_DIR])
-        return cls(client_id, open_ledger(Path(str(directory)), world.config, client_id), world)
+        world = _world(
+            str(run_config[RUN_CONFIG]), str(run_config[NODES_DIR]), str(run_config.get(POLICY, ""))
+        )
+        if POLICY in context.node_config:
+            path = Path(str(context.node_config[POLICY])).absolute()
+            policy = load_policy(path)
+            directory = path.parent / str(context.node_config.get(LEDGER_DIR, ""))
+        else:
+            policy = world.policy.for_client(client_id)
+            directory = Path(str(context.node_config.get(LEDGER_DIR, run_config[LEDGER_DIR])))
+        return cls(client_id, policy, _ledger(directory, policy), world)
+
+
+def run_policy(config: Config, num_clients: int, path: str | None) -> Policy:
+    """The rules of clients that have none of their own: the file ``path``, else the run's options.
+
+    Raises:
+        UsageError: the file cannot be used.
+    """
+    if path:
+        return _read_once(path)
+    privacy = config.privacy
+    return Policy(
+        data_set=config.dataset.name,
+        max_epsilon=math.inf if privacy.epsilon is None else privacy.epsilon,
+        max_delta=privacy.delta,
+        units=(privacy.unit,),
+        trust=(privacy.trust,),
+        min_cohort=num_clients,
+        min_colluders=privacy.aggregate.colluders,
+        randomness=privacy.randomness,
+    )
+
+
+def check_policy(config: Config, plan: PrivacyPlan | None, client_sizes: Sequence[int]) -> None:
+    """Refuse a simulation in which no client would train, before anything is trained.
+
+    Raises:
+        UsageError: the policy file cannot be used, or every client would refuse every round.
+    """
+    policy = run_policy(config, len(client_sizes), config.privacy.policy)
+    reasons = [refusal(policy, plan, config.privacy.unit, size) for size in client_sizes]
+    if plan is not None and not all(reasons) and plan.epsilon_after(1) > policy.max_epsilon:
+        once = plan.epsilon_after(1)
+        reasons = [f"one round costs epsilon {once:.3g}, max_epsilon is {policy.max_epsilon:g}"]
+    if all(reasons):
+        where = f"privacy.policy={config.privacy.policy}" if config.privacy.policy else "privacy"
+        raise UsageError(f"{where}: every client would refuse this run: {reasons[0]}")
 
 
 def open_ledger(directory: Path, config: Config, client_id: int) -> Ledger:
-    """The ledger of a simulated client; its data set id is what a device's policy would assign."""
-    data_set = f"{config.dataset.name}-client-{client_id:04d}"
-    return Ledger(directory / f"{data_set}.ledger", data_set)
+    """The ledger of a simulated client; its data set id is what its policy assigns.
+
+    Raises:
+        UsageError: the policy file cannot be used.
+    """
+    policy = run_policy(config, num_clients=0, path=config.privacy.policy)
+    return _ledger(directory, policy.for_client(client_id))
+
+
+def _ledger(directory: Path, policy: Policy) -> Ledger:
+    return Ledger(directory / f"{policy.data_set}.ledger", policy.data_set)
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str) -> Policy:
+    return load_policy(Path(path))
+
+
+@contextmanager
+def hold_ledgers(config: Config) -> Iterator[None]:
+    """Keep a shared ledger directory for this run alone, and bind it to its division of the data.
+
+    Does nothing for a run without one. The lock dies with the process.
+
+    Raises:
+        UsageError: the directory holds ledgers of another division.
+        FedliteError: another run is using it, or it cannot be written.
+    """
+    if not (config.private and config.privacy.ledger_dir):
+        yield
+        return
+    directory = Path(config.privacy.ledger_dir).absolute()
+    lock = FileLock(directory / ".lock")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FedliteError(
+            f"privacy.ledger_dir={directory}: another run is charging these ledgers; wait for its"
+            " end, nothing was trained"
+        ) from error
+    except OSError as error:
+        raise FedliteError(
+            f"privacy.ledger_dir={directory}: cannot be written ({error.strerror or error});"
+            " nothing was trained"
+        ) from error
+    try:
+        claim_ledgers(directory, config)
+        yield
+    finally:
+        lock.release()
+
+
+def sync_cohort(directory: Path, config: Config, client_ids: Iterable[int]) -> None:
+    """Flush what simulated clients charged in this round to disk, before its checkpoint.
+
+    Raises:
+        LedgerError: the disk cannot be written.
+    """
+    sync_ledgers(open_ledger(directory, config, client_id).path for client_id in client_ids)
 
 
 def claim_ledgers(directory: Path, config: Config) -> None:
@@ -131,12 +278,14 @@ def claim_ledgers(directory: Path, config: Config) -> None:
         "public_size": config.dataset.public_size,
         "public_fraction": config.dataset.public_fraction,
         "holdout_size": config.dataset.holdout_size,
+        "test_fraction": config.dataset.test_fraction,
         "partition": dataclasses.asdict(config.partition),
         "num_clients": config.federation.num_clients,
         "seed": config.seed,
     }
     path = directory / DIVISION_FILE
-    if path.exists() and read_json(path) != division:
+    claimed = read_json(path) if path.exists() and any(directory.glob("*.ledger")) else {}
+    if any(division.get(key) != value for key, value in claimed.items()):
         raise UsageError(
             f"privacy.ledger_dir={directory}: its ledgers belong to another data set, partition,"
             " number of clients or seed, so their clients hold other examples; use another"
@@ -149,7 +298,7 @@ def claim_ledgers(directory: Path, config: Config) -> None:
 
 
 @lru_cache(maxsize=2)
-def _world(config_json: str, nodes_dir: str) -> World:
+def _world(config_json: str, nodes_dir: str, policy_path: str) -> World:
     config = config_from_json(config_json)
     splits = load_splits(
         config.dataset, config.partition, config.federation.num_clients, config.seed
@@ -159,5 +308,7 @@ def _world(config_json: str, nodes_dir: str) -> World:
     loss = build_loss(config.distill)
     if config.private:
         check_private_model(student, task.input_shape)
+    if config.example_level:
         check_row_separable_loss(loss)
-    return World(config, Path(nodes_dir), splits, student, loss)
+    policy = run_policy(config, splits.num_clients, policy_path)
+    return World(config, policy, Path(nodes_dir), splits, student, loss)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedlite.config import Config
 from fedlite.errors import FedliteError
+from fedlite.federation.aggregation import (
+    PlainSum,
+    SumProtocol,
+    as_reply,
+    combine_clipped,
+    combine_sum,
+)
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedlite.federation.cohort import select_cohort
 from fedlite.federation.grid import InProcessGrid
@@ -35,22 +43,32 @@ from fedlite.federation.strategies import (
     strategy_state,
 )
 from fedlite.files import state_sha256
-from fedlite.privacy import PrivacyPlan
+from fedlite.privacy import Charge, ClientPlan, Ledger, PrivacyPlan, Spending, make_randomness
 from fedlite.records import Evaluation, RoundRecord
 
 log = logging.getLogger(__name__)
 
+SERVER_LEDGER = "server.ledger"
 WAIT_FOR_NODES_SECONDS = 600
 
 
 @dataclass
 class Federation:
-    """What the server needs for all rounds. ``evaluate`` sees the averaged student."""
+    """What the server needs for all rounds, and what it leaves behind.
+
+    ``plan`` is example-level, ``client_plan`` client-level with the ``server_ledger`` it charges;
+    each is None where that unit is not protected. ``evaluate`` sees the averaged student.
+    ``frozen`` names the student's arrays that nobody trains: they stay as the server has them,
+    whatever a reply says.
+    ``stopped`` says why the rounds ended before the last one, if they did.
+    """
 
     config: Config
     run_id: str
     num_clients: int
     plan: PrivacyPlan | None
+    client_plan: ClientPlan | None
+    server_ledger: Ledger | None
     student: State
     teacher: State
     evaluate: Callable[[State], Evaluation]
@@ -58,6 +76,9 @@ class Federation:
     checkpoint_path: Path
     result: State = field(default_factory=dict)
     history: list[RoundRecord] = field(default_factory=list)
+    stopped: str = ""
+    frozen: frozenset[str] = frozenset()
+    sum_protocol: SumProtocol = field(default_factory=PlainSum)
 
 
 @dataclass
@@ -73,9 +94,14 @@ class Outcome:
     """The sorted replies of one round, in client order."""
 
     trained: list[Message] = field(default_factory=list)
-    refused: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     epsilons: dict[int, float] = field(default_factory=dict)
+
+
+def open_server_ledger(directory: Path, config: Config) -> Ledger:
+    """The client-level ledger: what the releases to the outside have spent of all clients."""
+    return Ledger(directory / SERVER_LEDGER, f"{config.dataset.name}-clients")
 
 
 def make_server_app(federation: Federation) -> ServerApp:
@@ -93,18 +119,19 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
     """Run all rounds that the checkpoint does not hold yet.
 
     Raises:
-        FedliteError: every client of a round failed.
+        FedliteError: every client of a round failed (where the round need not release noise).
     """
     config, plan = federation.config, federation.plan
     strategy = build_strategy(config.federation.strategy)
     state, average = federation.student, federation.student
     epsilons = [0.0] * federation.num_clients if plan else []
+    clip = federation.client_plan.clip if federation.client_plan else None
     history: list[RoundRecord] = []
     teacher_sha256 = state_sha256(federation.teacher)
     if federation.checkpoint_path.exists():
         saved = load_checkpoint(federation.checkpoint_path)
         state, average, epsilons = saved.state, saved.average, saved.epsilons
-        history = saved.history
+        history, clip = saved.history, saved.clip
         restore_strategy(strategy, saved.strategy)
         if isinstance(grid, InProcessGrid):
             grid.restore_contexts(saved.contexts)
@@ -112,7 +139,18 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
 
     for server_round in range(len(history) + 1, config.federation.rounds + 1):
         started = time.perf_counter()
-        cohort = select_cohort(config.federation, federation.num_clients, config.seed, server_round)
+        spending = _charge_release(federation, server_round)
+        if spending is not None and not spending.accepted:
+            federation.stopped = f"before round {server_round}: {spending.reason}"
+            log.warning("stopped %s", federation.stopped)
+            break
+        cohort = select_cohort(
+            config.federation,
+            federation.num_clients,
+            config.seed,
+            server_round,
+            secret=federation.client_plan is not None and config.privacy.randomness == "secure",
+        )
         teacher_bytes = _send_teacher(grid, clients, cohort, federation.teacher, teacher_sha256)
         request = TrainRequest.config(federation.run_id, teacher_sha256, plan)
         node_ids = [clients.node_ids[client_id] for client_id in cohort]
@@ -120,10 +158,16 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
         replies = list(grid.send_and_receive(messages))
         trained = time.perf_counter()
 
-        outcome = _sort_replies(replies, clients, state)
+        outcome = _sort_replies(replies, clients, state, quiet=config.privacy.trust == "aggregate")
         if outcome.failures and len(outcome.failures) == len(cohort):
-            raise FedliteError(f"round {server_round}: every client failed; {outcome.failures[0]}")
-        state = aggregate_round(strategy, server_round, state, outcome.trained)
+            reason = f"round {server_round}: every client failed; {outcome.failures[0]}"
+            if federation.client_plan is None:
+                raise FedliteError(reason)
+            log.error("%s", reason)  # ending here would tell on a cohort of one (rule 14)
+        clip_used = clip
+        release, clip = _release(federation, server_round, state, outcome.trained, clip)
+        released = aggregate_round(strategy, server_round, state, release)
+        state = {n: state[n] if n in federation.frozen else released[n] for n in state}
         average = _moving_average(average, state, config.federation.ema_decay)
         for client_id, epsilon in outcome.epsilons.items():
             if plan:
@@ -138,7 +182,7 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
             round=server_round,
             evaluation=evaluation,
             clients_trained=len(outcome.trained),
-            clients_refused=outcome.refused,
+            clients_refused=outcome.refusals.total(),
             clients_failed=len(outcome.failures),
             epsilons=list(epsilons),
             bytes_down=teacher_bytes + sum(map(count_bytes, messages)),
@@ -151,6 +195,10 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
                 "total": evaluated - started,
             },
             teacher_bytes=teacher_bytes,
+            released=bool(release),
+            refusals=dict(outcome.refusals),
+            client_level_epsilon=spending.epsilon if spending else None,
+            clip=clip_used,
         )
         history.append(record)
         contexts = grid.dump_contexts() if isinstance(grid, InProcessGrid) else {}
@@ -164,6 +212,7 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
                 epsilons=epsilons,
                 history=history,
                 contexts=contexts,
+                clip=clip,
             ),
         )
         record.seconds["checkpoint"] = time.perf_counter() - evaluated
@@ -171,6 +220,49 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
         federation.on_round(record)
 
     federation.result, federation.history = average, history
+
+
+def _charge_release(federation: Federation, server_round: int) -> Spending | None:
+    """Charge the server's ledger for this round's release, before anybody trains (rule 17)."""
+    plan, ledger = federation.client_plan, federation.server_ledger
+    if plan is None or ledger is None:
+        return None
+    return ledger.charge(
+        Charge(federation.run_id, server_round, *plan.segment),
+        budget=plan.epsilon,
+        delta=plan.delta,
+        accountant=plan.accountant,
+        replay=plan.randomness == "deterministic",
+    )
+
+
+def _release(
+    federation: Federation,
+    server_round: int,
+    state: State,
+    trained: list[Message],
+    clip: float | None,
+) -> tuple[list[Message], float | None]:
+    """What of a round's replies may go into the next student, and the clip of the next round."""
+    plan, client_plan = federation.plan, federation.client_plan
+    if client_plan is not None and clip is not None:
+        randomness = make_randomness(
+            client_plan.randomness, federation.config.seed, "release", server_round
+        )
+        moving = {name: value for name, value in state.items() if name not in federation.frozen}
+        moved, clip = combine_clipped(trained, client_plan, moving, clip, randomness)
+        return [as_reply({**state, **moved})], clip
+    if plan is None or plan.trust == "local":
+        return trained, clip
+    if len(trained) < plan.min_cohort:
+        log.warning(
+            "round %d not released: %d clients answered, the noise is made for %d or more",
+            server_round,
+            len(trained),
+            plan.min_cohort,
+        )
+        return [], clip
+    return [as_reply(combine_sum(trained, federation.sum_protocol, state))], clip
 
 
 def _meet_clients(grid: Grid, num_clients: int) -> Clients:
@@ -207,8 +299,13 @@ def _send_teacher(
     return sum(map(count_bytes, messages))
 
 
-def _sort_replies(replies: list[Message], clients: Clients, expected: State) -> Outcome:
-    """Check every reply (rule 16) and put the good ones in client order."""
+def _sort_replies(
+    replies: list[Message], clients: Clients, expected: State, *, quiet: bool
+) -> Outcome:
+    """Check every reply (rule 16) and put the good ones in client order.
+
+    ``quiet`` keeps what is wrong with a single reply's arrays out of log and report (rule 18).
+    """
     client_ids = {node_id: client_id for client_id, node_id in clients.node_ids.items()}
     outcome = Outcome()
     for reply in sorted(replies, key=lambda reply: client_ids[reply.metadata.src_node_id]):
@@ -222,12 +319,13 @@ def _sort_replies(replies: list[Message], clients: Clients, expected: State) -> 
             if report["status"] == "trained":
                 check_arrays(reply.content.array_records[ARRAYS], expected)
         except FedliteError as error:
-            log.warning("client %d rejected: %s", client_id, error)
-            outcome.failures.append(f"client {client_id}: {error}")
+            reason = "the reply did not pass the checks" if quiet else str(error)
+            log.warning("client %d rejected: %s", client_id, reason)
+            outcome.failures.append(f"client {client_id}: {reason}")
             continue
         if report["status"] == "refused":
             log.info("client %d refused: %s", client_id, report["reason"])
-            outcome.refused += 1
+            outcome.refusals[str(report["reason"])] += 1
             continue
         outcome.trained.append(reply)
     return outcome

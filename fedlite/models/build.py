@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,25 @@ def build_model(
 def count_parameters(model: nn.Module) -> int:
     """Number of scalars in all parameters, trainable or not."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+@runtime_checkable
+class FixedFrontEnd(Protocol):
+    """A student that answers ``head(features(inputs))``, where training moves the head alone.
+
+    Fixed data then has fixed features, which a client computes once for all rounds.
+    """
+
+    head: nn.Module
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the head sees of ``inputs`` (n, ...), each row on its own."""
+
+
+def frozen_names(model: nn.Module) -> frozenset[str]:
+    """Names in the state dict that training does not change: buffers and frozen parameters."""
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    return frozenset(model.state_dict()) - trained
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -78,3 +78,10 @@ class DeterministicRandomness:
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """Standard normal float32 values of ``shape``."""
         return torch.randn(shape, generator=self._generator)
+
+
+def make_randomness(mode: str, seed: int, purpose: str, *parts: int) -> Randomness:
+    """Fresh secrets in ``mode`` secure; in deterministic, draws that (seed, purpose, parts) fix."""
+    if mode == "secure":
+        return SecureRandomness()
+    return DeterministicRandomness(derive_seed(seed, purpose, *parts))

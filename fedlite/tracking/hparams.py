@@ -16,7 +16,9 @@ OPTIONS = (
     "distill.alpha",
     "distill.temperature",
     "privacy.unit",
+    "privacy.trust",
     "privacy.epsilon",
+    "privacy.client.epsilon",
     "privacy.max_grad_norm",
     "privacy.sample_rate",
     "federation.num_clients",
@@ -57,8 +59,9 @@ def result_values(report: Report) -> dict[str, float]:
         values["latency_ms_p50"] = models[final]["latency_ms"]["p50"]
     if (bought := gain(report)) is not None:
         values["points_over_public_student"] = 100 * bought
-    if units := report["privacy"]["units"]:
-        values["epsilon_max"] = units[0]["epsilon_max"]
+    for unit in report["privacy"]["units"]:
+        name = "epsilon_max" if unit["unit"] == "example" else "client_level_epsilon"
+        values[name] = unit["epsilon_max"]
     return {f"{RESULT}/{name}": value for name, value in values.items()}
 
 

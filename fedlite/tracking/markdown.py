@@ -20,7 +20,8 @@ from fedlite.tracking.words import (
 
 _CAPTIONS = {
     "accuracy_by_round": "Test accuracy by round",
-    "epsilon_by_round": "Epsilon spent by round",
+    "epsilon_by_round": "Example-level epsilon spent by round",
+    "client_level_epsilon_by_round": "Client-level epsilon spent by round",
     "accuracy_against_bytes": "Accuracy against size",
     "confusion_matrix": "Confusion matrix of the federated student",
     "partition": "Which client holds which classes (simulation only)",
@@ -35,6 +36,8 @@ def _result(report: Report) -> str:
         f" {federation['rounds']} rounds improved a student on their own data, distilling a teacher"
         " that was made from public data."
     ]
+    if stopped := federation["stopped"]:
+        sentences.append(f"**The rounds stopped {stopped}**; what is reported was made before.")
     if what := what_private_data_bought(report):
         sentences.append(what)
     if final := final_model(report):

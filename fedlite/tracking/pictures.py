@@ -13,7 +13,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,6 +29,7 @@ COLOURS = {
     "epsilon": "#7c3aed",
     "warning": "#dc2626",
 }
+_CURVES = ("#2563eb", "#7c3aed", "#0d9488", "#16a34a", "#475569")
 LEVELS = ("teacher", "public_student")  # drawn as levels beside the rounds
 _INK, _MUTED, _GRID = "#0f172a", "#64748b", "#e2e8f0"
 _BLUES = LinearSegmentedColormap.from_list(
@@ -194,19 +195,32 @@ def accuracy_by_round(
     return figure
 
 
-def epsilon_by_round(history: Sequence[Mapping[str, Any]], budget: float | None) -> Figure:
-    """Draw the epsilon spent by round, maximum and spread over clients, against the budget."""
-    figure, axes = _chart("How private: epsilon spent by round", "round", "epsilon (example-level)")
-    spent = [(one["round"], one["epsilons"]) for one in history if one["epsilons"]]
+def epsilon_by_round(
+    history: Sequence[Mapping[str, Any]], budget: float | None, unit: str = "example"
+) -> Figure:
+    """Draw the epsilon spent by round against the budget.
+
+    ``unit`` example draws maximum and spread over clients, client the one of the releases.
+    """
+    figure, axes = _chart("How private: epsilon spent by round", "round", f"epsilon ({unit}-level)")
+    if unit == "example":
+        spent = [(one["round"], one["epsilons"]) for one in history if one["epsilons"]]
+    else:
+        spent = [(one["round"], [one["client_level_epsilon"]]) for one in history]
     colour = COLOURS["epsilon"]
     if spent:
         rounds = [number for number, _ in spent]
         highest = [max(values) for _, values in spent]
         lowest = [min(values) for _, values in spent]
-        axes.fill_between(rounds, lowest, highest, color=colour, alpha=0.15, label="all clients")
-        means = [float(np.mean(values)) for _, values in spent]
-        axes.plot(rounds, means, color=colour, linewidth=1.4, linestyle=":", label="mean")
-        axes.plot(rounds, highest, "o-", color=colour, label="maximum", linewidth=2.2, markersize=4)
+        if unit == "example":
+            axes.fill_between(
+                rounds, lowest, highest, color=colour, alpha=0.15, label="all clients"
+            )
+        if unit == "example":
+            means = [float(np.mean(values)) for _, values in spent]
+            axes.plot(rounds, means, color=colour, linewidth=1.4, linestyle=":", label="mean")
+        label = "maximum" if unit == "example" else "of the releases"
+        axes.plot(rounds, highest, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
     if budget is not None:
         _level(axes, budget, f"budget {budget:g}", COLOURS["warning"])
     axes.set_ylim(bottom=0)
@@ -249,44 +263,69 @@ def accuracy_against_bytes(models: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def accuracy_against_epsilon(
-    points: Sequence[tuple[float, float]], public_only: float, non_private: float | None
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    public_only: float,
+    non_private: float | None,
 ) -> Figure:
     """Draw what each epsilon buys, between the public-only student and training without privacy.
 
     Args:
-        points: (epsilon, accuracy of the federated student); one epsilon may occur several times.
+        curves: by label, (epsilon, accuracy of the federated student); one epsilon may occur
+            several times. Five at most.
         public_only: accuracy of the public-only student.
         non_private: accuracy of the federated student without privacy, if it is known.
     """
-    figure, axes = _chart(
-        "What each epsilon buys", "epsilon, example-level (logarithmic)", "test accuracy"
-    )
+    figure, axes = _chart("What each epsilon buys", "epsilon (logarithmic)", "test accuracy")
     if non_private is not None:
-        _level(axes, non_private, "Federated, not private", COLOURS["warning"])
-    _level(axes, public_only, MODELS["public_student"], COLOURS["public_student"])
-    by_epsilon: dict[float, list[float]] = {}
-    for epsilon, accuracy in sorted(points):
-        by_epsilon.setdefault(epsilon, []).append(accuracy)
-    colour = COLOURS["federated_student"]
-    means = [float(np.mean(values)) for values in by_epsilon.values()]
-    axes.plot(
-        list(by_epsilon),
-        means,
-        "o-",
-        color=colour,
-        linewidth=2.2,
-        markersize=6,
-        label="Federated, private",
-    )
-    if any(len(values) > 1 for values in by_epsilon.values()):
-        low = [min(values) for values in by_epsilon.values()]
-        high = [max(values) for values in by_epsilon.values()]
-        axes.fill_between(list(by_epsilon), low, high, color=colour, alpha=0.15, label="all seeds")
+        _level(axes, non_private, "federated, not private", COLOURS["warning"])
+    _level(axes, public_only, MODELS["public_student"].lower(), COLOURS["public_student"])
+    for (label, points), colour in zip(curves.items(), _CURVES, strict=False):
+        by_epsilon: dict[float, list[float]] = {}
+        for epsilon, accuracy in sorted(points):
+            by_epsilon.setdefault(epsilon, []).append(accuracy)
+        means = [float(np.mean(values)) for values in by_epsilon.values()]
+        style: dict[str, Any] = {"color": colour, "linewidth": 2.2, "markersize": 6}
+        axes.plot(list(by_epsilon), means, "o-", label=label, **style)
+        if any(len(values) > 1 for values in by_epsilon.values()):
+            low = [min(values) for values in by_epsilon.values()]
+            high = [max(values) for values in by_epsilon.values()]
+            axes.fill_between(list(by_epsilon), low, high, color=colour, alpha=0.15)
     axes.set_xscale("log")
-    axes.set_xticks(list(by_epsilon), [f"{epsilon:g}" for epsilon in by_epsilon])
+    shown = sorted({epsilon for points in curves.values() for epsilon, _ in points})
+    axes.set_xticks(shown, [f"{epsilon:g}" for epsilon in shown])
     axes.minorticks_off()
     _percent_axis(axes)
-    _legend(figure)
+    _legend(figure, columns=3)
+    return figure
+
+
+def planned_epsilon(
+    rounds: Sequence[int], curves: Mapping[str, Sequence[float]], chosen: Sequence[str]
+) -> Figure:
+    """Draw the epsilon that plans will have spent by round, on a logarithmic scale.
+
+    Args:
+        rounds: where the curves were worked out.
+        curves: name of a plan -> its epsilon after each of ``rounds``.
+        chosen: the names drawn as full lines; the others are alternatives.
+    """
+    figure, axes = _chart(
+        "What the plan will spend",
+        "round",
+        "epsilon (logarithmic)",
+        "full line: the chosen plan; dashed: the alternatives at the same budget",
+    )
+    axes.set_yscale("log")
+    for index, (name, epsilons) in enumerate(curves.items()):
+        style: dict[str, Any] = {"linewidth": 2.6, "linestyle": "-", "zorder": 2}
+        if name not in chosen:  # shifted dashes: plans of equal noise lie upon each other
+            style = {"linewidth": 1.8, "linestyle": (3 * index, (3, 3)), "zorder": 3}
+        axes.plot(rounds, epsilons, color=_CURVES[index % len(_CURVES)], label=name, **style)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, columns=2)
     return figure
 
 

@@ -23,8 +23,12 @@ _OBSERVERS = {
 }
 
 _SUM_OVER_CLIENTS = """\
-The system's epsilon is the maximum over clients; for a person whose examples lie with several
-clients it is their sum. No amplification by the sampling of clients is claimed."""
+The example-level epsilon of the system is the maximum over clients; for a person whose examples
+lie with several clients it is their sum. No amplification by the sampling of clients is claimed."""
+
+_SECRET_COHORT = """\
+The client-level epsilon counts on nobody outside knowing which clients a round asked. It is for
+the released models: what else this run wrote (counts, epsilons, traffic) is for its operator."""
 
 _NOT_COVERED = """\
 ### Not covered
@@ -55,16 +59,29 @@ def _in_words(unit: dict[str, Any], protects: str) -> str:
         f"**What epsilon {epsilon_text(epsilon)} means:** with or without that one {unit['unit']},"
         " everything the observer can see is almost equally likely: no outcome becomes more than"
         f" e^{epsilon_text(epsilon)} = {times} times as likely, save for a chance"
-        f" of {delta:g}. An observer who knows all other examples, and for whom it was an even bet"
-        f" that this one was used, guesses right at most {bound:.2f}% of the time (50% is blind"
-        " guessing).",
+        f" of {delta:g}. An observer who knows all other {unit['unit']}s, and for whom it was an"
+        f" even bet that this one was used, guesses right at most {bound:.2f}% of the time (50% is"
+        " blind guessing).",
     ]
     if unit["unit"] == "example":
+        if "local_epsilon_max" in unit:
+            words.append(_without_assumption(unit))
         words.append(
             "**Whom it does not protect:** a person who has many examples. The guarantee is for one"
             " example at a time; for k examples of one person, epsilon is up to k times as large."
         )
     return "\n\n".join(words)
+
+
+def _without_assumption(unit: dict[str, Any]) -> str:
+    local = unit["local_epsilon_max"]
+    return (
+        "**Without that assumption:** towards an observer who sees single updates, the noise of one"
+        f" client alone gives epsilon {epsilon_text(local)}"
+        f"{', which protects nothing' if local > 20 else ''}. The noise is complete in sums over"
+        f" {unit['min_cohort']} clients or more ({unit['colluders']} of them assumed to collude);"
+        " smaller sums were not released."
+    )
 
 
 _NUMBERS = (
@@ -78,10 +95,18 @@ _NUMBERS = (
     ("Accountant", "accountant"),
     ("Noise multiplier", "noise_multiplier"),
     ("Max grad norm (clipping)", "max_grad_norm"),
-    ("Sampling of examples", "sampling"),
+    ("Sampling", "sampling"),
     ("Sample rate", "sample_rate"),
     ("Steps of each participation", "steps"),
     ("Participations: most of a client, and allowed", "participations_max", "max_participations"),
+    ("Clip of one client's update (the first, where adaptive)", "clip"),
+    ("Clip adapts to a noised quantile", "adaptive_clip"),
+    ("Expected cohort, the constant divisor", "expected_cohort"),
+    ("Rounds charged, and planned", "rounds_charged", "max_rounds"),
+    ("Smallest cohort released", "min_cohort"),
+    ("Colluders assumed", "colluders"),
+    ("Noise multiplier of one client alone", "client_noise_multiplier"),
+    ("Epsilon towards an observer of single updates", "local_epsilon_max"),
     ("Randomness", "randomness"),
     ("Trust", "trust"),
     ("Audited lower bound of epsilon", "audited_epsilon"),
@@ -95,7 +120,7 @@ def privacy_numbers(unit: dict[str, Any]) -> str:
         value = unit[key]
         if not isinstance(value, float):
             return "none" if value is None else str(value)
-        return epsilon_text(value) if key.startswith("epsilon") else f"{value:.5g}"
+        return epsilon_text(value) if "epsilon" in key else f"{value:.5g}"
 
     rows = [
         f"| {label} | {' and '.join(map(shown, keys))} |"
@@ -123,9 +148,19 @@ def privacy_statement(privacy: dict[str, Any]) -> str:
         )
     if privacy["private"] and not is_private(privacy):
         parts.append("What follows would hold for the same plan with secret randomness.")
-    parts += [_in_words(unit, privacy["protects"]) for unit in privacy["units"]]
+    for unit in privacy["units"]:
+        if len(privacy["units"]) > 1:
+            parts.append(f"### {unit['unit'].capitalize()}-level")
+        parts.append(_in_words(unit, privacy["protects"]))
+    if len(privacy["units"]) > 1:
+        parts.append("### In numbers")
     for unit in privacy["units"]:
         parts.append(privacy_numbers({"audited_epsilon": "not audited in this run", **unit}))
+    units = {unit["unit"] for unit in privacy["units"]}
+    if "example" in units:
+        parts.append(_SUM_OVER_CLIENTS)
+    if "client" in units:
+        parts.append(_SECRET_COHORT)
     if privacy["private"]:
-        parts += [_SUM_OVER_CLIENTS, _NOT_COVERED]
+        parts.append(_NOT_COVERED)
     return "\n\n".join(parts) + "\n"

@@ -28,6 +28,7 @@ SECTIONS = (
     "compression",
     "traffic",
     "timing",
+    "audits",
     "environment",
     "config",
     "history",
@@ -71,9 +72,13 @@ def draw_pictures(
     if any(one["evaluation"] for one in history):
         known = {key: models[key]["accuracy"] for key in models if key in pictures.LEVELS}
         drawn["accuracy_by_round"] = pictures.accuracy_by_round(history, known)
-    if any(one["epsilons"] for one in history):
-        budget = privacy["units"][0]["budget"] if privacy["units"] else None
-        drawn["epsilon_by_round"] = pictures.epsilon_by_round(history, budget)
+    budgets = {unit["unit"]: unit["budget"] for unit in privacy["units"]}
+    if "example" in budgets and any(one["epsilons"] for one in history):
+        drawn["epsilon_by_round"] = pictures.epsilon_by_round(history, budgets["example"])
+    if "client" in budgets and history:
+        drawn["client_level_epsilon_by_round"] = pictures.epsilon_by_round(
+            history, budgets["client"], "client"
+        )
     if models:
         drawn["accuracy_against_bytes"] = pictures.accuracy_against_bytes(models)
     if confusion is not None:

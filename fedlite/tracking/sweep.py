@@ -100,7 +100,7 @@ def _csv_row(job: Job) -> dict[str, Any]:
         return row
     models, privacy = job.report["models"], job.report["privacy"]
     row["private"] = is_private(privacy)
-    row["epsilon_max"] = privacy["units"][0]["epsilon_max"] if privacy["units"] else None
+    row |= {f"epsilon_{unit['unit']}_level": unit["epsilon_max"] for unit in privacy["units"]}
     for key, model in models.items():
         row[f"{key}_accuracy"] = model["accuracy"]
         if key not in PUBLIC_MODELS:

@@ -94,6 +94,9 @@ def privacy_line(privacy: dict[str, Any]) -> Text:
         budget = "no budget" if unit["budget"] is None else f"budget {unit['budget']:g}"
         spent = f"epsilon {epsilon_text(unit['epsilon_max'])} ({budget})"
         units.append(f"{spent} at delta {unit['delta']:g} for one {unit['unit']}")
+        if "local_epsilon_max" in unit:
+            local = epsilon_text(unit["local_epsilon_max"])
+            units[-1] += f", assuming that nobody sees single updates (else epsilon {local})"
     line = f"Privacy: {'; '.join(units)}."
     if privacy["protects"] != "one example":  # the default, where nobody said what it is
         line += f" One example is {privacy['protects']}."
@@ -112,6 +115,8 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     console.print(comparison_table(report))
     console.print()
     console.print(privacy_line(report["privacy"]))
+    if stopped := report["federation"]["stopped"]:
+        console.print(Text(f"The rounds stopped {stopped}.", style="bold"))
     if bought := what_private_data_bought(report):
         console.print(Text(bought))
     console.print()

@@ -59,6 +59,14 @@ LAYOUT = {
     },
 }
 
+CLIENT_LEVEL_CHARTS = {
+    "client-level epsilon, against its budget": [
+        "Multiline",
+        [f"{PRIVATE}/client_level_epsilon$", f"{PRIVATE}/client_level_budget$"],
+    ],
+    "clip of a client's update": ["Multiline", [f"{PRIVATE}/clip$"]],
+}
+
 
 class RunBoard:
     """Writes one run's TensorBoard events. It sees only what the run may publish.
@@ -67,13 +75,17 @@ class RunBoard:
         log_dir: where the event file goes; one folder for each run.
         purge_step: the first round that is run again after a resume; what an earlier, broken-off
             process wrote for it and later rounds is hidden.
+        client_level: whether the run spends client-level privacy, which has charts of its own.
     """
 
-    def __init__(self, log_dir: Path, *, purge_step: int | None = None) -> None:
+    def __init__(
+        self, log_dir: Path, *, purge_step: int | None = None, client_level: bool = False
+    ) -> None:
         self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
         self._resumed = purge_step is not None
         self._baselines: dict[str, float] = {}
-        self._writer.add_custom_scalars(LAYOUT)
+        own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
+        self._writer.add_custom_scalars(LAYOUT | own)
         self._writer.flush()
 
     def __enter__(self) -> Self:
@@ -121,7 +133,12 @@ class RunBoard:
             self._writer.add_scalar(f"{BASELINES}/accuracy_of_{name}", evaluation.accuracy, 0)
 
     def log_round(
-        self, record: RoundRecord, *, noise_multiplier: float | None, budget: float | None
+        self,
+        record: RoundRecord,
+        *,
+        noise_multiplier: float | None,
+        budget: float | None,
+        client_budget: float | None = None,
     ) -> None:
         """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
         scalars: dict[str, float] = {
@@ -144,6 +161,12 @@ class RunBoard:
             scalars[f"{PRIVATE}/budget"] = budget
         if noise_multiplier is not None:
             scalars[f"{PRIVATE}/noise_multiplier"] = noise_multiplier
+        if record.client_level_epsilon is not None:
+            scalars[f"{PRIVATE}/client_level_epsilon"] = record.client_level_epsilon
+        if client_budget is not None:
+            scalars[f"{PRIVATE}/client_level_budget"] = client_budget
+        if record.clip is not None:
+            scalars[f"{PRIVATE}/clip"] = record.clip
         scalars[f"{COSTLY}/bytes_down"] = record.bytes_down - record.teacher_bytes
         scalars[f"{COSTLY}/bytes_teacher"] = record.teacher_bytes
         scalars[f"{COSTLY}/bytes_up"] = record.bytes_up
@@ -151,6 +174,10 @@ class RunBoard:
         scalars[f"{CLIENTS}/trained"] = record.clients_trained
         scalars[f"{CLIENTS}/refused"] = record.clients_refused
         scalars[f"{CLIENTS}/failed"] = record.clients_failed
+        scalars[f"{CLIENTS}/sum_released"] = record.released
+        if record.refusals:
+            lines = [f"- {count} x {reason}" for reason, count in record.refusals.items()]
+            self._writer.add_text(f"{CLIENTS}/refusals", "\n".join(lines), record.round)
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, record.round)
         self._writer.flush()

@@ -11,8 +11,8 @@ from fedlite.compose import compose_config
 from fedlite.config import Config
 from fedlite.federation.grid import InProcessGrid
 from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained_reply
-from fedlite.federation.server_app import Federation, run_rounds
-from fedlite.privacy import PrivacyPlan
+from fedlite.federation.server_app import Federation, open_server_ledger, run_rounds
+from fedlite.privacy import ClientPlan, PrivacyPlan
 from fedlite.records import Evaluation
 
 Answer = Callable[[Message, State], Message]
@@ -71,7 +71,11 @@ def _client_id(context: Context) -> int:
 
 
 def federation(
-    directory: Path, num_clients: int, *overrides: str, plan: PrivacyPlan | None = None
+    directory: Path,
+    num_clients: int,
+    *overrides: str,
+    plan: PrivacyPlan | None = None,
+    client_plan: ClientPlan | None = None,
 ) -> Federation:
     """Two rounds for ``num_clients`` scripted clients."""
     named = any(override.startswith("federation=") for override in overrides)
@@ -91,6 +95,8 @@ def federation(
         run_id="run",
         num_clients=num_clients,
         plan=plan,
+        client_plan=client_plan,
+        server_ledger=open_server_ledger(directory / "ledgers", config),
         student=STUDENT,
         teacher=TEACHER,
         evaluate=lambda state: Evaluation(accuracy=float(state["bias"][0]), macro_f1=0, loss=0),

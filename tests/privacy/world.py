@@ -1,6 +1,6 @@
 """A client without a server: real Flower messages to the real ClientApp, on embedded digits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,26 +12,30 @@ from fedlite.config import Config, DistillConfig
 from fedlite.data import load_splits
 from fedlite.distill.losses import build_loss
 from fedlite.federation.client_app import app
-from fedlite.federation.engines import LEDGER_DIR, NODES_DIR, RUN_CONFIG
 from fedlite.federation.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
-from fedlite.federation.node import open_ledger
+from fedlite.federation.node import LEDGER_DIR, NODES_DIR, POLICY, RUN_CONFIG, open_ledger
 from fedlite.files import state_sha256
 from fedlite.models.build import build_model
-from fedlite.pipeline import build_plan
+from fedlite.plans import build_plan
 from fedlite.privacy import DeterministicRandomness, Ledger, PrivacyPlan, Randomness, train_steps
 
 
 class ClientWorld:
-    """All simulated clients of ``config`` behind an in-process grid, teacher already delivered."""
+    """All simulated clients of ``config`` behind an in-process grid, teacher already delivered.
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    ``node_config`` is what the owner of each device sets, as on a SuperNode's command line.
+    """
+
+    def __init__(
+        self, config: Config, directory: Path, node_config: Mapping[str, str | int] | None = None
+    ) -> None:
         self.config, self.directory = config, directory
         self.splits = load_splits(
             config.dataset, config.partition, config.federation.num_clients, config.seed
         )
         task = self.splits.task
-        self.plan = build_plan(config, self.splits) if config.private else None
+        self.plan = build_plan(config, self.splits.client_sizes()) if config.example_level else None
         self.student = build_model(config.student, task.input_shape, task.num_classes, seed=0)
         self.teacher = build_model(config.teacher, task.input_shape, task.num_classes, seed=1)
         self.teacher_sha256 = state_sha256(self.teacher.state_dict())
@@ -40,7 +44,11 @@ class ClientWorld:
             NODES_DIR: str(directory / "nodes"),
             LEDGER_DIR: str(directory / "ledgers"),
         }
+        if config.privacy.policy:
+            run_config[POLICY] = config.privacy.policy
         self.grid = InProcessGrid(app, self.splits.num_clients, run_config)
+        for context in self.grid.contexts.values():
+            context.node_config.update(node_config or {})
         content = RecordDict(
             {
                 ARRAYS: to_arrays(self.teacher.state_dict()),

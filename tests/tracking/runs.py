@@ -62,7 +62,14 @@ def _config(epsilon: float | None, unit: str, seed: int) -> dict[str, Any]:
         "teacher": {"name": "wide_cnn"},
         "student": {"name": "cnn", "kwargs": {}},
         "distill": {"loss": "soft", "alpha": 0.5, "temperature": 2.0},
-        "privacy": {"unit": unit, "epsilon": epsilon, "max_grad_norm": 1.0, "sample_rate": 0.5},
+        "privacy": {
+            "unit": unit,
+            "trust": "local",
+            "epsilon": epsilon,
+            "max_grad_norm": 1.0,
+            "sample_rate": 0.5,
+            "client": {"epsilon": 8.0},
+        },
         "federation": {
             "num_clients": 20,
             "rounds": 20,
@@ -144,6 +151,7 @@ def finished_report(
             "clients_trained": 380,
             "clients_refused": 1,
             "clients_failed": 0,
+            "stopped": "",
         },
         "compression": {
             "ratio": 0.3,

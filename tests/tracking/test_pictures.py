@@ -84,11 +84,13 @@ def test_accuracy_against_bytes_has_one_point_for_each_model(report: dict[str, A
 
 
 def test_accuracy_against_epsilon_averages_seeds() -> None:
-    figure = pictures.accuracy_against_epsilon([(1, 0.80), (8, 0.86), (1, 0.82)], 0.8, 0.88)
+    curves = {"local": [(1, 0.80), (8, 0.86), (1, 0.82)]}
+    figure = pictures.accuracy_against_epsilon(curves, 0.8, 0.88)
     curve = figure.axes[0].lines[-1]
     assert list(curve.get_xdata()) == [1, 8]
     assert curve.get_ydata()[0] == pytest.approx(0.81)
-    assert len(pictures.accuracy_against_epsilon([(1, 0.8)], 0.8, None).axes[0].lines) == 2
+    both = {"local": [(1, 0.8)], "aggregate": [(3, 0.9)]}
+    assert len(pictures.accuracy_against_epsilon(both, 0.8, None).axes[0].lines) == 3
 
 
 def test_save_figure_writes_a_whole_png_into_a_new_folder(tmp_path: Path) -> None:

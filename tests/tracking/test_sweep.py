@@ -75,8 +75,8 @@ def test_callback_writes_and_prints(sweep_dir: Path, capsys: pytest.CaptureFixtu
     with (sweep_dir / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["done", "done", "done", "failed"]
-    assert float(rows[0]["epsilon_max"]) == pytest.approx(1.98)
-    assert rows[2]["epsilon_max"] == ""
+    assert float(rows[0]["epsilon_example_level"]) == pytest.approx(1.98)
+    assert rows[2]["epsilon_example_level"] == ""
     assert float(rows[1]["quantized_student_bytes"]) == 24_100
     text = (sweep_dir / "sweep.md").read_text()
     assert "| 10 | example | 9 | failed |" in text
