@@ -27,6 +27,7 @@ from fedlite.run_directory import LOG_FILE, OVERRIDES_FILE, load_overrides
 log = logging.getLogger(__name__)
 
 HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", "--hydra-help")
+ON_A_RUN = ("compress", "evaluate", "report", "audit")  # commands that need a run there is
 SHOWN = 5  # classes printed for each predicted example
 
 
@@ -172,12 +173,12 @@ def _with_saved_overrides(command: str, arguments: list[str]) -> list[str]:
     """On an existing run directory go on with the options it was started with; new ones win."""
     given = {_key(argument): argument for argument in arguments if not argument.startswith("-")}
     if "run.dir" not in given:
-        if command in ("compress", "evaluate", "report"):
+        if command in ON_A_RUN:
             raise UsageError(f"fedlite {command}: give the run directory, run.dir=DIR")
         return arguments
     run_dir = Path(str(_values([given["run.dir"]])["run.dir"]))
     has_run = (run_dir / OVERRIDES_FILE).is_file()
-    if command in ("compress", "evaluate", "report") and not has_run:
+    if command in ON_A_RUN and not has_run:
         raise UsageError(f"run.dir={run_dir}: no run there; start one with `fedlite simulate`")
     resumes = command != "simulate" or _values(given.values()).get("run.resume") is True
     if not has_run or not resumes:

@@ -213,6 +213,20 @@ class CompressConfig:
 
 
 @dataclass(frozen=True)
+class AuditConfig:
+    """What `fedlite audit` attacks, and how hard (docs/audits.md)."""
+
+    parts: list[str] = field(default_factory=lambda: ["dirac", "membership", "inversion"])
+    canaries: int = 1000  # of the Dirac audit
+    clients: int = 2  # of the reduced cohort in which students are retrained
+    targets: int = 8  # retrained students that are attacked
+    shadows: int = 32  # retrained students that the attacker learns from
+    compressed: bool = True  # compress every retrained student and attack that form too
+    control: bool = True  # attack the same training without privacy, too
+    inversion_steps: int = 400  # of each search for an example with a given gradient
+
+
+@dataclass(frozen=True)
 class TrackingConfig:
     """What is shown while a run goes on."""
 
@@ -237,6 +251,7 @@ class Config:
     engine: EngineConfig
     compress: CompressConfig
     tracking: TrackingConfig
+    audit: AuditConfig = field(default_factory=AuditConfig)
 
     @property
     def private(self) -> bool:

@@ -94,7 +94,13 @@ RANGES: tuple[tuple[str, float, float, bool, bool], ...] = (
     ("compress.measure.warmup", 0, math.inf, True, False),
     ("compress.measure.runs", 1, math.inf, True, False),
     ("tracking.evaluate_every", 1, math.inf, True, False),
+    ("audit.canaries", 20, 5000, True, True),
+    ("audit.clients", 1, math.inf, True, False),
+    ("audit.targets", 1, math.inf, True, False),
+    ("audit.shadows", 4, math.inf, True, False),
+    ("audit.inversion_steps", 1, math.inf, True, False),
 )
+AUDITS = ("dirac", "membership", "inversion")
 
 
 def parse_config(composed: DictConfig) -> Config:
@@ -159,6 +165,11 @@ def check_config(config: Config) -> None:
             else:
                 bounds += " and finite"
             raise UsageError(f"{key}={value}: must be {bounds}")
+    if not config.audit.parts or set(config.audit.parts) - set(AUDITS):
+        raise UsageError(
+            f"audit.parts=[{','.join(config.audit.parts)}]: must hold one or more of"
+            f" {', '.join(AUDITS)}"
+        )
     if config.private:
         _check_units(config)
         if config.privacy.ledger_dir and config.privacy.randomness == "deterministic":

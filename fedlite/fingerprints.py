@@ -44,4 +44,5 @@ def stage_fingerprints(config: Config) -> dict[str, str]:
     marks["compress"] = fingerprint(marks["federate"], compress)
     marks["evaluate"] = fingerprint(marks["compress"], measure)
     marks["report"] = marks["evaluate"]
+    marks["audit"] = fingerprint(marks["evaluate"], dataclasses.asdict(config.audit))
     return marks

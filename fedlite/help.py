@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "compress": "prune, recover, quantize, export and measure the federated student of run.dir",
     "evaluate": "measure the models of run.dir on the test set again",
     "report": "write report.md, report.json and TensorBoard's summary of run.dir again",
+    "audit": "attack run.dir: canaries, membership inference, gradient inversion",
     "ledger": "what was spent, by client, run and round",
     "predict": "classify a file with an exported model",
 }
@@ -111,9 +112,9 @@ Only reads: works on a read-only disk and while a run goes on."""
 usage: fedlite plan [option=value ...] [output=plan.png]
 
   output=FILE.png           the picture: epsilon by round
-  run.dir=DIR               the options of the run there; options given again win
+  run.dir=DIR               the options of the run there; those given again win
   privacy.epsilon=E         budget; privacy.noise_multiplier=Z: what that costs
-  privacy.unit=U            example | client | both; privacy.trust=local|aggregate
+  privacy.unit=U            example, client, both; privacy.trust=local|aggregate
   privacy.sample_rate=Q     Poisson probability of each example in a step
   privacy.client.epsilon=E  budget of the client level
   federation.rounds=N       rounds; federation.fraction=F: share asked in each

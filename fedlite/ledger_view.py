@@ -196,8 +196,8 @@ def _print_clients(ledgers: dict[str, list[Charge]], measure: Measure, console: 
     rdp, tight = map(epsilon_text, spent[largest])
     console.print(
         f"Epsilon: of the whole ledger up to that row, at delta {measure.delta:g}. Largest over"
-        f" {len(ledgers)} clients: {tight} ({measure.accountant}), {rdp} (rdp), client"
-        f" {_clients_text(groups[largest])}."
+        f" {len(ledgers)} client{'s' if len(ledgers) > 1 else ''}: {tight} ({measure.accountant}),"
+        f" {rdp} (rdp), client {_clients_text(groups[largest])}."
     )
     if any(len(rows) > 1 for rows in groups):
         console.print("Ledgers of several runs are filtered by rdp, the careful one.")

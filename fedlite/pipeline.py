@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
+from fedlite.audit.stage import Audited, run_audits
+from fedlite.audit.verdict import conclude
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.export import export_onnx
 from fedlite.compress.measure import measure_onnx
@@ -24,7 +26,7 @@ from fedlite.federation.engines import check_engine, run_federation
 from fedlite.federation.messages import State
 from fedlite.federation.node import check_policy, claim_ledgers
 from fedlite.federation.server_app import Federation, open_server_ledger
-from fedlite.files import load_tensors, save_tensors, state_sha256
+from fedlite.files import load_tensors, read_json, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
 from fedlite.models.build import build_model, count_parameters, frozen_names, load_state
 from fedlite.plans import Plans
@@ -32,7 +34,7 @@ from fedlite.privacy import check_private_model, derive_seed
 from fedlite.privacy_report import privacy_section
 from fedlite.records import Evaluation, Measurement, RoundRecord
 from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
-from fedlite.summary import assemble_report
+from fedlite.summary import AUDITS_FILE, assemble_report
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
 from fedlite.tracking.report import round_entry, write_report
@@ -48,9 +50,10 @@ COMMAND_STAGES: dict[str, tuple[str, ...]] = {
     "compress": ("compress", "evaluate", "report"),
     "evaluate": ("evaluate", "report"),
     "report": ("report",),
+    "audit": ("audit", "report"),
 }
-NEEDED = {"compress": "federate", "evaluate": "compress", "report": "evaluate"}
-ALWAYS_RUN = {"compress": "compress", "evaluate": "evaluate"}  # asked for by name: done again
+NEEDED = {"compress": "federate", "evaluate": "compress", "report": "evaluate", "audit": "evaluate"}
+ALWAYS_RUN = ("compress", "evaluate", "audit")  # asked for by name: done again
 
 
 def run_command(command: str, config: Config, overrides: list[str]) -> None:
@@ -70,7 +73,7 @@ def run_command(command: str, config: Config, overrides: list[str]) -> None:
             pipeline.need(NEEDED[command])
         run.keep_options(config, overrides)
         for stage in COMMAND_STAGES[command]:
-            pipeline.run_stage(stage, again=ALWAYS_RUN.get(command) == stage)
+            pipeline.run_stage(stage, again=stage == command and stage in ALWAYS_RUN)
     pipeline.print_result(command)
 
 
@@ -170,8 +173,7 @@ class Pipeline:
     def _federate(self) -> dict[str, Any]:
         config, splits = self.config, self.splits
         plans = self._start_plans()
-        warm = config.distill.warm_start.enabled
-        student = self._load("public_student") if warm else self._build(config.student)
+        student = self._first_student()
         checkpoint = self.run.file("checkpoint.pt")
         finished = load_checkpoint(checkpoint).round if checkpoint.exists() else 0
         board = self._board(purge_step=finished + 1 if finished else None)
@@ -295,11 +297,22 @@ class Pipeline:
                 board.log_final(report, task.class_names, confusion)
         return {}
 
+    def _audit(self) -> dict[str, Any]:
+        student, teacher = self._first_student(), self._load("teacher")
+        audited = Audited.of_run(
+            self.config, self.run, self.splits, self._plans(), self._ledger_dir(), student, teacher
+        )
+        run_audits(audited, self.progress, self._board(self.config.federation.rounds + 1))
+        return {}
+
     # --- what stages share ------------------------------------------------------------------
 
     def print_result(self, command: str) -> None:
         """The table and the paths for the person at the terminal."""
         console = Console()
+        if command == "audit":
+            conclude(read_json(self.run.file(AUDITS_FILE)), self.run.path, console)
+            return
         if COMMAND_STAGES[command][-1] == "report":
             paths: dict[str, Path | str] = {
                 "report": self.run.file("report.md"),
@@ -355,6 +368,11 @@ class Pipeline:
         load_state(model, load_tensors(self.run.file(f"{name}.pt")), where=f"{name}.pt")
         return model.eval()
 
+    def _first_student(self) -> nn.Module:
+        """The student that round 1 starts with."""
+        warm = self.config.distill.warm_start.enabled
+        return self._load("public_student") if warm else self._build(self.config.student)
+
     def need(self, stage: str) -> None:
         """Refuse to go on without a stage that ran with these options."""
         if not self.run.done(stage, self.marks[stage]):
@@ -376,9 +394,7 @@ class Pipeline:
     def _board(self, purge_step: int | None) -> RunBoard | None:
         if not self.config.tracking.tensorboard:
             return None
-        return RunBoard(
-            self.run.path, purge_step=purge_step, client_level=self.config.client_level
-        )
+        return RunBoard(self.run.path, purge_step=purge_step, client_level=self.config.client_level)
 
     def _log_start(self, board: RunBoard, plans: Plans) -> None:
         board.log_partition(self.splits.class_counts(), self.splits.task.class_names)

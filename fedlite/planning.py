@@ -95,7 +95,7 @@ def run_plan(overrides: Sequence[str], picture: Path) -> None:
     console.print(_epsilon_table(guarantees, rounds))
     console.print()
     for note in _notes(guarantees, refusals):
-        console.print(note)
+        console.print(Text(note))
     console.print()
     console.print(Text.assemble(("picture  ", "dim"), str(picture)), soft_wrap=True)
 

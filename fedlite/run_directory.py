@@ -21,7 +21,7 @@ CONFIG_FILE = "config.json"
 STATE_FILE = "state.json"
 
 # Options that say how a run is shown or driven, not what it computes.
-_NOT_SAVED = ("run.dir", "run.resume")
+_NOT_SAVED = ("run.dir", "run.resume", "audit.parts")
 _PATHS = ("teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir", "privacy.policy")
 
 

@@ -26,7 +26,7 @@ from fedlite.privacy import (
 )
 
 OVERSHOOT = 10.0  # a canary's push before clipping, in clip norms: without clipping it stands out
-LARGEST_DELTA = 1e-5  # a larger one would drown the bound; every plan has an epsilon at this one too
+LARGEST_DELTA = 1e-5  # a larger one would drown the bound; every plan has an epsilon here too
 
 NoiseOf = Callable[[int], Randomness]
 """The randomness of one participation or release, by its number from 1."""

@@ -10,7 +10,6 @@ from fedlite.models.layers import activation as build_activation
 
 KERNEL = 7
 SIGMA, FREQUENCY, SLANT = 0.8, 0.75 * math.pi, 0.5  # of the wavelet, in pixels and radians a pixel
-SMALLEST_MODULUS = 1e-4
 
 
 def morlet_bank(orientations: int) -> Tensor:
@@ -63,7 +62,7 @@ class Scattering(nn.Module):
         """Size of every wavelet's answer at every pixel: (n, C, H, W) to (n, C * L, H, W)."""
         parts = F.conv2d(x.flatten(0, 1)[:, None], self.bank, padding=KERNEL // 2)
         real, imaginary = parts.chunk(2, dim=1)
-        moduli = torch.sqrt(real**2 + imaginary**2 + SMALLEST_MODULUS**2)
+        moduli = torch.sqrt(real**2 + imaginary**2)
         return moduli.reshape(-1, x.shape[1] * self.orientations, *x.shape[2:])
 
 
@@ -111,14 +110,19 @@ class ScatteringCNN(nn.Module):
         self.scattering = Scattering(orientations)
         _, channels, height, width = self.scattering(torch.zeros(1, *input_shape)).shape
         self.norm = nn.GroupNorm(channels, channels, affine=False)
-        self.mix: nn.Module = nn.Identity()
+        layers: list[nn.Module] = []
         if mix is not None:
-            self.mix = nn.Sequential(nn.Conv2d(channels, mix, 1), build_activation(activation))
+            layers = [nn.Conv2d(channels, mix, 1), build_activation(activation)]
             channels = mix
-        self.head = nn.Linear(channels * height * width, num_classes)
+        layers += [nn.Flatten(), nn.Linear(channels * height * width, num_classes)]
+        self.head: nn.Module = nn.Sequential(*layers)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What no training changes: (n, C * (1 + orientations)^2, ~H/4, ~W/4)."""
+        normalised: Tensor = self.norm(self.scattering(inputs))
+        return normalised
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, num_classes)."""
-        features: Tensor = self.mix(self.norm(self.scattering(x)))
-        logits: Tensor = self.head(torch.flatten(features, 1))
+        logits: Tensor = self.head(self.features(x))
         return logits

@@ -1,6 +1,6 @@
 """A run in TensorBoard, laid out for three questions: how good, how private, how costly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +24,7 @@ from fedlite.tracking.words import (
 )
 
 GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
-BASELINES, PICTURES = "5_baselines", "6_pictures"
+BASELINES, PICTURES, AUDITS = "5_baselines", "6_pictures", "7_audits"
 
 LAYOUT = {
     "1 · How good": {
@@ -215,6 +215,19 @@ class RunBoard:
             self._writer.file_writer.add_summary(summary)
         self._writer.flush()
 
+    def log_audit(self, results: dict[str, Any], figures: Mapping[str, Figure]) -> None:
+        """Write what a part of an audit found: its numbers under their path, and its pictures.
+
+        Args:
+            results: nested, as in ``audits.json``; all that is not a number is left out.
+            figures: by name.
+        """
+        for tag, value in _numbers(results, AUDITS):
+            self._writer.add_scalar(tag, value, 0)
+        for name, figure in figures.items():
+            self._picture(f"{PICTURES}/{name}", figure)
+        self._writer.flush()
+
     def _headline(self, privacy: dict[str, Any]) -> str:
         if is_private(privacy):
             return ""
@@ -228,3 +241,12 @@ class RunBoard:
 
     def _picture(self, tag: str, figure: Figure) -> None:
         self._writer.add_image(tag, pictures.figure_pixels(figure), dataformats="HWC")
+
+
+def _numbers(value: Any, tag: str) -> Iterator[tuple[str, float]]:
+    """The numbers of nested dictionaries with their paths."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _numbers(one, f"{tag}/{key}")
+    elif isinstance(value, bool | int | float):
+        yield tag, float(value)

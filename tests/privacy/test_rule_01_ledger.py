@@ -1,61 +1,253 @@
 """Rule 1: the ledger belongs to the data and is charged before training, whatever happens after."""
 
+import hashlib
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fedlite.cli import run
-from fedlite.config import Config
-from fedlite.errors import UsageError
-from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.federation.node import claim_ledgers
-from fedlite.privacy import Charge, Ledger, LedgerError
-from fedlite.privacy.ledger import affordable
-from tests.privacy.world import ClientWorld
-
-BUDGET = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
-
-KILLED_AFTER_TRAINING = """
-import os, sys
-from pathlib import Path
-from fedlite.config_checks import config_from_json
+from fedlite.data import ClientData
 from fedlite.federation import client_app
+from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.federation.grid import InProcessGrid
+from fedlite.federation.node import Node
+from fedlite.privacy import Charge, Ledger, compute_epsilon, ledger
+from fedlite.privacy.ledger import Spending, affordable
+from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
 
-client_app.trained_reply = lambda *_: os._exit(9)  # dies with the trained student in hand
-world = ClientWorld(config_from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
-world.train(server_round=1)
-"""
+
+def charges_on_disk(world: ClientWorld, client_id: int = 0) -> list[Charge]:
+    """What the client's ledger files hold, read without the code under test."""
+    files = sorted((world.directory / "ledgers").glob(f"*-client-{client_id:04d}.ledger"))
+    lines = [line for file in files for line in file.read_text().splitlines()[1:]]
+    return [Charge(**json.loads(line)["entry"]) for line in lines]
 
 
-def charge(server_round: int, run: str = "a", noise_multiplier: float = 2.0) -> Charge:
-    return Charge(run, server_round, noise_multiplier, sample_rate=0.1, steps=5)
+def spent_on_disk(world: ClientWorld, client_id: int = 0) -> float:
+    charges = charges_on_disk(world, client_id)
+    return compute_epsilon([charge.segment for charge in charges], 1e-5, "rdp")
 
 
-def test_a_client_killed_after_training_has_been_charged(
-    client_world: Callable[..., ClientWorld], tmp_path: Path
+def forget_replies(world: ClientWorld) -> None:
+    """As after a restart: no client has its last reply."""
+    for context in world.grid.contexts.values():
+        context.state.clear()
+
+
+def report_of(reply: Any) -> dict[str, Any]:
+    return dict(reply.content.config_records["report"])
+
+
+# --- the checks -----------------------------------------------------------------------------
+
+
+def check_a_crash_costs(world: ClientWorld) -> None:
+    """Training ends, and the client fails before its reply is made."""
+
+    def die(*_: object) -> None:
+        raise RuntimeError("died with the trained student in hand")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client_app, "train_steps", _then(client_app.train_steps, die))
+        (reply,) = world.grid.send_and_receive([world.request(1)])
+    assert reply.has_error()
+    spent = spent_on_disk(world)
+    assert spent > 0, "what was trained is not charged"
+    forget_replies(world)
+    world.train(1)
+    assert spent_on_disk(world) > spent, "the interrupted round was free"
+
+
+def _then(first: Callable[..., object], second: Callable[..., object]) -> Callable[..., object]:
+    def both(*args: object, **options: object) -> object:
+        result = first(*args, **options)
+        second()
+        return result
+
+    return both
+
+
+def check_resume_never_lowers(world: ClientWorld) -> None:
+    """A checkpoint after round 1, round 2 cut off, everything put back as it was saved."""
+    world.train(1)
+    saved = world.grid.dump_contexts()
+    world.train(2)
+    spent = spent_on_disk(world)
+    world.grid.restore_contexts(saved)
+    assert spent_on_disk(world) == spent, "the ledger was put back"
+    world.train(2)
+    assert spent_on_disk(world) > spent, "the repeated round was free"
+
+
+def check_epsilon_accumulates(world: ClientWorld) -> None:
+    for server_round in (1, 2, 3):
+        told = report_of(world.train(server_round))["epsilon"]
+        charges = [charge.segment for charge in charges_on_disk(world)]
+        assert len(charges) == server_round
+        assert told == compute_epsilon(charges, 1e-5, "prv"), "epsilon forgets earlier rounds"
+
+
+def check_replays_cost(world: ClientWorld) -> None:
+    """A round that was answered long ago is asked again: fresh noise is a second release."""
+    for server_round in (1, 2, 3, 1):
+        before = spent_on_disk(world)
+        status = report_of(world.train(server_round))["status"]
+        assert status == "refused" or spent_on_disk(world) > before, "a replayed round was free"
+
+
+def check_a_changed_row_changes_no_ledger(world: ClientWorld) -> None:
+    mine = world.splits.client(0)
+    world.train(1)
+    data = Node.of(world.grid.contexts[2]).world._data
+    data[0] = ClientData(0, mine.inputs[1:], mine.labels[1:])
+    try:
+        told = report_of(world.train(2))["epsilon"]
+    finally:
+        data[0] = mine
+    charges = [charge.segment for charge in charges_on_disk(world)]
+    assert len(charges) == 2
+    assert told == compute_epsilon(charges, 1e-5, "prv"), "a changed row renewed the budget"
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (
+        check_a_crash_costs,
+        check_resume_never_lowers,
+        check_epsilon_accumulates,
+        check_replays_cost,
+        check_a_changed_row_changes_no_ledger,
+    )
+}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_the_ledger_remembers(
+    check: Callable[[ClientWorld], None], client_world: Callable[..., ClientWorld]
+) -> None:
+    check(client_world())
+
+
+# --- planted bugs ---------------------------------------------------------------------------
+
+
+def charge_after_training(patch: pytest.MonkeyPatch) -> None:
+    postponed: list[Callable[[], Spending]] = []
+    real_charge, real_reply = Ledger.charge, client_app.trained_reply
+
+    def later(self: Ledger, charge: Charge, *, replay: bool, **limits: Any) -> Spending:
+        postponed.append(lambda: real_charge(self, charge, replay=replay, **limits))
+        return affordable(self.entries(), charge, **limits)
+
+    def charge_and_reply(*args: Any) -> Any:
+        while postponed:
+            postponed.pop()()
+        return real_reply(*args)
+
+    patch.setattr(Ledger, "charge", later)
+    patch.setattr(client_app, "trained_reply", charge_and_reply)
+
+
+def refund_on_failure(patch: pytest.MonkeyPatch) -> None:
+    before: dict[Path, bytes] = {}
+    real_charge, real_distil = Ledger.charge, client_app._distil
+
+    def remember(self: Ledger, *args: Any, **options: Any) -> Spending:
+        before[self.path] = self.path.read_bytes() if self.path.exists() else b""
+        return real_charge(self, *args, **options)
+
+    def distil_or_refund(node: Node, *args: Any) -> Any:
+        try:
+            return real_distil(node, *args)
+        except Exception:
+            node.ledger.path.write_bytes(before[node.ledger.path])
+            raise
+
+    patch.setattr(Ledger, "charge", remember)
+    patch.setattr(client_app, "_distil", distil_or_refund)
+
+
+def ledgers_in_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    saved: dict[Path, bytes] = {}
+    dump, restore = InProcessGrid.dump_contexts, InProcessGrid.restore_contexts
+
+    def dump_all(self: InProcessGrid) -> dict[int, bytes]:
+        ledgers = [Node.of(context).ledger.path for context in self.contexts.values()]
+        saved.update({path: path.read_bytes() for path in ledgers if path.exists()})
+        return dump(self)
+
+    def restore_all(self: InProcessGrid, dumped: dict[int, bytes]) -> None:
+        for path, content in saved.items():
+            path.write_bytes(content)
+        restore(self, dumped)
+
+    patch.setattr(InProcessGrid, "dump_contexts", dump_all)
+    patch.setattr(InProcessGrid, "restore_contexts", restore_all)
+
+
+def a_new_accountant_for_each_message(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(_: object, charge: Charge, **limits: Any) -> Spending:
+        return affordable([], charge, **limits)
+
+    patch.setattr(ledger, "affordable", forgetful)
+
+
+def replays_free_although_noise_is_fresh(patch: pytest.MonkeyPatch) -> None:
+    real = Ledger.charge
+
+    def once_a_round(self: Ledger, charge: Charge, *, replay: bool, **limits: Any) -> Spending:
+        return real(self, charge, replay=True, **limits)
+
+    patch.setattr(Ledger, "charge", once_a_round)
+
+
+def data_set_id_from_the_content(patch: pytest.MonkeyPatch) -> None:
+    real = Node.of
+
+    def of(context: Any) -> Node:
+        node = real(context)
+        inputs = node.world.client_data(node.client_id).inputs
+        digest = hashlib.sha256(inputs.numpy().tobytes()).hexdigest()[:16]
+        name = f"{digest}-client-{node.client_id:04d}"
+        return replace(node, ledger=Ledger(node.ledger.path.with_name(f"{name}.ledger"), name))
+
+    patch.setattr(Node, "of", of)
+
+
+@pytest.mark.parametrize(
+    ("plant", "check", "because"),
+    [
+        (charge_after_training, check_a_crash_costs, "not charged"),
+        (refund_on_failure, check_a_crash_costs, "not charged"),
+        (ledgers_in_the_checkpoint, check_resume_never_lowers, "put back"),
+        (a_new_accountant_for_each_message, check_epsilon_accumulates, "forgets"),
+        (replays_free_although_noise_is_fresh, check_replays_cost, "free"),
+        (
+            data_set_id_from_the_content,
+            check_a_changed_row_changes_no_ledger,
+            "renewed",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_planted_bugs_are_caught(
+    plant: Plant,
+    check: Callable[[ClientWorld], None],
+    because: str,
+    client_world: Callable[..., ClientWorld],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = client_world()
-    (tmp_path / "config.json").write_text(world.config.to_json())
-    command = [sys.executable, "-c", KILLED_AFTER_TRAINING, "config.json", "."]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    died = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert died.returncode == 9, died.stderr.decode()
-    spent = world.ledger().epsilon(1e-5, "rdp")
-    assert len(world.ledger().entries()) == 1
-    assert spent > 0
+    plant(monkeypatch)
+    with caught(because):
+        check(world)
 
-    world.train(server_round=1)  # the interrupted round again: charged again, never refunded
-    assert len(world.ledger().entries()) == 2
-    assert world.ledger().epsilon(1e-5, "rdp") > spent
+
+# --- further promises -----------------------------------------------------------------------
 
 
 def test_an_identical_request_gets_the_stored_reply_and_no_second_charge(
@@ -65,140 +257,29 @@ def test_an_identical_request_gets_the_stored_reply_and_no_second_charge(
     first, second = world.train(server_round=1), world.train(server_round=1)
     for name, array in first.content.array_records["arrays"].items():
         assert array.data == second.content.array_records["arrays"][name].data
-    assert len(world.ledger().entries()) == 1
+    assert len(charges_on_disk(world)) == 1
 
 
 def test_a_deterministic_replay_is_one_release(client_world: Callable[..., ClientWorld]) -> None:
     world = client_world("privacy.randomness=deterministic")
     first = world.train(server_round=1)
-    for context in world.grid.contexts.values():
-        context.state.clear()  # as after a kill: the reply is gone
+    forget_replies(world)
     second = world.train(server_round=1)
     for name, array in first.content.array_records["arrays"].items():
         assert array.data == second.content.array_records["arrays"][name].data
-    assert len(world.ledger().entries()) == 1
+    assert len(charges_on_disk(world)) == 1
 
 
-def test_epsilon_accumulates_over_rounds(client_world: Callable[..., ClientWorld]) -> None:
-    world = client_world()
-    epsilons = [
-        float(str(world.train(server_round=r).content.config_records["report"]["epsilon"]))
-        for r in (1, 2, 3)
-    ]
-    assert epsilons == sorted(epsilons)
-    assert epsilons[0] < epsilons[1] < epsilons[2] <= 8.0
-
-
-def test_a_second_run_on_a_shared_ledger_continues_the_spending(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "x.ledger", "x")
-    ledger.charge(charge(1, run="a"), **BUDGET)
-    again = Ledger(tmp_path / "x.ledger", "x").charge(charge(1, run="b"), **BUDGET)
-    alone = Ledger(tmp_path / "y.ledger", "y").charge(charge(1, run="b"), **BUDGET)
-    assert again.epsilon > alone.epsilon
-
-
-def test_rdp_decides_once_a_ledger_holds_another_run() -> None:
-    """A later run may have chosen its noise after seeing results; RDP composes adaptively."""
-    prv = {**BUDGET, "accountant": "prv"}
-    same = affordable([charge(1)], charge(2), **prv)
-    other = affordable([charge(1, run="b")], charge(2), **prv)
-    by_rdp = affordable([charge(1)], charge(2), **BUDGET)
-    assert other.epsilon == by_rdp.epsilon > same.epsilon
-
-
-def test_a_checkpoint_holds_no_ledger(tmp_path: Path, finished_run: Path) -> None:
-    checkpoint = load_checkpoint(finished_run / "checkpoint.pt")
-    for raw in checkpoint.contexts.values():
-        assert b"noise_multiplier" not in raw
-    assert len(list((finished_run / "ledgers").glob("*.ledger"))) == 4
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    rounds=st.lists(st.tuples(st.integers(1, 50), st.sampled_from([1.0, 2.0, 8.0])), max_size=12)
-)
-def test_what_is_charged_is_read_back_and_never_passes_the_budget(
-    rounds: list[tuple[int, float]], tmp_path_factory: pytest.TempPathFactory
+def test_what_a_client_adds_itself_is_in_the_ledger(
+    client_world: Callable[..., ClientWorld],
 ) -> None:
-    ledger = Ledger(tmp_path_factory.mktemp("ledger") / "x.ledger", "x")
-    accepted = []
-    for server_round, noise_multiplier in rounds:
-        new = charge(server_round, noise_multiplier=noise_multiplier)
-        before = ledger.epsilon(1e-5, "rdp")
-        spending = ledger.charge(new, **BUDGET)
-        accepted += [new] if spending.accepted else []
-        assert ledger.entries() == accepted
-        assert before <= ledger.epsilon(1e-5, "rdp") == spending.epsilon <= 8.0
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    ledger = Ledger(tmp_path_factory.mktemp("ledger") / "x.ledger", "x")
-    for server_round in (1, 2, 3):
-        ledger.charge(charge(server_round), **BUDGET)
-    return ledger.path.read_bytes()
-
-
-@settings(max_examples=80, deadline=None)
-@given(data=st.data())
-def test_a_cut_off_last_line_is_dropped_and_charging_goes_on(
-    data: st.DataObject, written: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    last_line = written[:-1].rfind(b"\n") + 1
-    cut = data.draw(st.integers(last_line, len(written) - 1))
-    path = tmp_path_factory.mktemp("ledger") / "x.ledger"
-    path.write_bytes(written[:cut])
-    ledger = Ledger(path, "x")
-    assert ledger.entries() == [charge(1), charge(2)]
-    ledger.charge(charge(4), **BUDGET)
-    assert Ledger(path, "x").entries() == [charge(1), charge(2), charge(4)]
-
-
-@settings(max_examples=120, deadline=None)
-@given(data=st.data())
-def test_a_damaged_ledger_is_refused(
-    data: st.DataObject, written: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    position = data.draw(st.integers(0, len(written) - 2))
-    new_byte = data.draw(st.integers(0, 255).filter(lambda b: b != written[position]))
-    damaged = bytearray(written)
-    damaged[position] = new_byte
-    path = tmp_path_factory.mktemp("ledger") / "x.ledger"
-    path.write_bytes(bytes(damaged))
-    try:
-        same = Ledger(path, "x").entries() == [charge(1), charge(2), charge(3)]
-    except LedgerError:
-        return
-    assert same, "a changed byte lost or altered a charge without an error"
-
-
-def test_lines_cannot_be_removed_or_swapped(written: bytes, tmp_path: Path) -> None:
-    lines = written.splitlines(keepends=True)
-    for kept in ([0, 2, 3], [0, 1, 3], [0, 2, 1, 3]):
-        path = tmp_path / "x.ledger"
-        path.write_bytes(b"".join(lines[i] for i in kept))
-        with pytest.raises(LedgerError, match="damaged"):
-            Ledger(path, "x").entries()
-
-
-def test_a_ledger_of_other_data_is_refused(tmp_path: Path) -> None:
-    Ledger(tmp_path / "x.ledger", "x").charge(charge(1), **BUDGET)
-    with pytest.raises(LedgerError, match="another data set"):
-        Ledger(tmp_path / "x.ledger", "y").charge(charge(1), **BUDGET)
-
-
-def test_a_ledger_that_cannot_be_written_charges_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LedgerError, match="nothing was trained"):
-        Ledger(tmp_path / "file" / "x.ledger", "x").charge(charge(1), **BUDGET)
-
-
-def test_a_ledger_is_plain_text_that_a_person_can_read(written: bytes) -> None:
-    header, first, *_ = [json.loads(line) for line in written.splitlines()]
-    assert header["entry"]["data_set"] == "x"
-    assert first["entry"] == {
-        "run": "a", "round": 1, "noise_multiplier": 2.0, "sample_rate": 0.1, "steps": 5,
-    }  # fmt: skip
+    world = client_world("privacy=aggregate", "privacy.aggregate.min_cohort=4")
+    assert world.plan is not None
+    world.train(1)
+    (entry,) = world.ledger().entries()
+    assert entry.trust == "aggregate"
+    assert entry.segment == world.plan.segment
+    assert entry.local_segment[0] == world.plan.client_noise_multiplier < entry.noise_multiplier
 
 
 @pytest.mark.parametrize(
@@ -210,20 +291,14 @@ def test_a_request_that_would_give_budget_back_is_refused(
 ) -> None:
     world = client_world()
     world.train(1)
-    spent = world.ledger().epsilon(1e-5, "rdp")
+    spent = spent_on_disk(world)
     refusal = world.train(2, **change)
-    assert refusal.content.config_records["report"]["status"] == "refused"
-    assert world.ledger().epsilon(1e-5, "rdp") == spent
+    assert report_of(refusal)["status"] == "refused"
+    assert spent_on_disk(world) == spent
 
 
-def test_ledgers_of_another_division_or_a_missing_ledger_are_refused(
-    tiny_config: Callable[..., Config], finished_run: Path, tmp_path: Path
-) -> None:
-    claim_ledgers(tmp_path, tiny_config())
-    claim_ledgers(tmp_path, tiny_config())
-    with pytest.raises(UsageError, match="other examples"):
-        claim_ledgers(tmp_path, tiny_config("seed=1"))
-    empty = shutil.copytree(finished_run, tmp_path / "copy")
-    shutil.rmtree(empty / "ledgers")
-    assert run(["report", f"run.dir={empty}"]) == 1
-    assert run(["report", f"run.dir={finished_run}", f"privacy.ledger_dir={tmp_path}"]) == 2
+def test_a_checkpoint_holds_no_ledger(finished_run: Path) -> None:
+    checkpoint = load_checkpoint(finished_run / "checkpoint.pt")
+    for raw in checkpoint.contexts.values():
+        assert b"noise_multiplier" not in raw
+    assert len(list((finished_run / "ledgers").glob("*.ledger"))) == 4

@@ -1,6 +1,7 @@
 """Rule 2: one noise multiplier for the whole plan; what exceeds the plan is refused."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,26 +10,118 @@ from scipy.stats import binom
 
 from fedlite.errors import UsageError
 from fedlite.privacy import (
+    Charge,
     PrivacyPlan,
     calibrate_noise_multiplier,
     compute_epsilon,
     derive_max_participations,
+    ledger,
 )
 from fedlite.privacy.accounting import merge_segments
+from fedlite.privacy.ledger import Spending, affordable
+from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
+
+OPTIONS: dict[str, Any] = {
+    "epsilon": 3.0, "delta": 1e-5, "noise_multiplier": None, "max_grad_norm": 1.0,
+    "sample_rate": 0.1, "expected_examples": 100, "steps": 10, "max_participations": 50,
+    "accountant": "rdp", "randomness": "secure",
+}  # fmt: skip
+
+
+# --- the checks -----------------------------------------------------------------------------
+
+
+def check_the_budget_holds(world: ClientWorld) -> None:
+    """Asked once more than planned, the client refuses and says why; it never overspends."""
+    assert world.plan is not None
+    replies = [world.train(r).content for r in range(1, world.plan.max_participations + 2)]
+    history = [charge.segment for charge in world.ledger().entries()]
+    spent = compute_epsilon(history, world.plan.delta, world.plan.accountant)
+    assert spent <= world.plan.epsilon, "the budget is overspent"
+    *trained, last = [dict(reply.config_records["report"]) for reply in replies]
+    assert all(report["status"] == "trained" for report in trained)
+    assert last["status"] == "refused"
+    assert f"would exceed the budget {world.plan.epsilon:g}" in last["reason"]
+    assert not replies[-1].array_records
+
+
+def check_the_whole_plan_fits(build: Callable[..., PrivacyPlan]) -> None:
+    plan = build(**OPTIONS)
+    whole = [plan.segment] * OPTIONS["max_participations"]
+    spent = compute_epsilon(whole, plan.delta, plan.accountant)
+    assert spent <= OPTIONS["epsilon"], "the rounds together overspend"
+    assert spent > 0.95 * OPTIONS["epsilon"]
+
+
+def check_few_clients_run_out(derive: Callable[[int, float], int]) -> None:
+    for rounds, fraction in ((50, 1.0), (100, 0.1), (1000, 0.02), (3, 0.0001)):
+        enough = binom.cdf(derive(rounds, fraction), rounds, fraction)
+        assert enough >= 0.999, "many clients run out of budget"
 
 
 def test_one_participation_too_many_is_refused_with_its_reason(
     client_world: Callable[..., ClientWorld],
 ) -> None:
+    check_the_budget_holds(client_world("federation.max_participations=2"))
+
+
+def test_one_noise_multiplier_serves_the_whole_plan() -> None:
+    check_the_whole_plan_fits(PrivacyPlan.build)
+
+
+def test_participations_under_sampling_are_a_high_quantile() -> None:
+    check_few_clients_run_out(derive_max_participations)
+    assert derive_max_participations(50, fraction=1.0) == 50
+
+
+# --- planted bugs ---------------------------------------------------------------------------
+
+
+def no_filter(patch: pytest.MonkeyPatch) -> None:
+    def accept(history: list[Charge], charge: Charge, **limits: Any) -> Spending:
+        return Spending(accepted=True, epsilon=1.0)
+
+    patch.setattr(ledger, "affordable", accept)
+
+
+def each_round_filtered_by_itself(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(_: object, charge: Charge, **limits: Any) -> Spending:
+        return affordable([], charge, **limits)
+
+    patch.setattr(ledger, "affordable", forgetful)
+
+
+@pytest.mark.parametrize("plant", [no_filter, each_round_filtered_by_itself])
+def test_the_planted_filters_are_caught(
+    plant: Plant, client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = client_world("federation.max_participations=2")
-    assert world.train(1).content.config_records["report"]["status"] == "trained"
-    assert world.train(2).content.config_records["report"]["status"] == "trained"
-    refusal = world.train(3).content
-    assert refusal.config_records["report"]["status"] == "refused"
-    assert "would exceed the budget 8" in str(refusal.config_records["report"]["reason"])
-    assert not refusal.array_records
-    assert len(world.ledger().entries()) == 2
+    plant(monkeypatch)
+    with caught("the budget is overspent"):
+        check_the_budget_holds(world)
+
+
+def calibrated_for_each_round(**options: Any) -> PrivacyPlan:
+    """Epsilon 3 in each of 50 rounds is not epsilon 3."""
+    return PrivacyPlan.build(**{**options, "max_participations": 1})
+
+
+def test_the_planted_calibration_is_caught() -> None:
+    with caught("the rounds together overspend"):
+        check_the_whole_plan_fits(calibrated_for_each_round)
+
+
+def mean_participations(rounds: int, fraction: float) -> int:
+    return max(1, round(rounds * fraction))
+
+
+def test_the_planted_number_of_participations_is_caught() -> None:
+    with caught("run out of budget"):
+        check_few_clients_run_out(mean_participations)
+
+
+# --- further promises -----------------------------------------------------------------------
 
 
 def test_a_server_that_sends_less_noise_is_refused(
@@ -49,7 +142,7 @@ def test_a_server_that_sends_less_noise_is_refused(
     steps=st.integers(1, 400),
     accountant=st.sampled_from(["prv", "rdp"]),
 )
-def test_the_whole_plan_stays_within_budget_and_is_not_wasteful(
+def test_calibration_stays_within_budget_and_is_not_wasteful(
     epsilon: float, sample_rate: float, steps: int, accountant: str
 ) -> None:
     noise_multiplier = calibrate_noise_multiplier(
@@ -57,22 +150,6 @@ def test_the_whole_plan_stays_within_budget_and_is_not_wasteful(
     )
     spent = compute_epsilon([(noise_multiplier, sample_rate, steps)], 1e-5, accountant)
     assert 0.93 * epsilon - 0.02 <= spent <= epsilon
-
-
-def test_participations_under_sampling_are_a_high_quantile_not_the_mean() -> None:
-    assert derive_max_participations(50, fraction=1.0) == 50
-    high = derive_max_participations(100, fraction=0.1)
-    assert binom.cdf(high, 100, 0.1) >= 0.999
-    assert high > 10
-    assert derive_max_participations(3, fraction=0.0001) == 1
-
-
-def test_calibrating_each_round_for_itself_would_overspend() -> None:
-    """The mistake this rule is about: epsilon 3 in each of 50 rounds is not epsilon 3."""
-    each = calibrate_noise_multiplier(
-        epsilon=3, delta=1e-5, sample_rate=0.1, steps=10, accountant="rdp"
-    )
-    assert compute_epsilon([(each, 0.1, 500)], 1e-5, "rdp") > 10
 
 
 @pytest.mark.parametrize(
@@ -93,17 +170,9 @@ def test_composition_does_not_depend_on_how_steps_are_grouped() -> None:
 
 def test_a_plan_that_cannot_afford_one_round_is_refused() -> None:
     with pytest.raises(UsageError, match="one participation costs epsilon"):
-        PrivacyPlan.build(
-            epsilon=0.5, delta=1e-5, noise_multiplier=0.5, max_grad_norm=1.0, sample_rate=1.0,
-            expected_examples=100, steps=1, max_participations=1, accountant="prv",
-            randomness="secure",
-        )  # fmt: skip
+        PrivacyPlan.build(**{**OPTIONS, "epsilon": 0.5, "noise_multiplier": 0.5, "sample_rate": 1})
 
 
 def test_delta_of_one_over_n_is_refused() -> None:
     with pytest.raises(UsageError, match="below 1/n"):
-        PrivacyPlan.build(
-            epsilon=8, delta=0.01, noise_multiplier=None, max_grad_norm=1.0, sample_rate=1.0,
-            expected_examples=100, steps=1, max_participations=1, accountant="prv",
-            randomness="secure",
-        )  # fmt: skip
+        PrivacyPlan.build(**{**OPTIONS, "delta": 0.01})

@@ -1,39 +1,84 @@
 """Rule 4: every planned step is taken and charged, empty Poisson batches included."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import pytest
 import torch
 
-from fedlite.config import DistillConfig
-from fedlite.distill.losses import build_loss
-from fedlite.privacy import DeterministicRandomness, train_steps
+from fedlite.privacy import dp_sgd
+from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
+STEPS = 40
+OPTIONS = (f"federation.local_steps={STEPS}", "privacy.sample_rate=0.001")
 
-def test_steps_taken_and_charged_are_the_steps_planned_when_batches_are_mostly_empty(
+
+def check_steps_taken_are_steps_charged(world: ClientWorld) -> None:
+    """Nearly all batches are empty; each is an update by noise all the same."""
+    updates: list[float] = []
+    real = torch.optim.SGD.step
+
+    def step(self: torch.optim.SGD, *args: object) -> object:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        updates.append(sum(float(g.abs().sum()) for g in gradients if g is not None))
+        return real(self, *args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", step)
+        world.train(1)
+    (entry,) = world.ledger().entries()
+    assert entry.steps == STEPS, "not every planned step is charged"
+    assert len(updates) == STEPS, "not every charged step is taken"
+    assert min(updates) > 0, "an empty batch brought no noise"
+
+
+def test_every_step_is_taken_and_charged_when_batches_are_mostly_empty(
     client_world: Callable[..., ClientWorld],
 ) -> None:
-    world = client_world("federation.local_steps=40", "privacy.sample_rate=0.001")
-    world.train(1)
-    (entry,) = world.ledger().entries()
-    assert entry.steps == 40
+    check_steps_taken_are_steps_charged(client_world(*OPTIONS))
 
-    inputs, labels = batch((1, 8, 8), 10)
-    taken = train_steps(
-        world.student,
-        build_loss(DistillConfig()),
-        inputs,
-        labels,
-        torch.zeros(10, 10),
-        steps=40,
-        sample_rate=0.001,
-        expected_batch_size=1.0,
-        learning_rate=0.01,
-        momentum=0.0,
-        randomness=DeterministicRandomness(0),
-        plan=make_plan(noise_multiplier=1.0, sample_rate=0.001, steps=40),
-    )
-    assert taken == 40
+
+# --- planted bugs ---------------------------------------------------------------------------
+
+
+def skip_empty_batches(patch: pytest.MonkeyPatch) -> None:
+    real = dp_sgd.PoissonSampler.__iter__
+
+    def nonempty(self: dp_sgd.PoissonSampler) -> Iterator[list[int]]:
+        return (rows for rows in real(self) if rows)
+
+    patch.setattr(dp_sgd.PoissonSampler, "__iter__", nonempty)
+
+
+def no_noise_without_examples(patch: pytest.MonkeyPatch) -> None:
+    real = dp_sgd.PrivateOptimizer.add_noise
+
+    def add_noise(self: dp_sgd.PrivateOptimizer) -> None:
+        real(self)
+        for parameter in self.params:
+            if not parameter.summed_grad.any():
+                parameter.grad = torch.zeros_like(parameter)
+
+    patch.setattr(dp_sgd.PrivateOptimizer, "add_noise", add_noise)
+
+
+@pytest.mark.parametrize(
+    ("plant", "because"),
+    [
+        (skip_empty_batches, "not every charged step is taken"),
+        (no_noise_without_examples, "no noise"),
+    ],
+)
+def test_planted_bugs_are_caught(
+    plant: Plant,
+    because: str,
+    client_world: Callable[..., ClientWorld],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = client_world(*OPTIONS)
+    plant(monkeypatch)
+    with caught(because):
+        check_steps_taken_are_steps_charged(world)
 
 
 def test_an_empty_batch_moves_the_weights_by_its_noise(

@@ -1,15 +1,35 @@
 """Rule 5: noise and sampling come from fresh secret randomness."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
-from fedlite.privacy import DeterministicRandomness, SecureRandomness, derive_seed
+from fedlite.federation import client_app
+from fedlite.privacy import (
+    DeterministicRandomness,
+    Randomness,
+    SecureRandomness,
+    derive_seed,
+    make_randomness,
+)
 from fedlite.tracking.privacy_statement import privacy_statement
+from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
+
+Make = Callable[..., Randomness]
+
+
+# --- the checks -----------------------------------------------------------------------------
+
+
+def seed_everything() -> None:
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002  the global generator is what must not matter
 
 
 def arrays_of(world: ClientWorld) -> list[bytes]:
@@ -18,54 +38,115 @@ def arrays_of(world: ClientWorld) -> list[bytes]:
     return [array.data for array in world.train(1).content.array_records["arrays"].values()]
 
 
-def test_two_runs_of_one_round_differ(client_world: Callable[..., ClientWorld]) -> None:
-    world = client_world()
-    assert arrays_of(world) != arrays_of(world)
-
-
-def test_a_global_seed_does_not_repeat_the_noise(client_world: Callable[..., ClientWorld]) -> None:
-    world = client_world()
-    torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002  the global generator is what must not matter
+def check_a_round_cannot_be_repeated(world: ClientWorld) -> None:
+    """The same round of the same client, with the same seeds wherever a seed can be set."""
+    seed_everything()
     first = arrays_of(world)
-    torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002
-    assert arrays_of(world) != first
+    seed_everything()
+    assert arrays_of(world) != first, "the noise repeats itself"
 
 
-def test_the_planted_bug_a_seeded_generator_is_seen(
-    client_world: Callable[..., ClientWorld],
-) -> None:
-    """The same check catches seeded noise: deterministic mode repeats itself."""
-    world = client_world("privacy.randomness=deterministic")
-    assert arrays_of(world) == arrays_of(world)
+def check_draws_are_secret(make: Make) -> None:
+    """Neither noise nor sampling follows the run's seed, a global seed or an earlier stream."""
+    uniforms, normals = [], []
+    for _ in range(2):
+        seed_everything()
+        randomness = make("secure", 0, "local-steps", 3, 1)
+        uniforms += [randomness.uniform(4), randomness.uniform(4)]
+        normals += [randomness.normal((4,)), randomness.normal((4,))]
+    for draws, name in ((uniforms, "the sampling"), (normals, "the noise")):
+        distinct = {tuple(draw.tolist()) for draw in draws}
+        assert len(distinct) == len(draws), f"{name} repeats itself"
 
 
-def test_deterministic_mode_says_not_private(finished_report: dict[str, dict[str, object]]) -> None:
-    statement = privacy_statement({**finished_report["privacy"], "randomness": "deterministic"})
-    assert statement.splitlines()[0].startswith("🛑 **NOT PRIVATE**")
+def check_normals_are_standard(randomness: Randomness) -> None:
+    values = randomness.normal((200_000,)).double().numpy()
+    assert stats.kstest(values, "norm").pvalue > 1e-4, "not standard normal"
+    assert abs(np.corrcoef(values.reshape(2, -1))[0, 1]) < 0.02
 
 
-def test_secure_normals_are_standard_normal() -> None:
-    values = SecureRandomness().normal((200_000,)).double().numpy()
-    assert stats.kstest(values, "norm").pvalue > 1e-4
-    assert abs(values.mean()) < 0.02
-    assert abs(values.std() - 1) < 0.02
-    halves = values.reshape(2, -1)
-    assert abs(np.corrcoef(halves)[0, 1]) < 0.02
-
-
-def test_secure_uniforms_are_uniform() -> None:
-    values = SecureRandomness().uniform(200_000).numpy()
+def check_uniforms_are_uniform(randomness: Randomness) -> None:
+    values = randomness.uniform(200_000).numpy()
     assert values.min() >= 0
     assert values.max() < 1
-    assert stats.kstest(values, "uniform").pvalue > 1e-4
+    assert stats.kstest(values, "uniform").pvalue > 1e-4, "not uniform"
 
 
-def test_secure_streams_are_never_the_same() -> None:
-    first, second = SecureRandomness(), SecureRandomness()
-    assert not torch.equal(first.uniform(4), second.uniform(4))
-    assert not torch.equal(first.uniform(4), first.uniform(4))
+def test_a_round_cannot_be_repeated(client_world: Callable[..., ClientWorld]) -> None:
+    check_a_round_cannot_be_repeated(client_world())
+
+
+def test_draws_are_secret() -> None:
+    check_draws_are_secret(make_randomness)
+
+
+def test_secure_draws_have_their_distributions() -> None:
+    check_normals_are_standard(SecureRandomness())
+    check_uniforms_are_uniform(SecureRandomness())
+
+
+# --- planted bugs ---------------------------------------------------------------------------
+
+
+class GlobalNoise(SecureRandomness):
+    """Noise from torch's global generator."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape)
+
+
+class GlobalSampling(SecureRandomness):
+    """Secure noise, but the sampler keeps the global generator: ``noise_generator`` of Opacus."""
+
+    def uniform(self, count: int) -> Tensor:
+        return torch.rand(count, dtype=torch.float64)
+
+
+class SumOfFour(SecureRandomness):
+    """The sum of four normals, not halved."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return 2 * super().normal(shape)
+
+
+def of_a_seed(mode: str, seed: int, purpose: str, *parts: int) -> Randomness:
+    return DeterministicRandomness(derive_seed(seed, purpose, *parts))
+
+
+@pytest.mark.parametrize(
+    ("make", "because"),
+    [
+        (of_a_seed, "the sampling repeats itself"),
+        (lambda *_: GlobalNoise(), "the noise repeats itself"),
+        (lambda *_: GlobalSampling(), "the sampling repeats itself"),
+    ],
+    ids=["seeded", "global noise", "global sampling"],
+)
+def test_planted_generators_are_caught(make: Make, because: str) -> None:
+    with caught(because):
+        check_draws_are_secret(make)
+
+
+@pytest.mark.parametrize("make", [of_a_seed, lambda *_: GlobalNoise()], ids=["seeded", "global"])
+def test_planted_noise_is_caught_in_what_leaves_a_client(
+    make: Make, client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_app, "make_randomness", make)
+    with caught("the noise repeats itself"):
+        check_a_round_cannot_be_repeated(client_world("privacy.sample_rate=1"))
+
+
+def test_planted_distributions_are_caught() -> None:
+    with caught("not standard normal"):
+        check_normals_are_standard(SumOfFour())
+
+
+# --- further promises -----------------------------------------------------------------------
+
+
+def test_deterministic_mode_says_not_private(finished_report: dict[str, dict[str, Any]]) -> None:
+    statement = privacy_statement({**finished_report["privacy"], "randomness": "deterministic"})
+    assert statement.splitlines()[0].startswith("🛑 **NOT PRIVATE**")
 
 
 def test_the_noise_has_the_standard_deviation_of_the_plan(

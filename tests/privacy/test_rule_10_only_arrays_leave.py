@@ -1,42 +1,119 @@
 """Rule 10: only state dict arrays leave a client, under the plain model's names."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 import torch
+from flwr.app import Message
+from opacus.grad_sample import GradSampleHooks
+from torch import Tensor, nn
 
+from fedlite.errors import FedliteError
+from fedlite.federation import client_app
+from fedlite.federation.messages import ARRAYS, check_arrays
+from fedlite.federation.node import Node
+from fedlite.models.mlp import MLP
+from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
 
+# --- the checks -----------------------------------------------------------------------------
 
-def test_sent_keys_are_the_plain_model_s(client_world: Callable[..., ClientWorld]) -> None:
-    world = client_world()
-    sent = world.train(1).content.array_records["arrays"]
-    assert list(sent) == list(world.student.state_dict())
-    assert not any("_module" in name for name in sent)
+
+def check_sent_names(world: ClientWorld) -> None:
+    sent = world.train(1).content.array_records[ARRAYS]
+    assert list(sent) == list(world.student.state_dict()), "the names sent are not the student's"
+
+
+def check_nothing_hangs_on_the_student(world: ClientWorld) -> None:
+    """After training: no gradient of one example, no real batch, no hook of Opacus."""
+    world.train(1)
+    student = Node.of(world.grid.contexts[2]).world.student
+    held = [
+        getattr(p, a, None) for p in student.parameters() for a in ("grad_sample", "summed_grad")
+    ]
+    held += [getattr(module, "activations", None) or None for module in student.modules()]
+    hooks = [hook for module in student.modules() for hook in module._forward_hooks.values()]
+    assert not hooks, "private values hang on the student"
+    assert all(value is None for value in held), "private values hang on the student"
+
+
+def check_no_pickled_module(folder: Path) -> None:
+    files = [*folder.rglob("*.pt"), *folder.rglob("*.pth"), *folder.rglob("*.pkl")]
+    assert files
+    for file in files:
+        with zipfile.ZipFile(file) as archive:
+            (pickle,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            names = archive.read(pickle)
+        assert b"fedlite" not in names, "a pickled module"
+        assert b"torch.nn" not in names, "a pickled module"
+        torch.load(file, weights_only=True)
+
+
+def test_sent_names_are_the_plain_model_s(client_world: Callable[..., ClientWorld]) -> None:
+    check_sent_names(client_world())
 
 
 def test_opacus_leaves_nothing_behind_on_the_student(
     client_world: Callable[..., ClientWorld],
 ) -> None:
-    from fedlite.federation.node import Node
-
-    world = client_world()
-    world.train(1)
-    student = Node.of(world.grid.contexts[2]).world.student
-    for parameter in student.parameters():
-        for attribute in ("grad_sample", "summed_grad", "_forward_counter"):
-            assert getattr(parameter, attribute, None) is None
-    assert not student._forward_hooks
-    assert not any(getattr(module, "activations", None) for module in student.modules())
+    check_nothing_hangs_on_the_student(client_world())
 
 
 def test_no_artefact_is_a_pickled_module(finished_run: Path) -> None:
-    files = [*finished_run.rglob("*.pt"), *finished_run.rglob("*.pth")]
-    assert files
-    for file in files:
-        torch.load(file, weights_only=True)
-        with zipfile.ZipFile(file) as archive:
-            (pickle,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            assert b"fedlite" not in archive.read(pickle)
-    assert not list(finished_run.rglob("*.pkl"))
+    check_no_pickled_module(finished_run)
+
+
+# --- planted bugs ---------------------------------------------------------------------------
+
+
+def names_of_a_wrapped_module(patch: pytest.MonkeyPatch) -> None:
+    real = client_app.trained_reply
+
+    def reply(message: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
+        wrapped = {f"_module.{name}": value for name, value in state.items()}
+        return real(message, wrapped, epsilon)
+
+    patch.setattr(client_app, "trained_reply", reply)
+
+
+def per_sample_gradients_sent_along(patch: pytest.MonkeyPatch) -> None:
+    real = client_app.trained_reply
+
+    def reply(message: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
+        gradients = {f"{name}.grad_sample": value[None] for name, value in state.items()}
+        return real(message, {**state, **gradients}, epsilon)
+
+    patch.setattr(client_app, "trained_reply", reply)
+
+
+@pytest.mark.parametrize("plant", [names_of_a_wrapped_module, per_sample_gradients_sent_along])
+def test_planted_names_are_caught_and_rejected_by_the_server(
+    plant: Plant, client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = client_world()
+    plant(monkeypatch)
+    with caught("the names sent are not the student's"):
+        check_sent_names(world)
+    arrays = world.train(2).content.array_records[ARRAYS]
+    with pytest.raises(FedliteError, match="names differ"):
+        check_arrays(arrays, world.student.state_dict())
+
+
+def test_the_planted_bug_no_cleanup_is_caught(
+    client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = client_world()
+    monkeypatch.setattr(GradSampleHooks, "cleanup", lambda self: None)
+    with caught("private values hang on the student"):
+        check_nothing_hangs_on_the_student(world)
+
+
+@pytest.mark.parametrize("module", [MLP((1, 8, 8), 10), nn.Linear(2, 2)], ids=["own", "torch"])
+def test_planted_pickles_are_caught(module: nn.Module, tmp_path: Path) -> None:
+    torch.save(module.state_dict(), tmp_path / "good.pt")
+    check_no_pickled_module(tmp_path)
+    torch.save(module, tmp_path / "student.pt")
+    with caught("a pickled module"):
+        check_no_pickled_module(tmp_path)

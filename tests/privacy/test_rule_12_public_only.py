@@ -2,46 +2,148 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+from torch import nn
 
-from fedlite.compress.prune import recover
-from fedlite.compress.stage import compress_student
+from fedlite.compress import prune, quantize, stage
+from fedlite.compress.export import export_onnx
 from fedlite.config import AugmentConfig, CompressConfig, DistillConfig, TeacherConfig
 from fedlite.data import ClientData, PublicData
+from fedlite.distill import public, teacher
 from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
-from fedlite.distill.teacher import train_teacher
 from fedlite.distill.warm_start import warm_start
+from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
+
+Call = Callable[[Any], object]
+
+CONFIG = CompressConfig(recovery_steps=1, calibration_size=4)
+TEACHER = TeacherConfig("t", "m", epochs=1)
+AUGMENT = AugmentConfig()
+
+
+def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Call]]:
+    """Everything that learns after or beside DP-SGD, and the module in which it is guarded."""
+    student, network, splits = world.student, world.teacher, world.splits
+    onnx = folder / "student.onnx"
+    export_onnx(student.eval(), splits.task, onnx, CONFIG.opset)
+    options: dict[str, Any] = {
+        "steps": 1, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0,
+        "loss": build_loss(DistillConfig()), "augment": AUGMENT, "seed": 0,
+    }  # fmt: skip
+    return {
+        "train_teacher": (
+            teacher,
+            lambda data: teacher.train_teacher(network, data, splits.public, TEACHER, AUGMENT, 0),
+        ),
+        "stop_teacher_early": (
+            teacher,
+            lambda data: teacher.train_teacher(network, splits.public, data, TEACHER, AUGMENT, 0),
+        ),
+        "warm_start": (
+            public,
+            lambda data: warm_start(student, network, data, DistillConfig(), AUGMENT, 0),
+        ),
+        "distil": (
+            public,
+            lambda data: public.distil_on_public(student, network, data, **options),
+        ),
+        "recover": (
+            prune,
+            lambda data: prune.recover(student, student, data, CONFIG, AUGMENT, {}, 0),
+        ),
+        "compress": (
+            stage,
+            lambda data: stage.compress_student(
+                student, splits.task, data, CONFIG, AUGMENT, folder / "models", 0
+            ),
+        ),
+        "calibrate": (
+            quantize,
+            lambda data: quantize.quantize_onnx(onnx, folder / "int8.onnx", "static", data),
+        ),
+    }
+
+
+NAMES = (
+    "train_teacher", "stop_teacher_early", "warm_start", "distil", "recover", "compress",
+    "calibrate",
+)  # fmt: skip
+
+
+# --- the checks -----------------------------------------------------------------------------
+
+
+def check_private_data_is_refused(call: Call, private: ClientData) -> None:
+    refusal = ""
+    try:
+        call(private)
+    except TypeError as error:
+        refusal = str(error)
+    assert "PublicData" in refusal, "private data was accepted"
+
+
+def check_types_are_unrelated(private: type, public: type) -> None:
+    assert not issubclass(private, public), "private data counts as public"
+    assert not issubclass(public, private)
+
+
+@pytest.fixture
+def world(client_world: Callable[..., ClientWorld]) -> ClientWorld:
+    return client_world("student=mlp")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_that_see_public_data_refuse_private_data(
+    name: str, world: ClientWorld, tmp_path: Path
+) -> None:
+    calls = calls_of(world, tmp_path)
+    assert set(calls) == set(NAMES)
+    _, call = calls[name]
+    check_private_data_is_refused(call, world.splits.client(0))
 
 
 def test_public_and_private_are_unrelated_types() -> None:
-    assert not issubclass(ClientData, PublicData)
-    assert not issubclass(PublicData, ClientData)
+    check_types_are_unrelated(ClientData, PublicData)
     assert "client_id" in {field.name for field in fields(ClientData)}
 
 
-def test_functions_that_see_public_data_refuse_private_data(
-    client_world: Callable[..., ClientWorld], tmp_path: object
+# --- planted bugs ---------------------------------------------------------------------------
+
+
+def anything_with_inputs(data: Any) -> None:
+    """A guard that looks at what an object has, not at what it is."""
+    if not (hasattr(data, "inputs") and hasattr(data, "labels")):
+        raise TypeError("only PublicData may be used here")
+
+
+@pytest.mark.parametrize("name", ["train_teacher", "distil", "recover", "calibrate"])
+def test_planted_guards_are_caught(
+    name: str, world: ClientWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = client_world()
-    private = world.splits.client(0)
-    student, teacher = world.student, world.teacher
-    public, augment = world.splits.public, AugmentConfig()
-    calls: list[Callable[[], object]] = [
-        lambda: train_teacher(teacher, private, public, TeacherConfig("t", "m"), augment, 0),
-        lambda: train_teacher(teacher, public, private, TeacherConfig("t", "m"), augment, 0),
-        lambda: warm_start(student, teacher, private, DistillConfig(), augment, 0),
-        lambda: distil_on_public(
-            student, teacher, private, steps=1, batch_size=4, learning_rate=0.1,
-            weight_decay=0.0, loss=build_loss(DistillConfig()), augment=augment, seed=0,
-        ),
-        lambda: recover(student, student, private, CompressConfig(), augment, {}, 0),
-        lambda: compress_student(
-            student, world.splits.task, private, CompressConfig(), augment, tmp_path, 0
-        ),
-    ]  # fmt: skip
-    for call in calls:
-        with pytest.raises(TypeError, match=r"[Pp]ublic"):
-            call()
+    for module in (teacher, public, prune, stage, quantize):
+        monkeypatch.setattr(module, "require_public", anything_with_inputs)
+    _, call = calls_of(world, tmp_path)[name]
+    with caught("private data was accepted"):
+        check_private_data_is_refused(call, world.splits.client(0))
+
+
+def test_a_planted_function_without_a_guard_is_caught(world: ClientWorld) -> None:
+    def fine_tune(data: Any) -> None:
+        assert isinstance(world.student, nn.Module)
+        world.student(data.inputs[:4])
+
+    with caught("private data was accepted"):
+        check_private_data_is_refused(fine_tune, world.splits.client(0))
+
+
+def test_the_planted_bug_private_as_a_kind_of_public_is_caught() -> None:
+    class Private(PublicData):
+        """A client's data that inherits from public data."""
+
+    with caught("private data counts as public"):
+        check_types_are_unrelated(Private, PublicData)

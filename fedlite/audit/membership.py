@@ -1,0 +1,171 @@
+"""Membership inference on students that were retrained with coin-flip membership.
+
+A finished run has no random non-members, so the audit trains its own: targets, whose members were
+drawn by fair coins, and shadows, from which the attacker learns. All of them go through the real
+training, and through the real compression where the compressed student is audited too.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from fedlite.audit.lira import Attack, Floats, Members, attack, balanced_members, confidence
+from fedlite.audit.retrain import Retraining
+from fedlite.compress.runtime import logits_of, open_session
+from fedlite.compress.stage import compress_student
+from fedlite.data.types import PublicData, Task
+from fedlite.distill.evaluate import predict_logits
+from fedlite.models.build import load_state
+from fedlite.privacy import derive_seed
+
+STUDENT, COMPRESSED, CONTROL = "student", "compressed", "control"
+
+
+@dataclass(frozen=True)
+class MembershipAudit:
+    """The attacks by what they attacked; ``control`` is the same training without privacy.
+
+    ``passed`` is None where nothing was claimed.
+    """
+
+    claimed_epsilon: float | None
+    delta: float
+    attacks: dict[str, Attack]
+    facts: dict[str, Any]
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every lower bound, the control's apart, is at or below the claim."""
+        if self.claimed_epsilon is None:
+            return None
+        audited = [one for name, one in self.attacks.items() if name != CONTROL]
+        return all(one.bound.epsilon <= self.claimed_epsilon for one in audited)
+
+    def record(self) -> dict[str, Any]:
+        """The entry of ``audits.json``."""
+        return {
+            "claimed_epsilon": self.claimed_epsilon,
+            "delta": self.delta,
+            **self.facts,
+            "attacks": {name: one.record() for name, one in self.attacks.items()},
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What compressing a retrained student needs: the run's task and public data."""
+
+    task: Task
+    public: PublicData
+
+
+def audit_membership(
+    retraining: Retraining,
+    *,
+    targets: int,
+    shadows: int,
+    claimed_epsilon: float | None,
+    delta: float,
+    compression: Compression | None,
+    control: bool,
+    on_model: Callable[[], None] = lambda: None,
+) -> MembershipAudit:
+    """Train ``targets`` + ``shadows`` students and attack the targets with LiRA.
+
+    Args:
+        retraining: how a student is trained, and on which candidates.
+        targets: students to attack; more of them make rates and bound finer.
+        shadows: students that the attacker trains, 4 or more.
+        claimed_epsilon: of one example at ``delta``; None where nothing is claimed for one.
+        delta: at which epsilon is meant.
+        compression: audits the compressed students too; None leaves that out.
+        control: trains all of them once more without privacy, to show what the attack can do.
+        on_model: called after each student.
+    """
+    seed, candidates = retraining.config.seed, len(retraining.candidates)
+    coins = np.random.default_rng(derive_seed(seed, "audit-target-coins"))
+    members = np.concatenate(
+        [
+            coins.random((targets, candidates)) < 0.5,
+            balanced_members(shadows, candidates, derive_seed(seed, "audit-shadow-members")),
+        ]
+    )
+    seen: dict[str, list[Floats]] = {}
+    with tempfile.TemporaryDirectory(dir=retraining.directory) as scratch, _quiet_flower():
+        for number, chosen in enumerate(members):
+            student = _trained(retraining, chosen, number, private=True)
+            _keep(seen, STUDENT, predict_logits(student, retraining.candidates.inputs), retraining)
+            if compression is not None:
+                logits = _compressed_logits(student, retraining, compression, Path(scratch))
+                _keep(seen, COMPRESSED, logits, retraining)
+            on_model()
+        for number, chosen in enumerate(members if control else []):
+            student = _trained(retraining, chosen, number, private=False)
+            _keep(seen, CONTROL, predict_logits(student, retraining.candidates.inputs), retraining)
+            on_model()
+    return MembershipAudit(
+        claimed_epsilon,
+        delta,
+        {name: _attack(np.stack(rows), members, targets, delta) for name, rows in seen.items()},
+        {
+            "candidates": candidates,
+            "clients": retraining.candidates.num_clients,
+            "targets": targets,
+            "shadows": shadows,
+        },
+    )
+
+
+def _attack(confidences: Floats, members: Members, targets: int, delta: float) -> Attack:
+    return attack(
+        confidences[:targets], members[:targets], confidences[targets:], members[targets:], delta
+    )
+
+
+def _trained(retraining: Retraining, members: Members, number: int, *, private: bool) -> nn.Module:
+    state = retraining.train(members, number, private=private)
+    load_state(retraining.student, state, where="audited student")
+    return retraining.student.eval()
+
+
+def _compressed_logits(
+    student: nn.Module, retraining: Retraining, compression: Compression, directory: Path
+) -> Tensor:
+    """The candidates' logits as the deployed form of ``student`` answers in ONNX Runtime."""
+    config = retraining.config
+    made = compress_student(
+        student,
+        compression.task,
+        compression.public,
+        config.compress,
+        config.dataset.augment,
+        directory,
+        derive_seed(config.seed, "compress"),
+    )
+    session = open_session(made.quantized_path)
+    return Tensor(logits_of(session, retraining.candidates.inputs.numpy()))
+
+
+def _keep(seen: dict[str, list[Floats]], name: str, logits: Tensor, retraining: Retraining) -> None:
+    labels = retraining.candidates.labels.numpy()
+    seen.setdefault(name, []).append(confidence(logits.numpy(), labels))
+
+
+@contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Flower logs two lines a round, which the rounds of many models would bury the log in."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

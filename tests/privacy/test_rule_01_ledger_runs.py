@@ -1,0 +1,162 @@
+"""Rule 1, whole runs: killed, resumed, repeated, and two at once on the same ledgers."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedlite.cli import run
+from fedlite.config import Config
+from fedlite.errors import FedliteError, UsageError
+from fedlite.federation.node import hold_ledgers, open_ledger, sync_cohort
+from fedlite.privacy import Charge, Ledger
+from tests.conftest import TINY
+from tests.privacy.world import ClientWorld
+
+LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
+
+KILLED_AFTER_TRAINING = """
+import os, sys
+from pathlib import Path
+from fedlite.config_checks import config_from_json
+from fedlite.federation import client_app
+from fedlite.federation.node import hold_ledgers
+from tests.privacy.world import ClientWorld
+
+client_app.trained_reply = lambda *_: os._exit(9)  # dies with the trained student in hand
+config = config_from_json(Path(sys.argv[1]).read_text())
+with hold_ledgers(config):
+    ClientWorld(config, Path(sys.argv[2])).train(server_round=1)
+"""
+
+
+def test_a_client_killed_after_training_has_been_charged(
+    client_world: Callable[..., ClientWorld], tmp_path: Path
+) -> None:
+    world = client_world(f"privacy.ledger_dir={tmp_path / 'ledgers'}")
+    (tmp_path / "config.json").write_text(world.config.to_json())
+    command = [sys.executable, "-c", KILLED_AFTER_TRAINING, "config.json", "."]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    died = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert died.returncode == 9, died.stderr.decode()
+    spent = world.ledger().epsilon(1e-5, "rdp")
+    assert len(world.ledger().entries()) == 1
+    assert spent > 0
+
+    with hold_ledgers(world.config):  # the lock died with the process
+        world.train(server_round=1)  # the interrupted round again: charged again
+    assert len(world.ledger().entries()) == 2
+    assert world.ledger().epsilon(1e-5, "rdp") > spent
+
+
+def federate(run_dir: Path, *options: str) -> list[dict[str, int]]:
+    """Run (or go on with) the rounds of a run; its history."""
+    assert run(["federate", f"run.dir={run_dir}", *options]) == 0
+    stages = json.loads((run_dir / "state.json").read_text())["stages"]
+    history: list[dict[str, int]] = stages["federate"]["history"]
+    return history
+
+
+@pytest.mark.slow
+def test_runs_on_shared_ledgers_spend_one_budget_and_are_refused_when_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    ledgers = tmp_path / "ledgers"
+    options = (
+        *TINY,
+        f"privacy.ledger_dir={ledgers}",
+        "privacy.accountant=rdp",
+        "federation.max_participations=3",
+    )
+    first = federate(tmp_path / "first", *options, "federation.rounds=2")
+    assert [entry["clients_trained"] for entry in first] == [4, 4]
+    second = federate(tmp_path / "second", *options, "federation.rounds=3")
+    assert [entry["clients_trained"] for entry in second] == [4, 0, 0]
+    assert [entry["clients_refused"] for entry in second] == [0, 4, 4]
+
+    spent = {path: path.read_bytes() for path in ledgers.glob("*.ledger")}
+    assert len(spent) == 4
+    for path in spent:
+        ledger = Ledger(path, path.stem)
+        assert len({charge.run for charge in ledger.entries()}) == 2
+        assert 7.5 < ledger.epsilon(1e-5, "rdp") <= 8
+
+    for name in ("first", "second"):  # resumed once more, and once from before its last round
+        federate(tmp_path / name)
+        state = json.loads((tmp_path / name / "state.json").read_text())
+        del state["stages"]["federate"]
+        (tmp_path / name / "state.json").write_text(json.dumps(state))
+        (tmp_path / name / "checkpoint.pt").unlink()
+        assert all(entry["clients_trained"] == 0 for entry in federate(tmp_path / name))
+    assert {path: path.read_bytes() for path in ledgers.glob("*.ledger")} == spent
+
+
+# --- two runs at once -----------------------------------------------------------------------
+
+
+def test_two_runs_at_once_on_the_same_ledgers_are_refused(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(f"privacy.ledger_dir={tmp_path / 'ledgers'}")
+    with hold_ledgers(config):
+        with pytest.raises(FedliteError, match=rf"{tmp_path / 'ledgers'}: another run"):
+            hold_ledgers(config).__enter__()
+        with hold_ledgers(tiny_config()), hold_ledgers(tiny_config()):
+            pass  # ledgers of their own: nothing to hold
+    with hold_ledgers(config):
+        pass
+
+
+def test_ledgers_that_cannot_be_written_are_named_before_training(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    config = tiny_config(f"privacy.ledger_dir={tmp_path / 'file' / 'ledgers'}")
+    with pytest.raises(FedliteError, match="nothing was trained"):
+        hold_ledgers(config).__enter__()
+
+
+# --- whose ledgers --------------------------------------------------------------------------
+
+
+def test_ledgers_of_another_division_are_refused(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    shared = f"privacy.ledger_dir={tmp_path}"
+    with hold_ledgers(tiny_config(shared, "federation.num_clients=3")):
+        pass  # it ended before any charge: the directory is still anybody's
+    config = tiny_config(shared)
+    with hold_ledgers(config):
+        open_ledger(tmp_path, config, 0).charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
+    for other in ("seed=1", "federation.num_clients=3", "partition=shards"):
+        with pytest.raises(UsageError, match="other examples"):
+            hold_ledgers(tiny_config(shared, other)).__enter__()
+    with hold_ledgers(tiny_config(shared, "privacy.epsilon=2", "federation.rounds=9")):
+        pass
+
+
+def test_no_epsilon_is_reported_when_ledgers_are_missing_or_exchanged(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    empty = shutil.copytree(finished_run, tmp_path / "copy")
+    shutil.rmtree(empty / "ledgers")
+    assert run(["report", f"run.dir={empty}"]) == 1
+    assert run(["report", f"run.dir={finished_run}", f"privacy.ledger_dir={tmp_path}"]) == 2
+
+
+def test_a_cohort_is_flushed_whoever_has_a_ledger(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    ledger = open_ledger(tmp_path, config, 2)
+    ledger.charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
+    flushed: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino) or fsync(fd))
+    sync_cohort(tmp_path, config, [1, 2, 3])
+    assert ledger.path.stat().st_ino in flushed
