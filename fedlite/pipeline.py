@@ -16,10 +16,10 @@ from fedlite.compress.measure import measure_onnx
 from fedlite.compress.stage import compress_student
 from fedlite.config import Config
 from fedlite.data import Splits, load_splits
-from fedlite.distill.cache import cached_teacher
+from fedlite.distill.cache import cached_teacher, cached_warm_start
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
-from fedlite.distill.warm_start import warm_start, warm_start_steps
+from fedlite.distill.warm_start import warm_start_steps
 from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.engines import check_engine, run_federation
@@ -156,8 +156,10 @@ class Pipeline:
         student, teacher = self._build(config.student), self._load("teacher")
         steps = warm_start_steps(config.distill.warm_start, len(splits.public))
         with self.progress.stage("public student", total=steps) as bar:
-            warm_start(
+            cached = cached_warm_start(
+                config.teacher.cache_dir,
                 student,
+                config.student,
                 teacher,
                 splits.public,
                 config.distill,
@@ -168,7 +170,8 @@ class Pipeline:
             save_tensors(self.run.file("public_student.pt"), dict(student.state_dict()))
             evaluation = evaluate_model(student, splits.test, splits.task.num_classes)
             bar.advance(0, accuracy=evaluation.accuracy)
-        return {"evaluation": dataclasses.asdict(evaluation)}
+        source = "cache" if cached else "trained"
+        return {"source": source, "evaluation": dataclasses.asdict(evaluation)}
 
     def _federate(self) -> dict[str, Any]:
         config, splits = self.config, self.splits

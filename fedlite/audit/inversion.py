@@ -289,7 +289,7 @@ def _search(
     for _ in range(steps):
         found = objective(guess)
         (slope,) = torch.autograd.grad(found, guess)
-        guess.grad, value = slope.sign(), float(found)
+        guess.grad, value = slope.sign(), float(found.detach())
         optimizer.step()
         schedule.step()
         with torch.no_grad():

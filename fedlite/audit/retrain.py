@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fedlite.audit.dirac import sum_level
 from fedlite.config import Config
 from fedlite.distill.losses import build_loss
+from fedlite.errors import FedliteError
 from fedlite.federation.grid import InProcessGrid
 from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained_reply
 from fedlite.federation.node import PARTITION_ID
@@ -83,6 +84,9 @@ class Retraining:
             members: (m,) which candidates are in the data.
             number: of this model; the draws of a deterministic run follow from it.
             private: False leaves clipping and noise out, on the same steps and sampling.
+
+        Raises:
+            FedliteError: a client failed.
         """
         config, plans = self._reduced(), self.plans if private else Plans()
         federation = Federation(
@@ -101,6 +105,8 @@ class Retraining:
         app = self._client_app(members, number, plans.example)
         run_rounds(InProcessGrid(app, self.candidates.num_clients, {}), federation)
         federation.checkpoint_path.unlink()
+        if any(record.clients_failed for record in federation.history):
+            raise FedliteError("audit: a client failed while a student was retrained; see the log")
         return federation.result
 
     def _reduced(self) -> Config:

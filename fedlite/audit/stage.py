@@ -18,6 +18,7 @@ from fedlite.data import Splits
 from fedlite.data.types import PublicData
 from fedlite.distill.evaluate import predict_logits
 from fedlite.distill.losses import build_loss
+from fedlite.errors import UsageError
 from fedlite.files import read_json, write_json
 from fedlite.plans import Plans
 from fedlite.privacy import compute_epsilon, derive_seed, make_randomness
@@ -27,6 +28,8 @@ from fedlite.summary import AUDITS_FILE
 from fedlite.tracking.pictures import save_figure
 from fedlite.tracking.progress import Progress
 from fedlite.tracking.tensorboard import RunBoard
+
+SMALLEST_CLIENT = 20  # candidates: with half of them in, none is left without a member
 
 Found = tuple[dict[str, Any], dict[str, Figure]]
 
@@ -207,11 +210,16 @@ def _candidates(audited: Audited, nominal: int) -> Candidates:
     """Twice the nominal size of each audited client, half of which will be members."""
     test, clients = audited.splits.test, audited.config.audit.clients
     count = min(len(test), 2 * nominal * clients)
+    if count < SMALLEST_CLIENT * clients:
+        raise UsageError(
+            f"audit.clients={clients}: {len(test)} test examples in clients of {nominal} leave"
+            f" fewer than {SMALLEST_CLIENT} candidates for each; give fewer clients"
+        )
     rows = np.random.default_rng(audited.seed("candidates")).permutation(len(test))[:count]
     inputs = test.inputs[torch.from_numpy(rows)]
     labels = test.labels[torch.from_numpy(rows)]
     taught = predict_logits(audited.teacher, inputs)
-    return Candidates(inputs, labels, taught, np.arange(count) % min(clients, count))
+    return Candidates(inputs, labels, taught, np.arange(count) % clients)
 
 
 def _inversion(audited: Audited, progress: Progress) -> Found:

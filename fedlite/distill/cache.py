@@ -1,4 +1,4 @@
-"""The teacher cache: a teacher is trained once for the same data, settings and code."""
+"""The cache: teacher and public student are trained once for the same data, settings and code."""
 
 import dataclasses
 import hashlib
@@ -7,19 +7,23 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from fedlite import __version__
-from fedlite.config import AugmentConfig, TeacherConfig
+from fedlite.config import AugmentConfig, DistillConfig, ModelConfig, TeacherConfig
 from fedlite.data.types import PublicData, Task
-from fedlite.distill.teacher import load_teacher_checkpoint, train_teacher
+from fedlite.distill.teacher import freeze, train_teacher
+from fedlite.distill.warm_start import warm_start
 from fedlite.errors import FedliteError, UsageError
-from fedlite.files import save_tensors
-from fedlite.models.build import build_model, import_class
+from fedlite.files import load_tensors, save_tensors, state_sha256
+from fedlite.models.build import build_model, import_class, load_state
 
 log = logging.getLogger(__name__)
+
+TEACHERS, PUBLIC_STUDENTS = "teachers", "public_students"
 
 
 def teacher_cache_key(
@@ -45,15 +49,8 @@ def teacher_cache_key(
         "num_classes": task.num_classes,
         "augment": dataclasses.asdict(augment),
         "seed": seed,
-        "versions": [__version__, torch.__version__],
     }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    digest.update(Path(inspect.getfile(import_class(config.module))).read_bytes())
-    for part in (public, validation):
-        for tensor in (part.inputs, part.labels):
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return _key(facts, config, public, validation)
 
 
 def cached_teacher(
@@ -77,25 +74,89 @@ def cached_teacher(
     path = None
     if config.cache_dir is not None:
         key = teacher_cache_key(config, task, public, validation, augment, seed)
-        path = _folder(config.cache_dir) / f"{key}.pt"
-        if path.exists():
-            try:
-                load_teacher_checkpoint(model, path)
-                return model, True
-            except UsageError as error:
-                log.warning("teacher trained again, its cache file is damaged: %s", error)
-                model = build_model(config, task.input_shape, task.num_classes, seed)
+        path = _folder(config.cache_dir, TEACHERS) / f"{key}.pt"
+    if _load(model, path):
+        freeze(model)
+        return model, True
     train_teacher(model, public, validation, config, augment, seed, on_epoch)
-    if path is not None:
-        try:
-            save_tensors(path, model.state_dict())
-        except FedliteError as error:
-            log.warning("teacher not cached: %s", error)
+    _save(model, path)
     return model, False
 
 
-def _folder(cache_dir: str) -> Path:
-    folder = Path(cache_dir).expanduser() / "teachers"
+def cached_warm_start(
+    cache_dir: str | None,
+    student: nn.Module,
+    model: ModelConfig,
+    teacher: nn.Module,
+    public: PublicData,
+    config: DistillConfig,
+    augment: AugmentConfig,
+    seed: int,
+    on_step: Callable[[int], None] | None = None,
+) -> bool:
+    """Warm-start ``student`` in place, from the cache where it was done before; whether it was.
+
+    It lies in ``<cache_dir>/public_students/<key>.pt``; a null ``cache_dir`` trains without a
+    cache. ``model`` is the student's configuration; the other arguments are those of
+    :func:`fedlite.distill.warm_start.warm_start`.
+
+    Raises:
+        UsageError: the cache folder cannot be made.
+        TypeError: ``public`` is not :class:`PublicData`.
+    """
+    path = None
+    if cache_dir is not None:
+        facts = {
+            "start": state_sha256(student.state_dict()),
+            "kwargs": model.kwargs,
+            "teacher": state_sha256(teacher.state_dict()),
+            "distill": dataclasses.asdict(config),
+            "augment": dataclasses.asdict(augment),
+            "seed": seed,
+        }
+        path = _folder(cache_dir, PUBLIC_STUDENTS) / f"{_key(facts, model, public)}.pt"
+    if _load(student, path):
+        student.train()
+        return True
+    warm_start(student, teacher, public, config, augment, seed, on_step)
+    _save(student, path)
+    return False
+
+
+def _key(facts: dict[str, Any], model: ModelConfig, *parts: PublicData) -> str:
+    facts = {**facts, "module": model.module, "versions": [__version__, torch.__version__]}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest.update(Path(inspect.getfile(import_class(model.module))).read_bytes())
+    for part in parts:
+        for tensor in (part.inputs, part.labels):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load(model: nn.Module, path: Path | None) -> bool:
+    """Load a cached state into ``model``; False where there is none, or a damaged one."""
+    if path is None or not path.exists():
+        return False
+    try:
+        load_state(model, load_tensors(path), where=str(path))
+    except FedliteError as error:
+        log.warning("trained again, a cache file is damaged: %s", error)
+        return False
+    return True
+
+
+def _save(model: nn.Module, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        save_tensors(path, model.state_dict())
+    except FedliteError as error:
+        log.warning("not cached: %s", error)
+
+
+def _folder(cache_dir: str, kind: str) -> Path:
+    folder = Path(cache_dir).expanduser() / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

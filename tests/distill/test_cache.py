@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedlite.config import AugmentConfig
+from fedlite.config import AugmentConfig, DistillConfig, ModelConfig, WarmStartConfig
 from fedlite.data.types import PublicData
-from fedlite.distill.cache import cached_teacher, teacher_cache_key
+from fedlite.distill.cache import cached_teacher, cached_warm_start, teacher_cache_key
 from fedlite.errors import UsageError
+from fedlite.models.build import build_model
 
 AUGMENT = AugmentConfig()
 
@@ -93,3 +94,38 @@ def test_the_key_depends_on_the_source_of_the_network(config, task, digits, tmp_
     before = teacher_cache_key(config, task, *digits, AUGMENT, 0)
     source.write_text(source.read_text() + "# edited\n")
     assert teacher_cache_key(config, task, *digits, AUGMENT, 0) != before
+
+
+def test_a_public_student_is_warm_started_once(config, task, digits, tmp_path):
+    public, _ = digits
+    student_config = ModelConfig("mlp", "fedlite.models.mlp.MLP", {"hidden": [8]})
+    teacher, _ = cached_teacher(config, task, *digits, AUGMENT, 0)
+    distill = DistillConfig(warm_start=WarmStartConfig(epochs=1))
+    steps = []
+
+    def start(cache_dir, seed=0):
+        student = build_model(student_config, task.input_shape, task.num_classes, seed=0)
+        cached = cached_warm_start(
+            cache_dir,
+            student,
+            student_config,
+            teacher,
+            public,
+            distill,
+            AUGMENT,
+            seed,
+            steps.append,
+        )
+        return student.state_dict(), cached
+
+    folder = str(tmp_path / "cache")
+    first, first_hit = start(folder)
+    taken = len(steps)
+    second, second_hit = start(folder)
+    assert (first_hit, second_hit, len(steps)) == (False, True, taken)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not start(folder, seed=1)[1]
+    assert not start(None)[1]
+    for path in (tmp_path / "cache" / "public_students").iterdir():
+        path.write_bytes(b"not weights")
+    assert not start(folder)[1]

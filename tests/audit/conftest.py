@@ -1,0 +1,63 @@
+"""Retrained students on embedded digits, small enough for tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedlite.audit.retrain import Candidates, Retraining
+from fedlite.compose import compose_config
+from fedlite.config import Config
+from fedlite.data import Splits, load_splits
+from fedlite.models.build import build_model
+from fedlite.plans import Plans
+from tests.conftest import TINY
+
+
+@dataclass(frozen=True)
+class World:
+    """A configuration, its data and a way to retrain students."""
+
+    config: Config
+    splits: Splits
+    retraining: Retraining
+
+    @property
+    def taught(self) -> Tensor:
+        """Of the candidates."""
+        return self.retraining.candidates.taught
+
+
+@pytest.fixture
+def audit_world(tmp_path: Path) -> Callable[..., World]:
+    """Build a world from overrides: ``clients`` of 20 candidates each, taught by chance."""
+
+    def build(*overrides: str, clients: int = 2, rounds: int = 2, **changes: Any) -> World:
+        config = compose_config([*TINY, "privacy.randomness=deterministic", *overrides])
+        splits = load_splits(
+            config.dataset, config.partition, config.federation.num_clients, config.seed
+        )
+        count, test = 20 * clients, splits.test
+        taught = torch.randn((count, 10), generator=torch.Generator().manual_seed(0))
+        candidates = Candidates(
+            test.inputs[:count], test.labels[:count], taught, np.arange(count) % clients
+        )
+        student = build_model(config.student, splits.task.input_shape, 10, seed=0)
+        settings: dict[str, Any] = {
+            "config": config,
+            "plans": Plans.build(config, splits.client_sizes()),
+            "rounds": rounds,
+            "nominal": 10,
+            "student": student,
+            "start": {name: value.clone() for name, value in student.state_dict().items()},
+            "candidates": candidates,
+            "directory": tmp_path,
+        }
+        return World(config, splits, Retraining(**(settings | changes)))
+
+    return build

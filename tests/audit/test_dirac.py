@@ -1,0 +1,212 @@
+"""The Dirac audit passes on the real training code and catches what it can see: planted bugs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedlite.audit import dirac
+from fedlite.audit.dirac import DiracAudit, audit_clients, audit_examples, example_scores
+from fedlite.privacy import (
+    ClientPlan,
+    PrivacyPlan,
+    client_level,
+    dp_sgd,
+    make_randomness,
+)
+
+CLAIM = 1.43
+MODES = ["deterministic", "secure"]
+
+
+def example_plan(**changes: object) -> PrivacyPlan:
+    settings: dict[str, object] = {
+        "epsilon": CLAIM,
+        "delta": 1e-5,
+        "noise_multiplier": None,
+        "max_grad_norm": 2.0,
+        "sample_rate": 0.1,
+        "expected_examples": 500,
+        "steps": 10,
+        "max_participations": 20,
+        "accountant": "prv",
+        "randomness": "secure",
+    }
+    return PrivacyPlan.build(**(settings | changes))  # type: ignore[arg-type]
+
+
+def client_plan(*, adaptive: bool = False) -> ClientPlan:
+    return ClientPlan.build(
+        epsilon=CLAIM,
+        delta=1e-5,
+        noise_multiplier=None,
+        clip=1.0,
+        participation_rate=0.1,
+        num_clients=100,
+        rounds=200,
+        accountant="pld",
+        randomness="secure",
+        adaptive=adaptive,
+        target_quantile=0.5,
+        clip_learning_rate=0.2,
+        bit_noise=None,
+    )
+
+
+def audited_examples(plan: PrivacyPlan | None, mode: str = "deterministic") -> DiracAudit:
+    return audit_examples(
+        plan=plan,
+        steps=10,
+        sample_rate=0.1,
+        participations=20,
+        canaries=1000,
+        coins_seed=0,
+        noise_of=lambda number: make_randomness(mode, 0, "test", number),
+    )
+
+
+def audited_clients(plan: ClientPlan, mode: str = "deterministic") -> DiracAudit:
+    return audit_clients(
+        plan=plan,
+        rounds=200,
+        canaries=1000,
+        coins_seed=0,
+        noise_of=lambda number: make_randomness(mode, 0, "test", number),
+    )
+
+
+# --- planted bugs -------------------------------------------------------------------------------
+
+
+def quarter_of_the_noise(patch: pytest.MonkeyPatch) -> None:
+    original = dp_sgd.PrivateOptimizer.add_noise
+
+    def add_noise(self: dp_sgd.PrivateOptimizer) -> None:
+        self.noise_multiplier /= 4
+        original(self)
+        self.noise_multiplier *= 4
+
+    patch.setattr(dp_sgd.PrivateOptimizer, "add_noise", add_noise)
+
+
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    def sum_as_it_is(self: dp_sgd.PrivateOptimizer) -> None:
+        for parameter in self.params:
+            parameter.summed_grad = parameter.grad_sample.sum(dim=0)
+
+    patch.setattr(dp_sgd.PrivateOptimizer, "clip_and_accumulate", sum_as_it_is)
+
+
+def full_batch_charged_as_sampled(patch: pytest.MonkeyPatch) -> None:
+    def everything(self: dp_sgd.PoissonSampler) -> Iterator[list[int]]:
+        for _ in range(self.steps):
+            yield list(range(self.num_samples))
+
+    patch.setattr(dp_sgd.PoissonSampler, "__iter__", everything)
+
+
+def quarter_of_the_client_noise(patch: pytest.MonkeyPatch) -> None:
+    quarter = property(lambda plan: plan.noise_multiplier / 4)
+    patch.setattr(ClientPlan, "update_noise_multiplier", quarter)
+
+
+def clients_not_clipped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(client_level, "clip_update", lambda update, clip: (update, 0.0))
+
+
+def all_clients_charged_as_sampled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dirac, "draw_cohort", lambda count, rate, randomness: list(range(count)))
+
+
+Bug = Callable[[pytest.MonkeyPatch], None]
+
+
+# --- tests --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_real_training_code_passes(mode: str) -> None:
+    audit = audited_examples(example_plan(), mode)
+    assert audit.claimed_epsilon == pytest.approx(CLAIM, abs=0.02)
+    assert audit.passed
+    assert 0.05 < audit.bound.epsilon < 1.0  # canaries are seen at all
+
+
+@pytest.mark.parametrize(
+    ("bug", "least"),
+    [(quarter_of_the_noise, 1.8), (no_clipping, 4.0), (full_batch_charged_as_sampled, 4.0)],
+)
+def test_a_planted_bug_in_training_is_caught(
+    bug: Bug, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+    audit = audited_examples(example_plan())
+    assert audit.passed is False
+    assert audit.bound.epsilon > least
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_the_real_release_of_clients_passes(mode: str, adaptive: bool) -> None:
+    audit = audited_clients(client_plan(adaptive=adaptive), mode)
+    assert audit.claimed_epsilon == pytest.approx(CLAIM, abs=0.02)
+    assert audit.passed
+    assert 0.05 < audit.bound.epsilon < 1.0
+
+
+@pytest.mark.parametrize(
+    "bug", [quarter_of_the_client_noise, clients_not_clipped, all_clients_charged_as_sampled]
+)
+def test_a_planted_bug_in_the_release_is_caught(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    assert audited_clients(client_plan()).passed is False
+
+
+def test_training_without_privacy_claims_nothing_and_hides_nothing() -> None:
+    audit = audited_examples(None)
+    assert audit.claimed_epsilon is None
+    assert audit.passed is None
+    assert audit.bound.epsilon > 4.5
+
+
+def test_an_included_canary_moves_its_weight_by_one_clip_norm_a_step() -> None:
+    included = np.array([True, False, True, False])
+    plan = example_plan(sample_rate=1.0)
+    silent = replace(plan, noise_multiplier=0.0)
+    scores = example_scores(
+        included,
+        plan=silent,
+        steps=3,
+        sample_rate=1.0,
+        participations=2,
+        noise_of=lambda number: make_randomness("deterministic", 0, "test", number),
+    )
+    assert scores == pytest.approx([6, 0, 6, 0], abs=1e-4)
+
+
+def test_under_aggregate_trust_the_noise_of_the_whole_sum_is_audited() -> None:
+    plan = example_plan(steps=1, max_participations=200, trust="aggregate", min_cohort=26)
+    assert plan.client_noise_multiplier == pytest.approx(plan.noise_multiplier / 5)
+    audit = audit_examples(
+        plan=plan,
+        steps=1,
+        sample_rate=0.1,
+        participations=200,
+        canaries=1000,
+        coins_seed=0,
+        noise_of=lambda number: make_randomness("deterministic", 0, "test", number),
+    )
+    assert audit.passed
+    assert audit.facts["trust"] == "aggregate"
+    spread = audit.scores[~audit.included].std()
+    assert spread == pytest.approx(plan.noise_multiplier * np.sqrt(200), rel=0.1)
+
+
+def test_the_record_holds_what_the_report_needs() -> None:
+    record = audited_examples(example_plan()).record()
+    assert record["steps"] == 200
+    assert record["canaries"] == 1000
+    assert record["confidence"] == 0.95
+    assert record["passed"] is True
+    assert record["correct"] <= record["guesses"]
