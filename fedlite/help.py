@@ -123,6 +123,24 @@ usage: fedlite plan [option=value ...] [output=plan.png]
 Takes every option of `fedlite simulate`. Prints the noise multiplier, what each
 client adds of it, and epsilon by round: for the chosen unit and trust first,
 then for the others at the same budget. Trains and charges nothing."""
+    if command == "audit":
+        return """fedlite audit: attack the run in run.dir and compare with what it claims.
+
+usage: fedlite audit run.dir=DIR [option=value ...]
+
+  audit.parts=[dirac,membership,inversion]
+                            which attacks; earlier results of the others stay
+  audit.canaries=N          examples (or clients) made to be noticed
+  audit.shadows=N           students the attacker trains; audit.targets=N: those
+                            it attacks; audit.clients=N: of their federation
+  audit.compressed=false    leaves out the compressed form of every student
+  audit.control=false       leaves out the same attack without privacy
+  audit.inversion_steps=N   of each search for an example with a given gradient
+  audit=quick               fewer models and steps: a minute or two on digits
+
+Lower bounds of epsilon that hold with 95% confidence. One above the claim is
+said in red and exits 1. Writes audits.json, pictures, TensorBoard and the
+report. No client's data are used and no ledger is charged."""
     options = "\n".join(_entry(name, text, 26) for name, text in MAIN_OPTIONS)
     return f"""{textwrap.fill(f"fedlite {command}: {COMMANDS[command]}.", WIDTH)}
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from rich.console import Console
 from torch import nn
 
 from fedlite.audit.stage import Audited, run_audits
-from fedlite.audit.verdict import conclude
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.export import export_onnx
 from fedlite.compress.measure import measure_onnx
@@ -24,7 +24,7 @@ from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.engines import check_engine, run_federation
 from fedlite.federation.messages import State
-from fedlite.federation.node import check_policy, claim_ledgers
+from fedlite.federation.node import check_policy, hold_ledgers, sync_cohort
 from fedlite.federation.server_app import Federation, open_server_ledger
 from fedlite.files import load_tensors, read_json, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
@@ -35,6 +35,7 @@ from fedlite.privacy_report import privacy_section
 from fedlite.records import Evaluation, Measurement, RoundRecord
 from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
 from fedlite.summary import AUDITS_FILE, assemble_report
+from fedlite.tracking.audits import conclude
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
 from fedlite.tracking.report import round_entry, write_report
@@ -71,9 +72,11 @@ def run_command(command: str, config: Config, overrides: list[str]) -> None:
         pipeline.check()
         if command in NEEDED:
             pipeline.need(NEEDED[command])
-        run.keep_options(config, overrides)
-        for stage in COMMAND_STAGES[command]:
-            pipeline.run_stage(stage, again=stage == command and stage in ALWAYS_RUN)
+        charges = "federate" in COMMAND_STAGES[command]
+        with hold_ledgers(config) if charges else nullcontext():
+            run.keep_options(config, overrides)
+            for stage in COMMAND_STAGES[command]:
+                pipeline.run_stage(stage, again=stage == command and stage in ALWAYS_RUN)
     pipeline.print_result(command)
 
 
@@ -221,6 +224,7 @@ class Pipeline:
                 evaluate=evaluate,
                 on_round=on_round,
                 checkpoint_path=checkpoint,
+                sync_ledgers=lambda cohort: sync_cohort(self._ledger_dir(), config, cohort),
             )
             if board is not None and not finished:
                 self._log_start(board, plans)
@@ -351,8 +355,6 @@ class Pipeline:
             with self.run.stage("plan", self.marks["federate"]) as facts:
                 facts["plans"] = plans.to_facts()
                 facts["ledger_dir"] = self.config.privacy.ledger_dir
-                if self.config.private and self.config.privacy.ledger_dir:
-                    claim_ledgers(self._ledger_dir(), self.config)
         return plans
 
     def _ledger_dir(self) -> Path:

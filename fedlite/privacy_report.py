@@ -14,14 +14,13 @@ from fedlite.federation.node import open_ledger
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.plans import Plans
 from fedlite.privacy import Charge, ClientPlan, PrivacyPlan, compute_epsilon
-from fedlite.privacy.accounting import Segment
+from fedlite.privacy.ledger import fitting_accountant
 
 
 @dataclass(frozen=True)
 class Spent:
     """Every charge that the ledgers of a run hold, other runs' on the same ledgers included."""
 
-    run_id: str
     clients: list[list[Charge]]
     server: list[Charge]
 
@@ -50,7 +49,7 @@ def read_spending(
                 f"{directory}: the server's ledger holds no charge of this run; restore it, no"
                 " epsilon is reported without it"
             )
-    return Spent(run_id, clients, server)
+    return Spent(clients, server)
 
 
 def privacy_section(
@@ -81,7 +80,7 @@ def privacy_section(
 def _example_unit(plan: PrivacyPlan, spent: Spent | None) -> dict[str, Any]:
     unit: dict[str, Any] = {"unit": "example", "accountant": plan.accountant}
     if spent is not None:
-        by = _accountant(plan.accountant, spent.clients, spent.run_id)
+        by = _accountant(plan.accountant, spent.clients)
         epsilons = _epsilons(spent.clients, plan.delta, by)
         unit |= {
             "epsilon_max": max(epsilons),
@@ -119,7 +118,7 @@ def _example_unit(plan: PrivacyPlan, spent: Spent | None) -> dict[str, Any]:
 def _client_unit(plan: ClientPlan, spent: Spent | None) -> dict[str, Any]:
     unit: dict[str, Any] = {"unit": "client", "accountant": plan.accountant}
     if spent is not None:
-        by = _accountant(plan.accountant, [spent.server], spent.run_id)
+        by = _accountant(plan.accountant, [spent.server])
         unit |= {
             "epsilon_max": _epsilons([spent.server], plan.delta, by)[0],
             "epsilon_rdp_max": _epsilons([spent.server], plan.delta, "rdp")[0],
@@ -142,22 +141,21 @@ def _client_unit(plan: ClientPlan, spent: Spent | None) -> dict[str, Any]:
     }
 
 
-def _accountant(planned: str, ledgers: Sequence[list[Charge]], run_id: str) -> str:
-    """RDP as soon as another run has charged a ledger: its noise may follow earlier results."""
-    foreign = any(charge.run != run_id for ledger in ledgers for charge in ledger)
-    return "rdp" if foreign else planned
+def _accountant(planned: str, ledgers: Sequence[list[Charge]]) -> str:
+    """The one that decided on these charges: rdp as soon as it did for one ledger."""
+    return (
+        "rdp"
+        if any(fitting_accountant(ledger, planned) == "rdp" for ledger in ledgers)
+        else planned
+    )
 
 
 def _epsilons(
     ledgers: Sequence[list[Charge]], delta: float, accountant: str, *, alone: bool = False
 ) -> list[float]:
     """Epsilon of every ledger; ``alone`` counts each client's own share of the noise only."""
-
-    def segment(charge: Charge) -> Segment:
-        noise_multiplier, sample_rate, steps = charge.segment
-        if alone and charge.client_noise_multiplier is not None:
-            noise_multiplier = charge.client_noise_multiplier
-        return noise_multiplier, sample_rate, steps
-
-    histories = [[segment(charge) for charge in ledger] for ledger in ledgers]
+    histories = [
+        [charge.local_segment if alone else charge.segment for charge in ledger]
+        for ledger in ledgers
+    ]
     return [compute_epsilon(history, delta, accountant) for history in histories]

@@ -13,13 +13,14 @@ from fedlite.audit.dirac import DiracAudit
 from fedlite.audit.inversion import CLIPPED, NOISE_ALONE, NOISED, PLAIN, Inversion
 from fedlite.audit.membership import COMPRESSED, CONTROL, STUDENT, MembershipAudit
 from fedlite.data.types import Task
+from fedlite.tracking.audits import ATTACKED
 from fedlite.tracking.pictures import COLOURS, _chart, _figure, _legend, _style
 
 OUT_COLOUR = "#94a3b8"
-ATTACKED = {
-    STUDENT: ("Student", COLOURS["federated_student"]),
-    COMPRESSED: ("Compressed student", COLOURS["quantized_student"]),
-    CONTROL: ("Control: the same without privacy", COLOURS["warning"]),
+CURVES = {
+    STUDENT: COLOURS["federated_student"],
+    COMPRESSED: COLOURS["quantized_student"],
+    CONTROL: COLOURS["warning"],
 }
 PANELS = {
     PLAIN: "Without protection",
@@ -70,10 +71,12 @@ def membership_roc(audit: MembershipAudit) -> Figure:
             label=f"The most that epsilon {audit.claimed_epsilon:.3g} allows",
         )
     for name, one in audit.attacks.items():
-        label, colour = ATTACKED[name]
         false, true, _ = roc_curve(one.members, one.scores, drop_intermediate=False)
         axes.step(
-            false.clip(low), true.clip(low), color=colour, label=f"{label}, AUC {one.auc:.2f}"
+            false.clip(low),
+            true.clip(low),
+            color=CURVES[name],
+            label=f"{ATTACKED[name]}, AUC {one.auc:.2f}",
         )
     axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.1))
     axes.minorticks_off()

@@ -240,7 +240,7 @@ def _inversion(audited: Audited, progress: Progress) -> Found:
         make_randomness(mode, audited.seed("inversion"), "noise"),
     )
     steps = config.audit.inversion_steps
-    with progress.stage("inversion", total=inversion.SEARCHES * steps * len(gradients)) as bar:
+    with progress.stage("inversion", total=len(inversion.SEARCHES) * steps * len(gradients)) as bar:
         found = inversion.invert(
             audited.student,
             loss,

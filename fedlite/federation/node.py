@@ -161,7 +161,8 @@ class Node:
         else:
             policy = world.policy.for_client(client_id)
             directory = Path(str(context.node_config.get(LEDGER_DIR, run_config[LEDGER_DIR])))
-        return cls(client_id, policy, _ledger(directory, policy), world)
+        own = POLICY in context.node_config or LEDGER_DIR in context.node_config
+        return cls(client_id, policy, _ledger(directory, policy, sync=own), world)
 
 
 def run_policy(config: Config, num_clients: int, path: str | None) -> Policy:
@@ -211,8 +212,9 @@ def open_ledger(directory: Path, config: Config, client_id: int) -> Ledger:
     return _ledger(directory, policy.for_client(client_id))
 
 
-def _ledger(directory: Path, policy: Policy) -> Ledger:
-    return Ledger(directory / f"{policy.data_set}.ledger", policy.data_set)
+def _ledger(directory: Path, policy: Policy, *, sync: bool = True) -> Ledger:
+    """``sync`` False: a simulated client, whose charges the server's machine flushes by cohort."""
+    return Ledger(directory / f"{policy.data_set}.ledger", policy.data_set, sync=sync)
 
 
 @lru_cache(maxsize=4)

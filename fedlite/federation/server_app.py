@@ -44,11 +44,11 @@ from fedlite.federation.strategies import (
 )
 from fedlite.files import state_sha256
 from fedlite.privacy import Charge, ClientPlan, Ledger, PrivacyPlan, Spending, make_randomness
+from fedlite.privacy.ledger import SERVER_LEDGER
 from fedlite.records import Evaluation, RoundRecord
 
 log = logging.getLogger(__name__)
 
-SERVER_LEDGER = "server.ledger"
 WAIT_FOR_NODES_SECONDS = 600
 
 
@@ -60,6 +60,7 @@ class Federation:
     each is None where that unit is not protected. ``evaluate`` sees the averaged student.
     ``frozen`` names the student's arrays that nobody trains: they stay as the server has them,
     whatever a reply says.
+    ``sync_ledgers`` flushes what a simulated cohort charged to disk, before the checkpoint.
     ``stopped`` says why the rounds ended before the last one, if they did.
     """
 
@@ -78,6 +79,7 @@ class Federation:
     history: list[RoundRecord] = field(default_factory=list)
     stopped: str = ""
     frozen: frozenset[str] = frozenset()
+    sync_ledgers: Callable[[list[int]], None] = lambda cohort: None
     sum_protocol: SumProtocol = field(default_factory=PlainSum)
 
 
@@ -201,6 +203,7 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
             clip=clip_used,
         )
         history.append(record)
+        federation.sync_ledgers(cohort)
         contexts = grid.dump_contexts() if isinstance(grid, InProcessGrid) else {}
         save_checkpoint(
             federation.checkpoint_path,

@@ -107,11 +107,12 @@ def affordable(
 ) -> Spending:
     """Whether ``charge`` after ``history`` stays within ``budget`` (a pure function).
 
-    The plan's accountant decides as long as the ledger holds this run alone. As soon as it holds
-    another run, RDP decides: a later run may have chosen its noise after seeing results, and RDP
-    composes under adaptive choice (Feldman and Zrnic 2021).
+    The plan's accountant decides as long as the ledger holds one plan alone. As soon as it holds
+    another run, or other noise under the same run's name, RDP decides: what came later may have
+    been chosen after seeing results, and RDP composes under adaptive choice (Feldman and Zrnic
+    2021).
     """
-    by = accountant if all(entry.run == charge.run for entry in history) else "rdp"
+    by = fitting_accountant([*history, charge], accountant)
     spent = [entry.segment for entry in history]
     after = compute_epsilon([*spent, charge.segment], delta, by)
     if after <= budget:
@@ -122,6 +123,11 @@ def affordable(
         f" (spent {before:.3f}, accountant {by})"
     )
     return Spending(accepted=False, epsilon=before, reason=reason)
+
+
+def fitting_accountant(history: Sequence[Charge], planned: str) -> str:
+    """``planned`` where one run charged one plan alone, else rdp."""
+    return planned if len({(entry.run, entry.segment) for entry in history}) <= 1 else "rdp"
 
 
 @dataclass(frozen=True)

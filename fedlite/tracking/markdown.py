@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fedlite.tracking.audits import audits_markdown
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.table import comparison_markdown
 from fedlite.tracking.words import (
@@ -123,6 +124,8 @@ def report_markdown(report: Report, pictures: Sequence[str]) -> str:
         f"![{_CAPTIONS[name]}](pictures/{name}.png)" for name in pictures if name in _CAPTIONS
     ]
     parts += ["## Privacy", privacy_statement(report["privacy"])]
+    if audits := report.get("audits"):
+        parts += ["## Audits", audits_markdown(audits)]
     parts += ["## Cost", _cost(report)]
     for title in ("dataset", "federation", "compression"):
         if section := report.get(title):

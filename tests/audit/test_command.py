@@ -41,7 +41,7 @@ def test_all_parts_reach_files_report_and_tensorboard(
     ledgers = {path: path.read_bytes() for path in (own_run / "ledgers").glob("*.ledger")}
     assert run(["audit", f"run.dir={own_run}", *SMALL]) == 0
     shown = capsys.readouterr().out
-    assert "canaries, one example" in shown
+    assert "Canaries, one example" in shown
     assert "holds" in shown
 
     found = audits(own_run)
@@ -57,6 +57,9 @@ def test_all_parts_reach_files_report_and_tensorboard(
     assert names == {"audit_dirac.png", "audit_membership.png", "audit_inversion.png"}
     report = json.loads((own_run / "report.json").read_text())
     assert report["audits"] == found
+    text = (own_run / "report.md").read_text()
+    assert "| Canaries, one example |" in text
+    assert all(f"(pictures/{name})" in text for name in names)
     assert report["privacy"]["units"][0]["audited_epsilon"] == dirac["lower_bound"]
 
     events = EventAccumulator(str(own_run), size_guidance={"images": 0}).Reload()

@@ -64,7 +64,7 @@ def test_every_option_composes_and_parses(group: str, option: str) -> None:
     config = compose_config([f"{group}={option}", *NEEDS.get((group, option), ())])
     if group == "federation":
         assert config.federation.strategy.name == option
-    elif group not in ("privacy", "compress", "tracking", "distill", "experiment"):
+    elif group not in ("privacy", "compress", "tracking", "audit", "distill", "experiment"):
         assert getattr(config, group).name == option
 
 

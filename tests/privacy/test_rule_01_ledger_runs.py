@@ -16,6 +16,7 @@ from fedlite.errors import FedliteError, UsageError
 from fedlite.federation.node import hold_ledgers, open_ledger, sync_cohort
 from fedlite.privacy import Charge, Ledger
 from tests.conftest import TINY
+from tests.e2e.command import refusal
 from tests.privacy.world import ClientWorld
 
 LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
@@ -160,3 +161,14 @@ def test_a_cohort_is_flushed_whoever_has_a_ledger(
     monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino) or fsync(fd))
     sync_cohort(tmp_path, config, [1, 2, 3])
     assert ledger.path.stat().st_ino in flushed
+
+
+def test_a_second_run_on_the_same_ledgers_is_refused_before_any_training(
+    tiny_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = f"privacy.ledger_dir={tmp_path / 'ledgers'}"
+    folder = tmp_path / "second"
+    with hold_ledgers(tiny_config(shared)):
+        line = refusal(capsys, 1, "federate", *TINY, f"run.dir={folder}", shared)
+    assert str(tmp_path / "ledgers") in line
+    assert not (folder / "teacher.pt").exists()

@@ -176,3 +176,14 @@ def test_a_plan_that_cannot_afford_one_round_is_refused() -> None:
 def test_delta_of_one_over_n_is_refused() -> None:
     with pytest.raises(UsageError, match="below 1/n"):
         PrivacyPlan.build(**{**OPTIONS, "delta": 0.01})
+
+
+def test_other_noise_under_the_same_name_is_filtered_by_rdp() -> None:
+    """A server may choose its next noise after seeing results, and keep the run's name."""
+    limits: dict[str, Any] = {"budget": 8.0, "delta": 1e-5, "accountant": "prv"}
+    first, other = Charge("a", 1, 2.0, 0.5, 1), Charge("a", 2, 1.9, 0.5, 1)
+    again = Charge("a", 2, 2.0, 0.5, 1)
+    history = [first.segment, other.segment]
+    assert affordable([first], other, **limits).epsilon == compute_epsilon(history, 1e-5, "rdp")
+    same = [first.segment, again.segment]
+    assert affordable([first], again, **limits).epsilon == compute_epsilon(same, 1e-5, "prv")
