@@ -170,7 +170,7 @@ def check_config(config: Config) -> None:
             f"audit.parts=[{','.join(config.audit.parts)}]: must hold one or more of"
             f" {', '.join(AUDITS)}"
         )
-    if config.private:
+    if config.private or config.privacy.trust != "local":
         _check_units(config)
         if config.privacy.ledger_dir and config.privacy.randomness == "deterministic":
             raise UsageError(

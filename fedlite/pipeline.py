@@ -22,15 +22,16 @@ from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.distill.warm_start import warm_start_steps
 from fedlite.errors import UsageError
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.federation.engines import check_engine, run_federation
+from fedlite.federation.engines import run_federation
 from fedlite.federation.messages import State
-from fedlite.federation.node import check_policy, hold_ledgers, sync_cohort
+from fedlite.federation.node import hold_ledgers, sync_cohort
 from fedlite.federation.server_app import Federation, open_server_ledger
 from fedlite.files import load_tensors, read_json, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
 from fedlite.models.build import build_model, count_parameters, frozen_names, load_state
 from fedlite.plans import Plans
-from fedlite.privacy import check_private_model, derive_seed
+from fedlite.preflight import check_run
+from fedlite.privacy import derive_seed
 from fedlite.privacy_report import privacy_section
 from fedlite.records import Evaluation, Measurement, RoundRecord
 from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
@@ -94,31 +95,8 @@ class Pipeline:
 
     def check(self) -> None:
         """Refuse what would fail later: before any training, and before mixing two runs."""
-        config, task = self.config, self.splits.task
-        check_engine(config.engine)
-        student = build_model(config.student, task.input_shape, task.num_classes, config.seed)
-        if config.private:
-            check_private_model(student, task.input_shape)
-            largest = max(self.splits.client_sizes())
-            if config.example_level and config.privacy.delta * largest >= 1:
-                raise UsageError(
-                    f"privacy.delta={config.privacy.delta:g}: must be below 1/n of every client;"
-                    f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
-                )
-            check_policy(config, self._plans().example, self.splits.client_sizes())
-            if config.privacy.randomness == "deterministic":
-                log.warning("deterministic randomness: this run is NOT PRIVATE")
-        started = self.run.facts("plan")
-        if started and started["fingerprint"] != self.marks["federate"]:
-            raise UsageError(
-                f"run.dir={self.run.path}: its federation was started with other options for data,"
-                " teacher, student, distillation, privacy or federation; choose another directory"
-            )
-        if started and started["ledger_dir"] != config.privacy.ledger_dir:
-            raise UsageError(
-                f"privacy.ledger_dir={config.privacy.ledger_dir}: this run charges the ledgers in"
-                f" {started['ledger_dir'] or self.run.file('ledgers')}; they cannot be exchanged"
-            )
+        plans = self._plans() if self.config.private else Plans()
+        check_run(self.config, self.run, self.splits, plans, self.marks["federate"])
 
     def run_stage(self, stage: str, *, again: bool) -> None:
         """Run one stage unless it is done; ``again`` runs it anyway."""

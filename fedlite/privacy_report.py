@@ -14,7 +14,7 @@ from fedlite.federation.node import open_ledger
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.plans import Plans
 from fedlite.privacy import Charge, ClientPlan, PrivacyPlan, compute_epsilon
-from fedlite.privacy.ledger import fitting_accountant
+from fedlite.privacy.ledger import fitting_accountant, segments
 
 
 @dataclass(frozen=True)
@@ -26,30 +26,54 @@ class Spent:
 
 
 def read_spending(
-    config: Config, plans: Plans, num_clients: int, directory: Path, run_id: str, trained: int
+    config: Config,
+    plans: Plans,
+    num_clients: int,
+    directory: Path,
+    run_id: str,
+    history: Sequence[dict[str, Any]],
 ) -> Spent:
-    """Read all ledgers of a run in which clients trained ``trained`` times.
+    """Read all ledgers of a run, and compare them with the rounds in its ``history``.
 
     Raises:
-        FedliteError: a damaged ledger, or one that holds fewer charges than there were releases.
+        FedliteError: a damaged ledger, or one that holds less than the rounds have spent.
     """
     clients, server = [], []
     if plans.example:
         clients = [open_ledger(directory, config, i).entries() for i in range(num_clients)]
-        charged = sum(charge.run == run_id for ledger in clients for charge in ledger)
-        if charged < trained:
-            raise FedliteError(
-                f"{directory}: holds {charged} charges of this run, but clients trained {trained}"
-                " times; restore the ledgers, no epsilon is reported without them"
-            )
+        _check_all_charged(clients, plans.example, run_id, history, directory)
     if plans.client:
-        server = open_server_ledger(directory, config).entries()
-        if trained and not any(charge.run == run_id for charge in server):
+        ledger = open_server_ledger(directory, config)
+        server = ledger.entries()
+        charged = len({charge.round for charge in server if charge.run == run_id})
+        if charged < len(history):
             raise FedliteError(
-                f"{directory}: the server's ledger holds no charge of this run; restore it, no"
-                " epsilon is reported without it"
+                f"{ledger.path}: holds {charged} rounds of this run of {len(history)} released;"
+                " restore it, no epsilon is reported without it"
             )
     return Spent(clients, server)
+
+
+def _check_all_charged(
+    clients: Sequence[list[Charge]],
+    plan: PrivacyPlan,
+    run_id: str,
+    history: Sequence[dict[str, Any]],
+    directory: Path,
+) -> None:
+    charged = sum(charge.run == run_id for ledger in clients for charge in ledger)
+    trained = sum(entry["clients_trained"] for entry in history)
+    told = history[-1]["epsilons"] if history else []
+    by = _accountant(plan.accountant, clients)
+    held = _epsilons(clients, plan.delta, by, trust=plan.trust)
+    lacking = [i for i, spent in enumerate(told) if held[i] < spent * (1 - 1e-6)]
+    if charged < trained or lacking:
+        which = f"client {lacking[0]}'s" if lacking else "some client's"
+        raise FedliteError(
+            f"{directory}: {which} ledger holds less than its rounds have spent ({charged} charges"
+            f" of this run, {trained} times trained); restore the ledgers, no epsilon is reported"
+            " without them"
+        )
 
 
 def privacy_section(
@@ -65,10 +89,10 @@ def privacy_section(
         units.append(_example_unit(plans.example, spent))
     if plans.client:
         units.append(_client_unit(plans.client, spent))
+    if plans.example and plans.client and plans.client.participation_rate < 1:
+        _hide_participation(units[0], plans.example)
     for unit in units:
-        bound = (audits or {}).get("dirac", {}).get(unit["unit"], {}).get("lower_bound")
-        if bound is not None:
-            unit["audited_epsilon"] = bound
+        unit |= _audited(unit["unit"], audits or {})
     return {
         "private": bool(units),
         "randomness": config.privacy.randomness,
@@ -77,21 +101,43 @@ def privacy_section(
     }
 
 
+def _hide_participation(unit: dict[str, Any], plan: PrivacyPlan) -> None:
+    """Beside an amplified client-level claim, who took part how often is a secret (rule 15): the
+    most that the plan allows stands for what was spent."""
+    for key in ("epsilon_mean", "epsilon_p95", "participations_max"):
+        unit.pop(key, None)
+    for key, accountant in (("epsilon_max", None), ("epsilon_rdp_max", "rdp")):
+        if key in unit:
+            unit[key] = max(unit[key], plan.epsilon_after(plan.max_participations, accountant))
+
+
+def _audited(name: str, audits: dict[str, Any]) -> dict[str, Any]:
+    """What an audit found for a unit: a bound means something at its own delta and claim only."""
+    found = audits.get("dirac", {}).get(name)
+    if found is None:
+        return {}
+    return {
+        "audited_epsilon": found["lower_bound"],
+        "audited_claim": found["claimed_epsilon"],
+        "audited_delta": found["delta"],
+    }
+
+
 def _example_unit(plan: PrivacyPlan, spent: Spent | None) -> dict[str, Any]:
     unit: dict[str, Any] = {"unit": "example", "accountant": plan.accountant}
     if spent is not None:
         by = _accountant(plan.accountant, spent.clients)
-        epsilons = _epsilons(spent.clients, plan.delta, by)
+        epsilons = _epsilons(spent.clients, plan.delta, by, trust=plan.trust)
         unit |= {
             "epsilon_max": max(epsilons),
             "epsilon_mean": float(np.mean(epsilons)),
             "epsilon_p95": float(np.quantile(epsilons, 0.95)),
-            "epsilon_rdp_max": max(_epsilons(spent.clients, plan.delta, "rdp")),
+            "epsilon_rdp_max": max(_epsilons(spent.clients, plan.delta, "rdp", trust=plan.trust)),
             "participations_max": max(map(len, spent.clients)),
             "accountant": by,
         }
         if plan.trust == "aggregate":
-            unit["local_epsilon_max"] = max(_epsilons(spent.clients, plan.delta, by, alone=True))
+            unit["local_epsilon_max"] = max(_epsilons(spent.clients, plan.delta, by, trust="local"))
     unit |= {
         "delta": plan.delta,
         "budget": plan.epsilon,
@@ -120,8 +166,8 @@ def _client_unit(plan: ClientPlan, spent: Spent | None) -> dict[str, Any]:
     if spent is not None:
         by = _accountant(plan.accountant, [spent.server])
         unit |= {
-            "epsilon_max": _epsilons([spent.server], plan.delta, by)[0],
-            "epsilon_rdp_max": _epsilons([spent.server], plan.delta, "rdp")[0],
+            "epsilon_max": _epsilons([spent.server], plan.delta, by, trust="central")[0],
+            "epsilon_rdp_max": _epsilons([spent.server], plan.delta, "rdp", trust="central")[0],
             "rounds_charged": len(spent.server),
             "accountant": by,
         }
@@ -151,11 +197,7 @@ def _accountant(planned: str, ledgers: Sequence[list[Charge]]) -> str:
 
 
 def _epsilons(
-    ledgers: Sequence[list[Charge]], delta: float, accountant: str, *, alone: bool = False
+    ledgers: Sequence[list[Charge]], delta: float, accountant: str, *, trust: str
 ) -> list[float]:
-    """Epsilon of every ledger; ``alone`` counts each client's own share of the noise only."""
-    histories = [
-        [charge.local_segment if alone else charge.segment for charge in ledger]
-        for ledger in ledgers
-    ]
-    return [compute_epsilon(history, delta, accountant) for history in histories]
+    """Epsilon of every ledger as a claim under ``trust`` must count it."""
+    return [compute_epsilon(segments(ledger, trust), delta, accountant) for ledger in ledgers]

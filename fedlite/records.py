@@ -15,7 +15,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """All that a finished round may publish.
+    """All that a finished round tells the run's operator; nothing is computed from private data.
 
     ``epsilons`` holds the spent example-level epsilon of every client in client order (a function
     of the plan and of participation, never of the data); it is empty without that unit.

@@ -32,8 +32,7 @@ def assemble_report(
     compression = dict(run.facts("compress"))
     for key in ("fingerprint", "seconds"):
         compression.pop(key, None)
-    trained = sum(entry["clients_trained"] for entry in history)
-    spent = read_spending(config, plans, splits.num_clients, ledger_dir, run.run_id, trained)
+    spent = read_spending(config, plans, splits.num_clients, ledger_dir, run.run_id, history)
     audits = read_json(run.file(AUDITS_FILE)) if run.file(AUDITS_FILE).exists() else {}
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in STAGES}
     return {

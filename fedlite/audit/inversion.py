@@ -44,21 +44,25 @@ class Inversion:
 
     ``cosine`` compares examples, ``features_cosine`` inputs of the first dense layer, both after
     their mean is taken off. ``noise_alone`` is what the attacks make of noise: the level of chance.
-    ``features_cosine`` is empty where no dense layer reads one vector for each example.
+    ``features_cosine`` is empty where no dense layer reads one vector for each example. ``shown``
+    says what ``original`` and ``reconstructions`` are: ``example``, or ``features`` where the
+    student passes no gradient on to its input, so that nothing can be searched.
     """
 
-    example: Tensor
+    original: Tensor
     reconstructions: dict[str, Tensor]
     cosine: dict[str, float]
     features_cosine: dict[str, float]
     layer: str
     method: str
+    shown: str = "example"
 
     def record(self) -> dict[str, Any]:
         """The entry of ``audits.json``."""
         return {
             "layer": self.layer,
             "method": self.method,
+            "shown": self.shown,
             "cosine": self.cosine,
             "features_cosine": self.features_cosine,
         }
@@ -125,6 +129,7 @@ def _one_step(
     return {
         name: ((before[name] - parameter) / GAIN).detach()
         for name, parameter in trained.named_parameters()
+        if parameter.requires_grad
     }
 
 
@@ -159,13 +164,14 @@ def invert(
     if features is not None:
         for name, gradient in gradients.items():
             found[name] = dense_input(gradient[f"{layer}.weight"], gradient.get(f"{layer}.bias"))
-    direct = features is not None and torch.equal(features, planted.inputs.flatten())
-    reconstructions = {}
-    for name, gradient in gradients.items():
-        if direct:
-            guess = found[name].reshape(planted.inputs.shape)
-        else:
-            guess = match_gradient(
+    original, shown = planted.inputs[0], "example"
+    if features is not None and torch.equal(features, original.flatten()):
+        method = "closed form"
+        guesses = {name: guess.reshape(original.shape) for name, guess in found.items()}
+    elif _reaches_input(student, planted.inputs):
+        method = f"gradient matching, best of {len(SEARCHES)} searches of {steps} steps"
+        guesses = {
+            name: match_gradient(
                 student,
                 loss,
                 planted,
@@ -177,25 +183,37 @@ def invert(
                 seed=seed,
                 bounds=bounds,
                 on_step=on_step,
-            )
-        reconstructions[name] = guess[0].clamp(*bounds)
+            )[0]
+            for name, gradient in gradients.items()
+        }
+    else:
+        method, shown = "closed form, input of the first dense layer only", "features"
+        original, guesses = torch.zeros(0) if features is None else features, found
+    low, high = bounds if shown == "example" else _range(original)
     return Inversion(
-        example=planted.inputs[0],
-        reconstructions=reconstructions,
-        cosine={
-            name: centred_cosine(guess, planted.inputs[0])
-            for name, guess in reconstructions.items()
-        },
+        original=original,
+        reconstructions={name: guess.clamp(low, high) for name, guess in guesses.items()},
+        cosine={name: centred_cosine(guess, original) for name, guess in guesses.items()},
         features_cosine={
             name: centred_cosine(guess, features)
             for name, guess in found.items()
             if features is not None
         },
         layer=layer,
-        method="closed form"
-        if direct
-        else f"gradient matching, best of {len(SEARCHES)} searches of {steps} steps",
+        method=method,
+        shown=shown,
     )
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+
+
+def _reaches_input(student: nn.Module, inputs: Tensor) -> bool:
+    """Whether the answer can be differentiated by the input."""
+    asked = inputs.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(student(asked).sum(), asked, allow_unused=True)
+    return slope is not None
 
 
 def centred_cosine(first: Tensor, second: Tensor) -> float:
@@ -262,13 +280,12 @@ def match_gradient(
     all but right, two opposite errors have gradients of nearly one direction. All else is as in
     :func:`invert`.
     """
-    parameters = list(student.parameters())
-    wanted = torch.cat([gradient[name].flatten() for name, _ in student.named_parameters()])
+    parameters = [student.get_parameter(name) for name in gradient]
+    wanted = torch.cat([value.flatten() for value in gradient.values()])
     reached: list[Tensor] = []
-    if features is not None:
-        student.get_submodule(layer).register_forward_pre_hook(
-            lambda _, args: reached.append(args[0][0])
-        )
+    hook = student.get_submodule(layer).register_forward_pre_hook(
+        lambda _, args: reached.append(args[0])
+    )
 
     def distances(guess: Tensor) -> tuple[Tensor, Tensor]:
         """Of the gradients with a little total variation, and of the features."""
@@ -280,7 +297,7 @@ def match_gradient(
         apart = apart + VARIATION_WEIGHT * _total_variation(guess)
         if features is None:
             return apart, torch.zeros(())
-        return apart, 1 - F.cosine_similarity(reached[0], features, dim=0)
+        return apart, 1 - F.cosine_similarity(reached[0][0], features, dim=0)
 
     generator = torch.Generator().manual_seed(seed)
     best, lowest = torch.zeros_like(planted.inputs), float("inf")
@@ -289,6 +306,7 @@ def match_gradient(
         guess, value = _search(distances, start, rate, weight, steps, bounds, on_step)
         if value < lowest:
             best, lowest = guess, value
+    hook.remove()
     return best
 
 

@@ -1,9 +1,11 @@
 """Pictures of the audits: pure functions from what an audit found to matplotlib figures."""
 
+import math
 from textwrap import fill
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
@@ -89,34 +91,50 @@ def inverted_example(audit: Inversion, task: Task, noise_multiplier: float | Non
     shown = {name: title for name, title in PANELS.items() if name in audit.reconstructions}
     figure = _figure(2.9 * (1 + len(shown)) + 0.4, 4.0)
     panels = np.atleast_1d(figure.subplots(1, 1 + len(shown)))
-    _panel(panels[0], audit.example, task, "Planted public example", "")
+    example = audit.shown == "example"
+    title = "Planted public example" if example else "Features of a planted public example"
+    _panel(panels[0], audit.original, task, title, "", example=example)
     for axes, (name, title) in zip(panels[1:], shown.items(), strict=True):
         caption = f"similarity {audit.cosine[name]:.2f}"
-        if name in audit.features_cosine:
+        if example and name in audit.features_cosine:
             caption += f"\ndense layer's input {audit.features_cosine[name]:.2f}"
         if name == NOISED and noise_multiplier is not None:
             title += f", noise multiplier {noise_multiplier:.2g}"
-        _panel(axes, audit.reconstructions[name], task, title, caption)
+        _panel(axes, audit.reconstructions[name], task, title, caption, example=example)
     words = f"What one gradient gives away ({audit.method}); an example alone in its batch."
+    if not example:
+        words += " Drawn: the numbers that enter the first dense layer, row by row."
     if NOISE_ALONE in audit.cosine:
         words += f" From noise alone the attack gets to {audit.cosine[NOISE_ALONE]:.2f}."
     figure.suptitle(fill(words, 100), size=11, x=0.02, ha="left")
     return figure
 
 
-def _panel(axes: Axes, example: Tensor, task: Task, title: str, caption: str) -> None:
-    """One example: an image as it was before normalisation, or lines for anything else."""
+def _panel(
+    axes: Axes, values: Tensor, task: Task, title: str, caption: str, *, example: bool
+) -> None:
+    """An image as it was before normalisation, lines for a series, or folded features."""
     _style(axes, "", "", "")
     axes.set_title(title, loc="left", size=10)
     axes.set_xlabel(caption, loc="left", size=9)
     axes.set_xticks([])
     axes.set_yticks([])
-    if example.dim() != 3:
-        axes.plot(example.reshape(-1, example.shape[-1]).T.numpy(), linewidth=1)
+    if example and values.dim() != 3:
+        axes.plot(values.reshape(-1, values.shape[-1]).T.numpy(), linewidth=1)
         return
-    mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (task.mean, task.std))
-    pixels = (example * std + mean).clamp(0, 1)
-    if len(pixels) == 3:
-        axes.imshow(pixels.permute(1, 2, 0).numpy())
-    else:
-        axes.imshow(pixels[0].numpy(), cmap="gray", vmin=0, vmax=1)
+    pixels = _pixels(values, task) if example else _folded(values)
+    axes.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)
+
+
+def _pixels(image: Tensor, task: Task) -> Tensor:
+    """(C, H, W) normalised to (H, W, 3) in colour, or (H, W) of the first channel, in [0, 1]."""
+    mean, std = (torch.tensor(each).reshape(-1, 1, 1) for each in (task.mean, task.std))
+    pixels = (image * std + mean).clamp(0, 1)
+    return pixels.permute(1, 2, 0) if len(pixels) == 3 else pixels[0]
+
+
+def _folded(features: Tensor) -> Tensor:
+    """(d,) numbers as the rows of a square, scaled to [0, 1]."""
+    side = math.ceil(math.sqrt(len(features)))
+    scaled = (features - features.min()) / (features.max() - features.min()).clamp(min=1e-12)
+    return F.pad(scaled, (0, side * side - len(features))).reshape(side, side)

@@ -252,8 +252,11 @@ def _inversion(audited: Audited, progress: Progress) -> Found:
             bounds=(float(splits.public.inputs.min()), float(splits.public.inputs.max())),
             on_step=bar.advance,
         )
-        bar.advance(0, similarity=found.cosine.get(inversion.NOISED, found.cosine["plain"]))
+        for name in (inversion.PLAIN, inversion.NOISED):
+            bar.advance(0, **{name: found.cosine.get(name)})
     noise = plans.example or plans.client
     record = found.record() | {"noise_multiplier": noise.noise_multiplier if noise else None}
+    if not found.reconstructions:
+        return record, {}
     figure = pictures.inverted_example(found, splits.task, record["noise_multiplier"])
     return record, {"audit_inversion": figure}

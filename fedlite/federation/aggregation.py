@@ -21,7 +21,9 @@ class SumProtocol(Protocol):
     """How the server learns the sum of a cohort's students, and no single one.
 
     The seam for secure aggregation: an implementation that speaks a cryptographic protocol with the
-    clients takes the place of :class:`PlainSum`, and nothing else changes (rule 18).
+    clients takes the place of :class:`PlainSum` (rule 18). It must bind what it masks to a hash of
+    the request, or a server could send clients different ones (docs/device-policy.md), and it
+    must check ranges itself: masked replies do not pass the server's checks of single arrays.
     """
 
     def total(self, replies: Sequence[Message]) -> State:

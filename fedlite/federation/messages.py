@@ -6,6 +6,7 @@ the plan alone). Nothing else leaves a client (rules 10 and 13).
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,6 +26,7 @@ TRAIN = "train"
 
 ARRAYS, CONFIG, METRICS, REPORT = "arrays", "config", "metrics", "report"
 WEIGHT = "num-examples"  # Flower's name; always 1 (rule 3)
+LONGEST_REASON = 1000  # characters
 REPORT_KEYS = frozenset({"status", "reason", "epsilon"})
 
 State = dict[str, Tensor]
@@ -100,6 +102,11 @@ def check_reply(content: RecordDict) -> ConfigRecord:
         raise FedliteError(f"reply: report with keys {sorted(report)}, not {sorted(REPORT_KEYS)}")
     if not trained and report["status"] != "refused":
         raise FedliteError(f"reply: status {report['status']!r}, not trained or refused")
+    epsilon = report["epsilon"]
+    if not (isinstance(epsilon, float) and 0 <= epsilon < math.inf):
+        raise FedliteError("reply: epsilon is not a finite number of 0 or more")
+    if not trained and len(str(report["reason"])) > LONGEST_REASON:
+        raise FedliteError(f"reply: a reason of more than {LONGEST_REASON} characters")
     if set(content) != ({ARRAYS, METRICS, REPORT} if trained else {REPORT}):
         raise FedliteError(f"reply: records {sorted(content)} with status {report['status']!r}")
     if trained and dict(content.metric_records.get(METRICS, {})) != {WEIGHT: 1}:

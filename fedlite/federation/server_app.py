@@ -153,14 +153,17 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
             server_round,
             secret=federation.client_plan is not None and config.privacy.randomness == "secure",
         )
-        teacher_bytes = _send_teacher(grid, clients, cohort, federation.teacher, teacher_sha256)
+        teacher_bytes, without = _send_teacher(
+            grid, clients, cohort, federation.teacher, teacher_sha256
+        )
         request = TrainRequest.config(federation.run_id, teacher_sha256, plan)
-        node_ids = [clients.node_ids[client_id] for client_id in cohort]
+        node_ids = [clients.node_ids[i] for i in cohort if i not in without]
         messages = configure_round(strategy, server_round, state, request, node_ids)
         replies = list(grid.send_and_receive(messages))
         trained = time.perf_counter()
 
         outcome = _sort_replies(replies, clients, state, quiet=config.privacy.trust == "aggregate")
+        outcome.failures += [f"a client could not take the teacher: {r}" for r in without.values()]
         if outcome.failures and len(outcome.failures) == len(cohort):
             reason = f"round {server_round}: every client failed; {outcome.failures[0]}"
             if federation.client_plan is None:
@@ -197,7 +200,7 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
                 "total": evaluated - started,
             },
             teacher_bytes=teacher_bytes,
-            released=bool(release),
+            released=bool(release) or plan is None or plan.trust == "local",
             refusals=dict(outcome.refusals),
             client_level_epsilon=spending.epsilon if spending else None,
             clip=clip_used,
@@ -228,8 +231,10 @@ def run_rounds(grid: Grid, federation: Federation) -> None:
 def _charge_release(federation: Federation, server_round: int) -> Spending | None:
     """Charge the server's ledger for this round's release, before anybody trains (rule 17)."""
     plan, ledger = federation.client_plan, federation.server_ledger
-    if plan is None or ledger is None:
+    if plan is None:
         return None
+    if ledger is None:
+        raise FedliteError("client-level privacy without a ledger for the server: nothing is asked")
     return ledger.charge(
         Charge(federation.run_id, server_round, *plan.segment),
         budget=plan.epsilon,
@@ -289,17 +294,25 @@ def _meet_clients(grid: Grid, num_clients: int) -> Clients:
 
 def _send_teacher(
     grid: Grid, clients: Clients, cohort: list[int], teacher: State, sha256: str
-) -> int:
-    """Send the teacher to those of the cohort that lack it; return the bytes sent."""
+) -> tuple[int, dict[int, str]]:
+    """Send the teacher to those of the cohort that lack it.
+
+    Returns:
+        the bytes sent, and by client id why a client could not take it.
+    """
     lacking = [client_id for client_id in cohort if clients.teachers[client_id] != sha256]
     content = RecordDict({ARRAYS: to_arrays(teacher), CONFIG: ConfigRecord({"sha256": sha256})})
     messages = [Message(content, clients.node_ids[client_id], TEACHER) for client_id in lacking]
+    client_ids = {clients.node_ids[client_id]: client_id for client_id in lacking}
+    failed: dict[int, str] = {}
     for reply in grid.send_and_receive(messages) if messages else []:
+        client_id = client_ids[reply.metadata.src_node_id]
         if reply.has_error():
-            raise FedliteError(f"a client could not take the teacher: {reply.error.reason}")
-    for client_id in lacking:
-        clients.teachers[client_id] = sha256
-    return sum(map(count_bytes, messages))
+            failed[client_id] = str(reply.error.reason)
+            log.warning("client %d could not take the teacher: %s", client_id, reply.error.reason)
+        else:
+            clients.teachers[client_id] = sha256
+    return sum(map(count_bytes, messages)), failed
 
 
 def _sort_replies(

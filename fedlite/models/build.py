@@ -83,9 +83,12 @@ def count_parameters(model: nn.Module) -> int:
 class FixedFrontEnd(Protocol):
     """A student that answers ``head(features(inputs))``, where training moves the head alone.
 
-    Fixed data then has fixed features, which a client computes once for all rounds.
+    Fixed data then has fixed features, which a client computes once for all rounds. The class
+    says so itself with ``fixed_front_end = True``: names alone would match networks that train
+    their features.
     """
 
+    fixed_front_end: bool
     head: nn.Module
 
     def features(self, inputs: Tensor) -> Tensor:

@@ -91,6 +91,8 @@ class ScatteringCNN(nn.Module):
         ValueError: another kind of input, an image under 8 pixels, or no orientations.
     """
 
+    fixed_front_end = True  # see fedlite.models.build.FixedFrontEnd
+
     def __init__(
         self,
         input_shape: tuple[int, ...],

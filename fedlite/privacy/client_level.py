@@ -222,7 +222,7 @@ def release_average(
     scale = plan.update_noise_multiplier * clip
     average: State = {}
     for name, total in sums.items():
-        noise = scale * randomness.normal(tuple(total.shape)).double()
+        noise = scale * randomness.normal(tuple(total.shape))
         average[name] = ((total + noise) / plan.expected_cohort).to(like[name].dtype)
     if plan.adaptive:
         noised_bits = bits + plan.bit_noise * float(randomness.normal((1,)))

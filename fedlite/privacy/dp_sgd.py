@@ -72,8 +72,8 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
     def add_noise(self) -> None:
         scale = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
-            noise = self.randomness.normal(tuple(parameter.shape)) * scale
-            parameter.grad = parameter.summed_grad + noise.to(parameter.dtype)
+            noise = scale * self.randomness.normal(tuple(parameter.shape))
+            parameter.grad = (parameter.summed_grad.double() + noise).to(parameter.dtype)
 
 
 def train_steps(

@@ -113,7 +113,7 @@ def affordable(
     2021).
     """
     by = fitting_accountant([*history, charge], accountant)
-    spent = [entry.segment for entry in history]
+    spent = segments(history, charge.trust)
     after = compute_epsilon([*spent, charge.segment], delta, by)
     if after <= budget:
         return Spending(accepted=True, epsilon=after)
@@ -123,6 +123,17 @@ def affordable(
         f" (spent {before:.3f}, accountant {by})"
     )
     return Spending(accepted=False, epsilon=before, reason=reason)
+
+
+def segments(history: Iterable[Charge], trust: str) -> list[Segment]:
+    """The charges as a claim under ``trust`` must count them.
+
+    A local claim holds against who sees single updates: what was charged for sums counts there
+    with the noise of one client alone.
+    """
+    if trust == "local":
+        return [entry.local_segment for entry in history]
+    return [entry.segment for entry in history]
 
 
 def fitting_accountant(history: Sequence[Charge], planned: str) -> str:
@@ -168,7 +179,7 @@ class Ledger:
         return list(self._read().charges)
 
     def epsilon(self, delta: float, accountant: str) -> float:
-        """Epsilon of everything charged so far."""
+        """Epsilon of everything charged so far, towards those who see what was charged for."""
         return compute_epsilon([c.segment for c in self.entries()], delta, accountant)
 
     def charge(
@@ -189,7 +200,7 @@ class Ledger:
             known = self._read()
             history = known.charges
             if replay and any((e.run, e.round) == (charge.run, charge.round) for e in history):
-                spent = compute_epsilon([e.segment for e in history], delta, accountant)
+                spent = compute_epsilon(segments(history, charge.trust), delta, accountant)
                 return Spending(accepted=True, epsilon=spent)
             spending = affordable(
                 history, charge, budget=budget, delta=delta, accountant=accountant

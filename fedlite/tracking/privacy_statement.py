@@ -110,6 +110,7 @@ _NUMBERS = (
     ("Randomness", "randomness"),
     ("Trust", "trust"),
     ("Audited lower bound of epsilon", "audited_epsilon"),
+    ("The audit's own claim, and its delta", "audited_claim", "audited_delta"),
 )
 
 
@@ -120,6 +121,8 @@ def privacy_numbers(unit: dict[str, Any]) -> str:
         value = unit[key]
         if not isinstance(value, float):
             return "none" if value is None else str(value)
+        if key == "audited_epsilon":  # a lower bound is rounded down
+            return f"{math.floor(100 * value) / 100:.2f}"
         return epsilon_text(value) if "epsilon" in key else f"{value:.5g}"
 
     rows = [

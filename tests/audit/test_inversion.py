@@ -14,11 +14,13 @@ from fedlite.audit.inversion import (
     invert,
     observed_gradients,
 )
+from fedlite.audit.pictures import inverted_example
 from fedlite.data.types import PublicData
 from fedlite.distill.losses import build_loss
 from fedlite.models.build import build_model
 from fedlite.plans import Plans
 from fedlite.privacy import DeterministicRandomness
+from fedlite.tracking.pictures import figure_pixels
 from tests.audit.conftest import World
 
 
@@ -78,7 +80,19 @@ def test_the_search_finds_the_example_behind_a_convolution(
     world = audit_world()
     found = inverted(world, student_of(world), steps=200, plans=Plans())
     assert found.cosine["plain"] > 0.9
-    assert found.reconstructions["plain"].shape == found.example.shape
+    assert found.reconstructions["plain"].shape == found.original.shape
+
+
+def test_a_student_that_hides_its_input_gives_its_features_away(
+    audit_world: Callable[..., World],
+) -> None:
+    world = audit_world("student=scattering", "student.kwargs.orientations=2")
+    found = inverted(world, student_of(world), plans=world.retraining.plans)
+    assert found.shown == "features"
+    assert found.cosine["plain"] > 0.999
+    assert abs(found.cosine["noised"]) < 0.4
+    figure = inverted_example(found, world.splits.task, 1.0)
+    assert figure_pixels(figure).std() > 10
 
 
 def test_the_student_is_not_changed(audit_world: Callable[..., World]) -> None:
