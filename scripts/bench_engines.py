@@ -150,7 +150,8 @@ def main() -> None:
     splits = load_splits(
         config.dataset, config.partition, config.federation.num_clients, config.seed
     )
-    noise_multiplier = build_plan(config, splits.client_sizes()).noise_multiplier  # calibrated once for all
+    plan = build_plan(config, splits.client_sizes())
+    noise_multiplier = plan.noise_multiplier  # calibrated once for all
     results: dict[str, Seconds] = {}
     spawn = multiprocessing.get_context("spawn")
     for case in options.cases:

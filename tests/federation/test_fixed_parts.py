@@ -10,7 +10,7 @@ from torch import Tensor
 from fedlite.config import Config
 from fedlite.federation.messages import ARRAYS, State, to_state
 from fedlite.federation.node import World
-from fedlite.models.build import frozen_names
+from fedlite.models.build import FixedFrontEnd, frozen_names
 from fedlite.models.cnn import CNN
 from fedlite.models.scattering import ScatteringCNN
 from fedlite.privacy import ClientPlan
@@ -89,3 +89,14 @@ def test_the_server_keeps_frozen_arrays_whatever_comes_in(tmp_path: Path, unit: 
     run_scripted(ScriptedClients([add(1)] * 3), made)
     assert torch.equal(made.result["bias"], STUDENT["bias"])
     assert not torch.equal(made.result["weight"], STUDENT["weight"])
+
+
+def test_names_alone_do_not_make_a_front_end_fixed() -> None:
+    class Trained(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = torch.nn.Linear(2, 2)
+            self.head = torch.nn.Linear(2, 2)
+
+    assert not isinstance(Trained(), FixedFrontEnd)
+    assert isinstance(ScatteringCNN((1, 8, 8), 10, orientations=1), FixedFrontEnd)

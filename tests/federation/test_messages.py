@@ -16,6 +16,7 @@ from fedlite.federation.messages import (
     TRAIN,
     TrainRequest,
     check_arrays,
+    check_reply,
     count_bytes,
     refused_reply,
     to_arrays,
@@ -133,3 +134,25 @@ def test_replies_say_what_happened_and_a_refusal_sends_no_arrays() -> None:
     refused = refused_reply(request, "too much", 2.5).content
     assert set(refused) == {"report"}
     assert refused.config_records["report"]["reason"] == "too much"
+
+
+@pytest.mark.parametrize("epsilon", ["abc", True, -1.0, float("nan"), float("inf")])
+def test_an_epsilon_that_is_no_number_is_refused(epsilon: object) -> None:
+    reply = trained_reply(train_message(make_plan()), STATE, 0.5)
+    reply.content.config_records["report"]["epsilon"] = epsilon  # type: ignore[assignment]
+    with pytest.raises(FedliteError, match="epsilon is not a finite number"):
+        check_reply(reply.content)
+
+
+def test_a_reason_without_end_is_refused() -> None:
+    reply = refused_reply(train_message(make_plan()), "no" * 1000, 0.5)
+    with pytest.raises(FedliteError, match="more than 1000 characters"):
+        check_reply(reply.content)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300])
+def test_a_number_that_the_student_cannot_hold_is_not_finite(value: float) -> None:
+    state = {name: one.double() for name, one in STATE.items()}
+    state["norm.scale"] = torch.tensor(value, dtype=torch.float64)
+    with pytest.raises(FedliteError, match=r"norm\.scale: not finite"):
+        check_arrays(to_arrays(state), STATE)

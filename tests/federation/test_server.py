@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedlite.errors import FedliteError
 from fedlite.federation.checkpoint import load_checkpoint
@@ -28,6 +28,7 @@ from tests.federation.scripted import (
     federation,
     run_scripted,
 )
+from tests.privacy.releases import make_client_plan
 
 
 def nan(message: Message, state: State) -> Message:
@@ -257,3 +258,23 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(resumed.result[k], v) for k, v in whole.result.items())
     known = {client for number, client in whole_clients.asked if number <= 4}
     assert not known & set(clients.teachers_received), "a known teacher is not sent again"
+
+
+@pytest.mark.parametrize("unit", ["none", "client"])
+def test_a_client_that_cannot_take_the_teacher_is_a_failed_client(
+    tmp_path: Path, unit: str
+) -> None:
+    class OneFullDisk(ScriptedClients):
+        def _teacher(self, message: Message, context: Context) -> Message:
+            if context.node_config["partition-id"] == 1:
+                raise OSError("no space left")
+            return super()._teacher(message, context)
+
+    clients = OneFullDisk([add(1), add(2), add(3)])
+    plan = make_client_plan(rounds=2) if unit == "client" else None
+    made = run_scripted(clients, federation(tmp_path, 3, client_plan=plan))
+    assert [record.clients_failed for record in made.history] == [1, 1]
+    assert [record.clients_trained for record in made.history] == [2, 2]
+    assert {client for _, client in clients.asked} == {0, 2}
+    if unit == "none":  # two rounds of (1 + 3) / 2
+        torch.testing.assert_close(made.result["weight"], STUDENT["weight"] + 4)

@@ -171,3 +171,11 @@ def test_seeds_are_derived_for_each_purpose_client_and_round() -> None:
     assert len(seeds) == 100
     again = [DeterministicRandomness(derive_seed(0, "cohort", 1, 2)).uniform(3) for _ in range(2)]
     assert torch.equal(again[0], again[1])
+
+
+@pytest.mark.parametrize("randomness", [SecureRandomness(), DeterministicRandomness(0)])
+def test_noise_is_added_before_it_is_rounded(randomness: Randomness) -> None:
+    """Noise of single precision lies on a grid, and what was added to it stands off that grid."""
+    noise = randomness.normal((1000,))
+    assert noise.dtype == torch.float64
+    assert (noise.float().double() != noise).float().mean() > 0.99

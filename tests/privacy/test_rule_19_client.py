@@ -4,13 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from fedlite.config import Config
 from fedlite.federation.messages import CONFIG, to_state
-from fedlite.privacy import PrivacyPlan, SecureRandomness, compute_epsilon
+from fedlite.privacy import Charge, PrivacyPlan, SecureRandomness, compute_epsilon
+from fedlite.privacy.ledger import affordable
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
 COHORT, COLLUDERS = 8, 2
@@ -178,10 +182,13 @@ def repeated_requests_share_no_reply(world: ClientWorld) -> None:
     assert len(world.ledger().entries()) == 2
 
 
-def test_a_repeated_request_is_a_second_release(client_world: Callable[..., ClientWorld]) -> None:
+def test_a_repeated_request_is_a_second_release(
+    client_world: Callable[..., ClientWorld], tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
     """Two sums of the same replies but one would bare that one by subtraction."""
     repeated_requests_share_no_reply(client_world(*AGGREGATE, "student=mlp"))
-    stores_replies = client_world("student=mlp")  # right under local trust, planted under this one
+    # Right under local trust, planted under this one.
+    stores_replies = ClientWorld(tiny_config("student=mlp"), tmp_path / "local")
     with pytest.raises(AssertionError):
         repeated_requests_share_no_reply(stores_replies)
 
@@ -201,3 +208,16 @@ def test_the_proximal_term_is_post_processing_of_the_sum(
     proximal_term_only_scales_the_sum(world, mu=[0.6] * 4)
     with pytest.raises(AssertionError):  # planted: a server that silences all clients but one
         proximal_term_only_scales_the_sum(world, mu=[0.0, 2.0, 2.0, 2.0])
+
+
+def test_a_local_claim_counts_what_was_charged_for_sums_with_one_clients_noise_alone() -> None:
+    """Else a local run after an aggregate one would promise what was given away before."""
+    limits: dict[str, Any] = {"delta": 1e-5, "accountant": "rdp"}
+    summed = [Charge("a", r, 2.0, 0.1, 1, "aggregate", 0.2) for r in range(1, 21)]
+    local = Charge("b", 1, 2.0, 0.1, 1)
+    spent = affordable(summed, local, budget=1e9, **limits).epsilon
+    true = compute_epsilon([(0.2, 0.1, 20), local.segment], 1e-5, "rdp")
+    assert spent == true
+    assert not affordable(summed, local, budget=true - 0.1, **limits).accepted
+    more = Charge("b", 1, 2.0, 0.1, 1, "aggregate", 0.2)
+    assert affordable(summed, more, budget=1e9, **limits).epsilon < 0.1 * true

@@ -1,0 +1,83 @@
+"""Rule 1, in the report: what ledgers hold must not be less than what the rounds have spent."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedlite.config import Config
+from fedlite.data import load_splits
+from fedlite.errors import FedliteError
+from fedlite.federation.node import open_ledger
+from fedlite.federation.server_app import open_server_ledger
+from fedlite.plans import Plans
+from fedlite.privacy import Charge, Ledger
+from fedlite.privacy_report import privacy_section, read_spending
+
+SIZES = [50] * 4
+
+
+def rounds(plans: Plans, count: int, clients_trained: int = 4) -> list[dict[str, Any]]:
+    spent = plans.example.epsilon_after(count) if plans.example else 0.0
+    epsilons = [spent] * 4 if plans.example else []
+    return [{"clients_trained": clients_trained, "epsilons": epsilons}] * count
+
+
+def charge(ledger: Ledger, segment: tuple[float, float, int], server_rounds: range) -> None:
+    for number in server_rounds:
+        made = Charge("run", number, *segment)
+        assert ledger.charge(made, budget=1e9, delta=1e-5, accountant="rdp").accepted
+
+
+def test_a_server_ledger_that_was_cut_short_is_noticed(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config("privacy=client", "privacy.client.accountant=rdp")
+    plans = Plans.build(config, SIZES)
+    assert plans.client is not None
+    charge(open_server_ledger(tmp_path, config), plans.client.segment, range(1, 3))
+    spent = read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 2))
+    assert len(spent.server) == 2
+    with pytest.raises(FedliteError, match=r"server\.ledger: holds 2 rounds of this run of 3"):
+        read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 3))
+
+
+def test_one_clients_missing_charges_are_not_made_up_for_by_anothers(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config("privacy.accountant=rdp")
+    plans = Plans.build(config, SIZES)
+    assert plans.example is not None
+    for client_id, last in enumerate((3, 4, 2, 3)):  # a retry of client 1, a loss of client 2
+        ledger = open_ledger(tmp_path, config, client_id)
+        charge(ledger, plans.example.segment, range(1, last + 1))
+    with pytest.raises(FedliteError, match="client 2's ledger holds less"):
+        read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 3))
+
+
+def test_who_took_part_is_not_told_beside_an_amplified_client_level_claim(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(
+        "privacy=both",
+        "privacy.accountant=rdp",
+        "privacy.client.accountant=rdp",
+        "federation.fraction=0.5",
+        "federation.sampling=bernoulli",
+    )
+    plans = Plans.build(config, SIZES)
+    assert plans.example is not None
+    assert plans.client is not None
+    charge(open_ledger(tmp_path, config, 0), plans.example.segment, range(1, 2))
+    charge(open_server_ledger(tmp_path, config), plans.client.segment, range(1, 4))
+    spent = read_spending(config, plans, 4, tmp_path, "run", [])
+    splits = load_splits(config.dataset, config.partition, 4, config.seed)
+    example, client = privacy_section(config, splits, plans, spent)["units"]
+    assert not {"participations_max", "epsilon_mean", "epsilon_p95"} & set(example)
+    assert example["epsilon_max"] == plans.example.epsilon_after(plans.example.max_participations)
+    assert client["rounds_charged"] == 3
+    everybody = replace(plans, client=replace(plans.client, participation_rate=1.0))
+    told, _ = privacy_section(config, splits, everybody, spent)["units"]
+    assert told["participations_max"] == 1
