@@ -26,9 +26,9 @@ from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained
 from fedlite.federation.node import PARTITION_ID
 from fedlite.federation.server_app import Federation, run_rounds
 from fedlite.files import state_sha256
-from fedlite.models.build import load_state
+from fedlite.models.build import frozen_names, load_state
 from fedlite.plans import Plans
-from fedlite.privacy import PrivacyPlan, make_randomness, train_steps
+from fedlite.privacy import Ledger, PrivacyPlan, make_randomness, train_steps
 from fedlite.records import Evaluation
 
 
@@ -65,7 +65,7 @@ class Retraining:
         student: the network; its weights are replaced.
         start: the state before round 1.
         candidates: the examples.
-        directory: for the server's checkpoints, removed by the caller.
+        directory: for the server's checkpoints and ledgers, removed by the caller.
     """
 
     config: Config
@@ -95,7 +95,8 @@ class Retraining:
             num_clients=self.candidates.num_clients,
             plan=None,  # a client's noise is the audit's business; the server adds none of it
             client_plan=plans.client,
-            server_ledger=None,
+            server_ledger=Ledger(self.directory / f"audit-{number}.ledger", "audit", sync=False),
+            frozen=frozen_names(self.student),
             student=self.start,
             teacher={},
             evaluate=lambda state: Evaluation(0.0, 0.0, 0.0),
