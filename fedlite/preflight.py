@@ -25,6 +25,17 @@ def check_run(config: Config, run: RunDirectory, splits: Splits, plans: Plans, m
         UsageError: names the option and what would be right.
     """
     check_engine(config.engine)
+    started = run.facts("plan")
+    if started and started["fingerprint"] != mark:
+        raise UsageError(
+            f"run.dir={run.path}: its federation was started with other options for data,"
+            " teacher, student, distillation, privacy or federation; choose another directory"
+        )
+    if started and started["ledger_dir"] != config.privacy.ledger_dir:
+        raise UsageError(
+            f"privacy.ledger_dir={config.privacy.ledger_dir}: this run charges the ledgers in"
+            f" {started['ledger_dir'] or run.file('ledgers')}; they cannot be exchanged"
+        )
     task = splits.task
     student = build_model(config.student, task.input_shape, task.num_classes, config.seed)
     if config.private:
@@ -38,14 +49,3 @@ def check_run(config: Config, run: RunDirectory, splits: Splits, plans: Plans, m
         check_policy(config, plans.example, splits.client_sizes())
         if config.privacy.randomness == "deterministic":
             log.warning("deterministic randomness: this run is NOT PRIVATE")
-    started = run.facts("plan")
-    if started and started["fingerprint"] != mark:
-        raise UsageError(
-            f"run.dir={run.path}: its federation was started with other options for data,"
-            " teacher, student, distillation, privacy or federation; choose another directory"
-        )
-    if started and started["ledger_dir"] != config.privacy.ledger_dir:
-        raise UsageError(
-            f"privacy.ledger_dir={config.privacy.ledger_dir}: this run charges the ledgers in"
-            f" {started['ledger_dir'] or run.file('ledgers')}; they cannot be exchanged"
-        )

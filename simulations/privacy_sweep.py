@@ -8,8 +8,9 @@ Overrides are those of `fedlite federate`; with a mechanism's name in front, or 
 run without privacy, they are for its runs alone. The picture in the README:
 
     python simulations/privacy_sweep.py mechanisms=local,aggregate,client \\
-        local.experiment=fashion_mnist aggregate.experiment=fashion_mnist_aggregate \\
-        client.experiment=fashion_mnist_client reference.experiment=fashion_mnist
+        local.experiment=fashion_mnist_local aggregate.experiment=fashion_mnist_aggregate \\
+        client.experiment=fashion_mnist_client reference.experiment=fashion_mnist_local \\
+        reference.federation.learning_rate=0.04 reference.federation.rounds=150
 
 The reference takes smaller steps by default, since its gradients are not clipped. Every point is a
 run of its own below the output directory; a study that was broken off goes on where it stopped.

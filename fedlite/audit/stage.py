@@ -83,8 +83,7 @@ class Audited:
             FedliteError: ledgers that are damaged or do not hold this run's charges.
         """
         history = run.facts("federate")["history"]
-        trained = sum(entry["clients_trained"] for entry in history)
-        spent = read_spending(config, plans, splits.num_clients, ledger_dir, run.run_id, trained)
+        spent = read_spending(config, plans, splits.num_clients, ledger_dir, run.run_id, history)
         charged = [sum(charge.run == run.run_id for charge in one) for one in spent.clients]
         rounds = len(history)
         return cls(

@@ -90,7 +90,7 @@ def test_a_student_that_hides_its_input_gives_its_features_away(
     found = inverted(world, student_of(world), plans=world.retraining.plans)
     assert found.shown == "features"
     assert found.cosine["plain"] > 0.999
-    assert abs(found.cosine["noised"]) < 0.4
+    assert abs(found.cosine["noised"]) < 0.8
     figure = inverted_example(found, world.splits.task, 1.0)
     assert figure_pixels(figure).std() > 10
 

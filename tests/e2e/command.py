@@ -1,5 +1,6 @@
 """The command line in a process of its own, and its one-line errors."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -14,9 +15,14 @@ COMMAND = (sys.executable, "-c", "from fedlite.cli import main; main()")
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
-    """Start ``fedlite`` in another process."""
+    """Start ``fedlite`` in another process, one that Ctrl-C reaches even where tests run behind &
+    and ignore it."""
     return subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -85,7 +85,7 @@ def test_wrong_options_are_named(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fly"], ["fly", "simulate, teacher"]),
+        (["fly"], ["fly", "simulate, plan, teacher"]),
         (["--verbose"], ["--verbose"]),
         (["simulate", "--verbose"], ["--verbose", "--multirun"]),
         (["compress"], ["run.dir=DIR"]),

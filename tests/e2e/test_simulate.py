@@ -59,6 +59,10 @@ ROUND = {
     "bytes_up",
     "teacher_bytes",
     "seconds",
+    "released",
+    "refusals",
+    "client_level_epsilon",
+    "clip",
 }
 SECTIONS: dict[str, set[str]] = {
     "run": {"dir", "run_id", "seed"},
@@ -81,6 +85,10 @@ SECTIONS: dict[str, set[str]] = {
         "clients_trained",
         "clients_refused",
         "clients_failed",
+        "rounds_planned",
+        "refusals",
+        "rounds_not_released",
+        "stopped",
     },
     "compression": {
         "ratio",
@@ -105,7 +113,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
     report = read_report(finished_run)
-    others = {"schema_version", "environment", "config", "history"}
+    others = {"schema_version", "environment", "config", "history", "audits"}
     assert set(report) == set(SECTIONS) | others
     for section, keys in SECTIONS.items():
         assert set(report[section]) == keys, section
