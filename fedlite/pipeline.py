@@ -327,7 +327,7 @@ class Pipeline:
         return self._calibrated
 
     def _start_plans(self) -> Plans:
-        """Write the plans down before the first charge, and bind a shared ledger directory."""
+        """Write the plans, and whose ledgers they charge, down before the first charge."""
         plans = self._plans()
         if not self.run.facts("plan"):
             with self.run.stage("plan", self.marks["federate"]) as facts:

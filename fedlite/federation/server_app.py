@@ -253,7 +253,8 @@ def _release(
 ) -> tuple[list[Message], float | None]:
     """What of a round's replies may go into the next student, and the clip of the next round."""
     plan, client_plan = federation.plan, federation.client_plan
-    if client_plan is not None and clip is not None:
+    if client_plan is not None:
+        clip = client_plan.clip if clip is None else clip
         randomness = make_randomness(
             client_plan.randomness, federation.config.seed, "release", server_round
         )
