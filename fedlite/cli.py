@@ -17,18 +17,18 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedlite import __version__
-from fedlite.compose import conf_dir
+from fedlite.compose import conf_dir, expand_files
 from fedlite.config_checks import parse_config
 from fedlite.errors import FedliteError, UsageError
 from fedlite.help import COMMANDS, command_help, general_help
 from fedlite.logs import route_logs
-from fedlite.run_directory import LOG_FILE, OVERRIDES_FILE, load_overrides
 
 log = logging.getLogger(__name__)
 
 HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", "--hydra-help")
-ON_A_RUN = ("compress", "evaluate", "report", "audit")  # commands that need a run there is
+ON_A_RUN = ("compress", "evaluate", "report", "audit", "demo")  # commands that need a run there is
 SHOWN = 5  # classes printed for each predicted example
+DEMO_PATHS = ("output", "ort")  # options of `fedlite demo` beside those of the run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,6 +74,10 @@ def _dispatch(arguments: list[str]) -> int:
         return _ledger(rest)
     if command == "predict":
         return _predict(_plain_options(rest, required=("model", "input")))
+    if command == "verify":
+        return _verify(rest)
+    if command == "demo":
+        return _demo(rest)
     if command == "plan":
         return _plan(rest)
     return _run_hydra(command, rest)
@@ -111,6 +115,37 @@ def _predict(options: dict[str, str]) -> int:
     return 0
 
 
+def _verify(arguments: list[str]) -> int:
+    """Print what holds of a deployable folder; every fault is a line on stderr."""
+    from fedlite.compress.verify import verify_bundle
+
+    keys = [text.split("=", 1)[1] for text in arguments if text.startswith("key=")]
+    folders = [text for text in arguments if not text.startswith("key=")]
+    if len(folders) != 1 or folders[0].startswith("-") or len(keys) > 1 or "" in keys:
+        raise UsageError("fedlite verify: give one folder: fedlite verify DIR/deploy [key=FILE]")
+    verdict = verify_bundle(Path(folders[0]), Path(keys[0]) if keys else None)
+    for fault in verdict.faults:
+        _say(f"{folders[0]}: {fault}", 1)
+    for line in verdict.holds:
+        print(f"{folders[0]}: {line}")
+    return 1 if verdict.faults else 0
+
+
+def _demo(arguments: list[str]) -> int:
+    """Write the page on which a run's model answers in the browser."""
+    from fedlite.demo.command import run_demo
+
+    given = {_key(a): a.partition("=")[2] for a in arguments if _key(a) in DEMO_PATHS}
+    if missing := [key for key, value in given.items() if not value]:
+        raise UsageError(f"{missing[0]}=: missing folder; give {missing[0]}=DIR")
+    overrides = [text for text in arguments if _key(text) not in DEMO_PATHS]
+    if flags := [text for text in overrides if text.startswith("-")]:
+        raise UsageError(f"fedlite demo: unknown flag '{flags[0]}'; it takes options only")
+    output, ort = (Path(given[key]) if key in given else None for key in DEMO_PATHS)
+    run_demo(_with_saved_overrides("demo", overrides), output, ort)
+    return 0
+
+
 def _plan(arguments: list[str]) -> int:
     """Print what a configuration will spend: no training, no run directory, no Hydra job."""
     from fedlite.planning import PICTURE, run_plan
@@ -145,6 +180,7 @@ def _run_hydra(command: str, arguments: list[str]) -> int:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
 
+    arguments = expand_files(arguments)
     arguments = sorted(arguments, key=_is_override)  # argparse wants all flags on one side
     sys.argv = ["fedlite", *_with_saved_overrides(command, arguments)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
@@ -157,6 +193,7 @@ def _run_hydra(command: str, arguments: list[str]) -> int:
 
 def _run_job(command: str, composed: DictConfig) -> None:
     from fedlite.pipeline import run_command
+    from fedlite.run_directory import LOG_FILE
 
     context = HydraConfig.get()
     run_dir = Path(context.runtime.output_dir).resolve()
@@ -171,6 +208,8 @@ def _run_job(command: str, composed: DictConfig) -> None:
 
 def _with_saved_overrides(command: str, arguments: list[str]) -> list[str]:
     """On an existing run directory go on with the options it was started with; new ones win."""
+    from fedlite.run_directory import OVERRIDES_FILE, load_overrides
+
     given = {_key(argument): argument for argument in arguments if not argument.startswith("-")}
     if "run.dir" not in given:
         if command in ON_A_RUN:

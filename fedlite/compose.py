@@ -1,8 +1,11 @@
 """Finding ``conf/`` and composing it, in a wheel and in a checkout alike."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
@@ -24,6 +27,63 @@ def conf_dir() -> Path:
     raise UsageError(f"conf/config.yaml not found in or beside {package}: reinstall fedlite")
 
 
+def expand_files(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which ``student=FILE.yaml`` and ``teacher=FILE.yaml`` are spelt out.
+
+    Such a file holds ``name``, ``module`` and ``kwargs``, as those in ``conf/student/`` do.
+    ``fedlite search-student`` writes one.
+
+    Raises:
+        UsageError: there is no such file, or it holds something else.
+    """
+    expanded: list[str] = []
+    for text in overrides:
+        group, _, value = text.partition("=")
+        if group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
+            expanded += _model_overrides(group, Path(value).expanduser())
+        else:
+            expanded.append(text)
+    return expanded
+
+
+def _model_overrides(group: str, path: Path) -> list[str]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{group}={path}: {error.strerror}; expected a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{group}={path}: is not YAML") from error
+    right = isinstance(found, dict) and {"name", "module"} <= set(found)
+    if not right or set(found) - {"name", "module", "kwargs"}:
+        raise UsageError(f"{group}={path}: must hold name, module and kwargs, and nothing else")
+    kwargs = found.get("kwargs") or {}
+    if not isinstance(kwargs, dict):
+        raise UsageError(f"{group}={path}: kwargs must be a mapping")
+    return [
+        f"{group}=custom",
+        *(f"{group}.{key}={_literal(found[key])}" for key in ("name", "module")),
+        *(f"+{group}.kwargs.{key}={_literal(value)}" for key, value in kwargs.items()),
+    ]
+
+
+def _literal(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{" + ",".join(f"{key}:{_literal(one)}" for key, one in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(_literal, value)) + "]"
+        case str():
+            # A backslash is doubled only where a quote follows it.
+            escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", value).replace("'", "\\'")
+            return f"'{escaped}'"
+    return str(value)
+
+
 def compose_config(overrides: Sequence[str] = ()) -> Config:
     """Compose ``conf/`` with override strings, as the command line does.
 
@@ -32,6 +92,6 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
     """
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return parse_config(compose("config", overrides=list(overrides)))
+            return parse_config(compose("config", overrides=expand_files(overrides)))
     except HydraException as error:
         raise UsageError(str(error).splitlines()[0]) from error

@@ -194,22 +194,89 @@ class MeasureConfig:
     threads: int = 1
     warmup: int = 20
     runs: int = 200
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 32])
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """What a search has to reach; None is no limit."""
+
+    latency_ms: float | None = None  # median at batch 1 in the serving runtime
+    bytes: int | None = None  # of the file
+
+
+@dataclass(frozen=True)
+class CompressSearchConfig:
+    """Searching the compression options (docs/search.md)."""
+
+    enabled: bool = False
+    trials: int = 40
+    population: int = 10  # of a generation of NSGA-II
+    max_seconds: float | None = None
+    ratios: list[float] = field(default_factory=lambda: [0.0, 0.6])  # lowest and highest
+    criteria: list[str] = field(default_factory=lambda: ["l2", "l1", "taylor"])
+    quantizations: list[str] = field(
+        default_factory=lambda: ["none", "static", "weight_only", "fp16"]
+    )
+    recovery_steps: list[int] = field(default_factory=lambda: [100, 300, 1000])
+    norms: list[str] = field(default_factory=lambda: ["keep", "fold"])
 
 
 @dataclass(frozen=True)
 class CompressConfig:
     """Pruning, recovery, quantization, export and measurement of the federated student."""
 
+    norms: str = "keep"  # keep | fold: exchange norms that cost time for ones that fold
+    norm_steps: int = 600  # batches of public data on which the exchanged norms are learnt
     ratio: float = 0.3  # share of channels removed by structured pruning
+    layer_ratios: dict[str, float] = field(default_factory=dict)  # by layer name, wins over ratio
+    criterion: str = "l2"  # l2 | l1 | taylor | random: which channels are weakest
+    schedule: str = "one_shot"  # one_shot | iterative: cut and recover in several rounds
+    iterations: int = 3  # of the iterative schedule
     round_to: int = 4
     sparsity: float = 0.0  # share of the remaining weights set to zero
-    recovery_steps: int = 300
+    sparsity_criterion: str = "global"  # global | local (magnitude) | gradient
+    recovery_steps: int = 300  # in all
     recovery_learning_rate: float = 1e-3
     recovery_batch_size: int = 64
-    quantization: str = "static"  # static | dynamic | weight_only | none
+    recovery_from: str = "student"  # student | teacher: who teaches the pruned student
+    quantization: str = "static"  # static | dynamic | weight_only | fp16 | qat | none
+    bits: int = 8  # of weights; 4 for weight_only alone
+    symmetric: bool = False  # ranges of activations around zero
+    per_channel: bool = True  # one scale per output channel, else one per tensor
+    calibration: str = "minmax"  # minmax | percentile: ranges of activations
+    percentile: float = 99.99
     calibration_size: int = 256
+    qat_steps: int = 300  # batches of public data with quantization simulated
+    qat_learning_rate: float = 1e-4
+    formats: list[str] = field(default_factory=lambda: ["onnx"])
+    converters: dict[str, str] = field(default_factory=dict)  # format: Python of its environment
+    min_snr_db: float = 20.0  # a file whose logits are further from the model's does not ship
+    max_accuracy_drop: float = 0.03  # on public data, against the federated student
     opset: int = 20
+    signing_key: str | None = None  # PEM file of an ed25519 private key
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    search: CompressSearchConfig = field(default_factory=CompressSearchConfig)
+
+
+@dataclass(frozen=True)
+class StudentSearchConfig:
+    """`fedlite search-student`: the space of students and how they are judged (docs/search.md)."""
+
+    trials: int = 30
+    population: int = 10
+    max_seconds: float | None = None
+    blocks: list[str] = field(
+        default_factory=lambda: ["plain", "inverted_residual", "channel_shuffle"]
+    )
+    widths: list[int] = field(default_factory=lambda: [8, 16, 24, 32, 48, 64])
+    depths: list[int] = field(default_factory=lambda: [1, 2, 3])
+    kernel_sizes: list[int] = field(default_factory=lambda: [3, 5])
+    stages: list[int] = field(default_factory=lambda: [2, 3])
+    steps: int = 400  # of public distillation, to score one student
+    max_accuracy_drop: float = 0.01  # against the most accurate student within the limits
+    target: TargetConfig = field(default_factory=TargetConfig)
 
 
 @dataclass(frozen=True)
@@ -252,6 +319,7 @@ class Config:
     compress: CompressConfig
     tracking: TrackingConfig
     audit: AuditConfig = field(default_factory=AuditConfig)
+    search_student: StudentSearchConfig = field(default_factory=StudentSearchConfig)
 
     @property
     def private(self) -> bool:

@@ -27,7 +27,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "federation.sampling": ("fixed", "bernoulli"),
     "federation.strategy.name": ("fedavg", "fedprox", "fedadam", "fedavgm"),
     "engine.name": ("inprocess", "ray"),
-    "compress.quantization": ("static", "dynamic", "weight_only", "none"),
+    "compress.norms": ("keep", "fold"),
+    "compress.criterion": ("l2", "l1", "taylor", "random"),
+    "compress.schedule": ("one_shot", "iterative"),
+    "compress.sparsity_criterion": ("global", "local", "gradient"),
+    "compress.recovery_from": ("student", "teacher"),
+    "compress.quantization": ("static", "dynamic", "weight_only", "fp16", "qat", "none"),
+    "compress.calibration": ("minmax", "percentile"),
 }
 
 # (key, lowest, highest, lowest allowed, highest allowed); None values are skipped.
@@ -88,7 +94,26 @@ RANGES: tuple[tuple[str, float, float, bool, bool], ...] = (
     ("compress.recovery_steps", 0, math.inf, True, False),
     ("compress.recovery_learning_rate", 0, math.inf, False, False),
     ("compress.recovery_batch_size", 1, math.inf, True, False),
+    ("compress.norm_steps", 1, math.inf, True, False),
+    ("compress.iterations", 1, 100, True, True),
     ("compress.calibration_size", 1, math.inf, True, False),
+    ("compress.percentile", 50, 100, False, True),
+    ("compress.qat_steps", 1, math.inf, True, False),
+    ("compress.qat_learning_rate", 0, math.inf, False, False),
+    ("compress.min_snr_db", -math.inf, math.inf, False, False),
+    ("compress.max_accuracy_drop", 0, 1, True, True),
+    ("compress.target.latency_ms", 0, math.inf, False, False),
+    ("compress.target.bytes", 1, math.inf, True, False),
+    ("compress.search.trials", 1, math.inf, True, False),
+    ("compress.search.population", 2, math.inf, True, False),
+    ("compress.search.max_seconds", 0, math.inf, False, False),
+    ("search_student.trials", 1, math.inf, True, False),
+    ("search_student.population", 2, math.inf, True, False),
+    ("search_student.max_seconds", 0, math.inf, False, False),
+    ("search_student.steps", 1, math.inf, True, False),
+    ("search_student.max_accuracy_drop", 0, 1, True, True),
+    ("search_student.target.latency_ms", 0, math.inf, False, False),
+    ("search_student.target.bytes", 1, math.inf, True, False),
     ("compress.opset", 18, 23, True, True),
     ("compress.measure.threads", 1, 256, True, True),
     ("compress.measure.warmup", 0, math.inf, True, False),
@@ -101,6 +126,27 @@ RANGES: tuple[tuple[str, float, float, bool, bool], ...] = (
     ("audit.inversion_steps", 1, math.inf, True, False),
 )
 AUDITS = ("dirac", "membership", "inversion")
+FORMATS = ("onnx", "litert", "executorch", "coreml")
+BLOCKS = ("plain", "inverted_residual", "channel_shuffle")
+# Lists whose every value must be one of the choices.
+LISTS: dict[str, tuple[str, ...]] = {
+    "audit.parts": AUDITS,
+    "compress.formats": FORMATS,
+    "compress.search.criteria": ("l2", "l1", "taylor", "random"),
+    "compress.search.quantizations": ("static", "dynamic", "weight_only", "fp16", "qat", "none"),
+    "compress.search.norms": ("keep", "fold"),
+    "search_student.blocks": BLOCKS,
+}
+# Lists whose every value lies within the range, and that hold at least one.
+LIST_RANGES: dict[str, tuple[float, float]] = {
+    "compress.measure.batch_sizes": (1, 4096),
+    "compress.search.ratios": (0, 0.99),
+    "compress.search.recovery_steps": (0, math.inf),
+    "search_student.widths": (4, 1024),
+    "search_student.depths": (1, 20),
+    "search_student.kernel_sizes": (1, 11),
+    "search_student.stages": (1, 6),
+}
 
 
 def parse_config(composed: DictConfig) -> Config:
@@ -165,11 +211,19 @@ def check_config(config: Config) -> None:
             else:
                 bounds += " and finite"
             raise UsageError(f"{key}={value}: must be {bounds}")
-    if not config.audit.parts or set(config.audit.parts) - set(AUDITS):
-        raise UsageError(
-            f"audit.parts=[{','.join(config.audit.parts)}]: must hold one or more of"
-            f" {', '.join(AUDITS)}"
-        )
+    for key, names in LISTS.items():
+        found = _get(config, key)
+        if not found or set(found) - set(names):
+            raise UsageError(
+                f"{key}=[{','.join(found)}]: must hold one or more of {', '.join(names)}"
+            )
+    for key, (least, most) in LIST_RANGES.items():
+        numbers = _get(config, key)
+        if not numbers or not all(least <= number <= most for number in numbers):
+            raise UsageError(
+                f"{key}={numbers}: must hold one or more numbers from {least:g} to {most:g}"
+            )
+    _check_compression(config)
     if config.private or config.privacy.trust != "local":
         _check_units(config)
         if config.privacy.ledger_dir and config.privacy.randomness == "deterministic":
@@ -194,6 +248,29 @@ def check_config(config: Config) -> None:
         raise UsageError("dataset.evaluate_on=holdout: needs dataset.holdout_size of 1 or more")
     if config.dataset.source != "digits" and not config.dataset.root:
         raise UsageError(f"dataset.root: missing for dataset {config.dataset.name}; give a path")
+
+
+def _check_compression(config: Config) -> None:
+    """Settings of compression that contradict each other."""
+    compress = config.compress
+    if compress.bits not in (8, 4):
+        raise UsageError(f"compress.bits={compress.bits}: must be one of 8, 4")
+    if compress.bits == 4 and compress.quantization != "weight_only":
+        raise UsageError(
+            f"compress.bits=4: is for weights alone; use compress.quantization=weight_only, not"
+            f" {compress.quantization}"
+        )
+    for layer, ratio in compress.layer_ratios.items():
+        if not 0 <= ratio < 1:
+            raise UsageError(f"compress.layer_ratios.{layer}={ratio}: must be >= 0 and < 1")
+    if unknown := set(compress.converters) - set(FORMATS):
+        raise UsageError(
+            f"compress.converters.{min(unknown)}: no such format; formats: {', '.join(FORMATS)}"
+        )
+    if 1 not in compress.measure.batch_sizes:
+        raise UsageError(
+            f"compress.measure.batch_sizes={compress.measure.batch_sizes}: must hold 1"
+        )
 
 
 def _check_units(config: Config) -> None:

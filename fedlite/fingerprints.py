@@ -41,8 +41,15 @@ def stage_fingerprints(config: Config) -> dict[str, str]:
     )
     compress = dataclasses.asdict(config.compress)
     measure = compress.pop("measure")
+    for unrelated in ("signing_key", "converters"):
+        del compress[unrelated]
+    if not compress["search"]["enabled"]:
+        del compress["search"], compress["target"]
     marks["compress"] = fingerprint(marks["federate"], compress)
     marks["evaluate"] = fingerprint(marks["compress"], measure)
     marks["report"] = marks["evaluate"]
+    marks["search_student"] = fingerprint(
+        marks["warm_start"], dataclasses.asdict(config.search_student), compress, measure
+    )
     marks["audit"] = fingerprint(marks["evaluate"], dataclasses.asdict(config.audit))
     return marks

@@ -12,10 +12,13 @@ COMMANDS: dict[str, str] = {
     "teacher": "train (or load) the teacher only",
     "federate": "teacher, public warm start and all federated rounds",
     "compress": "prune, recover, quantize, export and measure the federated student of run.dir",
+    "search-student": "find a student within latency and size limits; public data",
     "evaluate": "measure the models of run.dir on the test set again",
     "report": "write report.md, report.json and TensorBoard's summary of run.dir again",
     "audit": "attack run.dir: canaries, membership inference, gradient inversion",
     "ledger": "what was spent, by client, run and round",
+    "verify": "check a deployable folder: sums, manifest, signature",
+    "demo": "write a page on which the model of run.dir answers in the browser",
     "predict": "classify a file with an exported model",
 }
 
@@ -85,14 +88,40 @@ def command_help(command: str) -> str:
     if command == "predict":
         return """fedlite predict: classify a file with an exported model.
 
-usage: fedlite predict model=DIR/deploy/student.onnx input=FILE
+usage: fedlite predict model=DIR/deploy input=FILE
 
-  model=FILE.onnx   the exported student, in its folder: labels.json and
-                    preprocessing.json lie beside it
+  model=FILE        the exported student (.onnx, .tflite, .pte, .mlpackage) in
+                    its folder, labels.json and preprocessing.json beside it; or
+                    the folder: its student.onnx
   input=FILE        an image (png, jpg), an npz (array `inputs`), or a csv (one
                     example per line)
 
 Prints the class names and probabilities of every example in the file."""
+    if command == "verify":
+        return """fedlite verify: check a deployable folder before it is used.
+
+usage: fedlite verify DIR/deploy [key=FILE.pem]
+
+  DIR/deploy    a folder with SHA256SUMS and manifest.json, as a run writes it
+  key=FILE.pem  the signer's public key (ed25519), got elsewhere: the folder
+                must be signed by it. Without it a signature is checked against
+                the key in the folder, which shows integrity but not origin
+
+Every file must be there, unchanged and known to SHA256SUMS, and no other. Each
+fault is one line; exits 1 if there is any."""
+    if command == "demo":
+        return """fedlite demo: write a page on which the model of run.dir answers.
+
+usage: fedlite demo run.dir=DIR [output=DIR] [ort=DIR] [option=value ...]
+
+  run.dir=DIR        a finished run; DIR/deploy must hold student.onnx
+  output=DIR         the page (default: demo in run.dir)
+  ort=DIR            an unpacked onnxruntime-web package (default: npm fetches
+                     it once into FEDLITE_CACHE, ~/.cache/fedlite)
+  dataset.root=DIR   where the data lie now: the page shows public examples
+
+A static folder for any web server: python -m http.server --directory DIR/demo.
+Images are drawn, dropped or chosen; nothing leaves the browser."""
     if command == "ledger":
         return """fedlite ledger: what was spent, by client, run and round.
 

@@ -10,12 +10,9 @@ from rich.console import Console
 from torch import nn
 
 from fedlite.audit.stage import Audited, run_audits
-from fedlite.compress.bundle import write_bundle
-from fedlite.compress.export import export_onnx
-from fedlite.compress.measure import measure_onnx
-from fedlite.compress.stage import compress_student
 from fedlite.config import Config
 from fedlite.data import Splits, load_splits
+from fedlite.delivery import Delivery, compress_options, run_student_search
 from fedlite.distill.cache import cached_teacher, cached_warm_start
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
@@ -28,19 +25,18 @@ from fedlite.federation.node import hold_ledgers, sync_cohort
 from fedlite.federation.server_app import Federation, open_server_ledger
 from fedlite.files import load_tensors, read_json, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
-from fedlite.models.build import build_model, count_parameters, frozen_names, load_state
+from fedlite.models.build import build_model, frozen_names, load_state
 from fedlite.plans import Plans
 from fedlite.preflight import check_run
 from fedlite.privacy import derive_seed
 from fedlite.privacy_report import privacy_section
-from fedlite.records import Evaluation, Measurement, RoundRecord
+from fedlite.records import Evaluation, RoundRecord
 from fedlite.run_directory import LOG_FILE, RunDirectory, open_run
 from fedlite.summary import AUDITS_FILE, assemble_report
 from fedlite.tracking.audits import conclude
-from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
 from fedlite.tracking.report import round_entry, write_report
-from fedlite.tracking.table import comparison_markdown, print_summary
+from fedlite.tracking.table import print_summary
 from fedlite.tracking.tensorboard import RunBoard
 
 log = logging.getLogger(__name__)
@@ -53,6 +49,7 @@ COMMAND_STAGES: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate", "report"),
     "report": ("report",),
     "audit": ("audit", "report"),
+    "search-student": ("teacher", "search_student"),
 }
 NEEDED = {"compress": "federate", "evaluate": "compress", "report": "evaluate", "audit": "evaluate"}
 ALWAYS_RUN = ("compress", "evaluate", "audit")  # asked for by name: done again
@@ -223,69 +220,34 @@ class Pipeline:
         }
 
     def _compress(self) -> dict[str, Any]:
-        config, splits = self.config, self.splits
-        with self.progress.stage("compress", total=config.compress.recovery_steps) as bar:
-            made = compress_student(
-                self._load("federated_student"),
-                splits.task,
-                splits.public,
-                config.compress,
-                config.dataset.augment,
-                self.run.file("models"),
-                derive_seed(config.seed, "compress"),
-                lambda step: bar.advance(),
-            )
-        return {
-            "parameters_before": made.parameters_before,
-            "parameters_after": made.parameters_after,
-            "nonzero_weights": made.nonzero_weights,
-            "max_difference": made.max_difference,
-            "float_ops": made.float_ops,
-            "gzip_bytes": {
-                "pruned_student": made.pruned_gzip_bytes,
-                "quantized_student": made.quantized_gzip_bytes,
-            },
-        }
+        return self._delivery().compress()
 
     def _evaluate(self) -> dict[str, Any]:
         self.need("compress")
-        models, task = self.run.file("models"), self.splits.task
-        measured: dict[str, Any] = {}
-        with self.progress.stage("measure", total=5) as bar:
-            for name in ("teacher", "public_student", "federated_student"):
-                model = self._load(name)
-                export_onnx(model, task, models / f"{name}.onnx", self.config.compress.opset)
-                measured[name] = self._measure(name, count_parameters(model))
-                bar.advance()
-            for name in ("pruned_student", "quantized_student"):
-                measured[name] = self._measure(name, self.run.facts("compress")["parameters_after"])
-                bar.advance(accuracy=measured[name]["accuracy"])
-        return {"models": measured}
+        return self._delivery().evaluate()
 
     def _report(self) -> dict[str, Any]:
         self.need("evaluate")
         report = self._assemble()
-        task = self.splits.task
+        names = self.splits.task.class_names
         confusion = self.run.facts("federate")["evaluation"]["confusion"]
-        write_report(report, self.run.path, self.splits.class_counts(), task.class_names, confusion)
-        write_bundle(
-            self.run.file("deploy"),
-            self.run.file("models") / "quantized_student.onnx",
-            task,
-            report,
-            privacy_statement=privacy_statement(report["privacy"]),
-            metrics_table=comparison_markdown(report),
-        )
+        write_report(report, self.run.path, self.splits.class_counts(), names, confusion)
+        self._delivery().bundle(report)
         board = self._board(purge_step=self.config.federation.rounds + 1)
         if board is not None:
             with board:
-                board.log_final(report, task.class_names, confusion)
+                board.log_final(report, names, confusion)
         return {}
+
+    def _search_student(self) -> dict[str, Any]:
+        teacher = self._load("teacher")
+        return run_student_search(self.config, self.run, self.splits, teacher, self.progress)
 
     def _audit(self) -> dict[str, Any]:
         student, teacher = self._first_student(), self._load("teacher")
+        config = dataclasses.replace(self.config, compress=compress_options(self.config, self.run))
         audited = Audited.of_run(
-            self.config, self.run, self.splits, self._plans(), self._ledger_dir(), student, teacher
+            config, self.run, self.splits, self._plans(), self._ledger_dir(), student, teacher
         )
         run_audits(audited, self.progress, self._board(self.config.federation.rounds + 1))
         return {}
@@ -298,6 +260,12 @@ class Pipeline:
         if command == "audit":
             conclude(read_json(self.run.file(AUDITS_FILE)), self.run.path, console)
             return
+        if command == "search-student":
+            found = self.run.facts("search_student")
+            console.print(found["text"], soft_wrap=True)
+            console.print(f"student: {self.run.file(found['student_file'])}", soft_wrap=True)
+            console.print(f"trials: {self.run.file(found['trials_file'])}", soft_wrap=True)
+            return
         if COMMAND_STAGES[command][-1] == "report":
             paths: dict[str, Path | str] = {
                 "report": self.run.file("report.md"),
@@ -305,6 +273,7 @@ class Pipeline:
                 "tensorboard": f"tensorboard --logdir {self.run.path}",
                 "predict": f"fedlite predict model={self.run.file('deploy')}/student.onnx"
                 " input=FILE",
+                "demo": f"fedlite demo run.dir={self.run.path}",
             }
             print_summary(self._assemble(), paths, console)
             return
@@ -364,15 +333,8 @@ class Pipeline:
                 " go on with `fedlite simulate run.dir=DIR run.resume=true`"
             )
 
-    def _measure(self, name: str, parameters: int) -> dict[str, Any]:
-        measurement: Measurement = measure_onnx(
-            self.run.file("models") / f"{name}.onnx",
-            self.splits.test,
-            self.splits.task.num_classes,
-            parameters,
-            self.config.compress.measure,
-        )
-        return dataclasses.asdict(measurement)
+    def _delivery(self) -> Delivery:
+        return Delivery(self.config, self.run, self.splits, self.progress, self._load)
 
     def _board(self, purge_step: int | None) -> RunBoard | None:
         if not self.config.tracking.tensorboard:

@@ -44,18 +44,61 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """An exported file, measured in the runtime that serves it.
+class Latency:
+    """Milliseconds of one call of the runtime with one batch."""
 
-    ``bytes`` is the file's size; latencies are milliseconds at batch 1; ``peak_memory_bytes`` is
-    the peak resident set of a fresh process that holds runtime and model.
+    p50: float
+    p95: float
+    min: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an exported file costs, measured in a fresh process that holds runtime and model.
+
+    ``latency_ms`` is by batch size (as text: JSON has no other keys). ``load_ms`` is opening the
+    file to a runtime that can be called; ``peak_memory_bytes`` the peak resident set.
     """
+
+    bytes: int
+    gzip_bytes: int
+    latency_ms: dict[str, Latency]
+    load_ms: float
+    peak_memory_bytes: int
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Quality on the test set and cost of an exported file, in the runtime that serves it."""
 
     accuracy: float
     macro_f1: float
     parameters: int
-    bytes: int
-    latency_ms_p50: float
-    latency_ms_p95: float
-    peak_memory_bytes: int
-    runtime: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file that could ship, and how it was judged on public data before it was measured.
+
+    ``name`` is unique in a run, such as ``quantized_student.litert``; ``model`` the key of the
+    student it was made of (``federated_student``, ``pruned_student``, ``quantized_student``);
+    ``file`` is relative to the run directory. ``snr_db`` and ``agreement`` compare its logits with
+    those of the torch model it was exported from; ``public_accuracy`` is its accuracy on public
+    data and ``accuracy_drop`` by how much the federated student is better there. ``refused``
+    says why it does not ship; empty where it may. A file that could not be made at all has None
+    for what could not be found out.
+    """
+
+    name: str
+    model: str
+    format: str  # onnx | litert | executorch | coreml
+    precision: str  # fp32 | fp16 | int8 | int8 weights | int4 weights
+    file: str | None
+    snr_db: float | None
+    agreement: float | None
+    public_accuracy: float | None
+    accuracy_drop: float | None
+    refused: str = ""
+    float_ops: list[str] = field(default_factory=list)

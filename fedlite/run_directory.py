@@ -22,7 +22,13 @@ STATE_FILE = "state.json"
 
 # Options that say how a run is shown or driven, not what it computes.
 _NOT_SAVED = ("run.dir", "run.resume", "audit.parts")
-_PATHS = ("teacher.checkpoint", "teacher.cache_dir", "privacy.ledger_dir", "privacy.policy")
+_PATHS = (
+    "teacher.checkpoint",
+    "teacher.cache_dir",
+    "privacy.ledger_dir",
+    "privacy.policy",
+    "compress.signing_key",
+)
 
 
 def load_overrides(run_dir: Path) -> list[str]:
@@ -128,7 +134,7 @@ def _portable(overrides: list[str]) -> list[str]:
         if key.lstrip("+") in _NOT_SAVED:
             continue
         value = value.strip("'\"")
-        if key == "dataset.root":
+        if key == "dataset.root" or key.lstrip("+").startswith("compress.converters."):
             text = f"{key}={portable_path(value)}"
         elif key in _PATHS and value not in ("", "null"):
             text = f"{key}={Path(value).expanduser().absolute()}"

@@ -32,11 +32,18 @@ def assemble_report(
     compression = dict(run.facts("compress"))
     for key in ("fingerprint", "seconds"):
         compression.pop(key, None)
+    options, search = compression.pop("options"), compression.pop("search", None)
+    artefacts = compression.pop("artefacts")
+    measured = run.facts("evaluate")
     spent = read_spending(config, plans, splits.num_clients, ledger_dir, run.run_id, history)
     audits = read_json(run.file(AUDITS_FILE)) if run.file(AUDITS_FILE).exists() else {}
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in STAGES}
     return {
-        "models": {name: _model(facts) for name, facts in run.facts("evaluate")["models"].items()},
+        "models": {name: _model(facts) for name, facts in measured["models"].items()},
+        "artefacts": [
+            *map(_baseline, measured["baselines"]),
+            *(one | _measured(measured["artefacts"].get(one["name"])) for one in artefacts),
+        ],
         "privacy": privacy_section(config, splits, plans, spent, audits),
         "dataset": {
             "name": config.dataset.name,
@@ -62,11 +69,17 @@ def assemble_report(
             "stopped": run.facts("federate")["stopped"],
         },
         "compression": {
-            "ratio": config.compress.ratio,
-            "sparsity": config.compress.sparsity,
-            "quantization": config.compress.quantization,
+            **options,
             **compression,
+            "gzip_bytes": {
+                name: facts["cost"]["gzip_bytes"] for name, facts in measured["models"].items()
+            },
+            "float_ops": next(
+                (one["float_ops"] for one in artefacts if one["name"] == "quantized_student.onnx"),
+                [],
+            ),
         },
+        "search": search,
         "traffic": {
             key: sum(entry[key] for entry in history)
             for key in ("bytes_down", "bytes_up", "teacher_bytes")
@@ -84,9 +97,28 @@ _OUTCOMES = ("trained", "refused", "failed")
 
 
 def _model(facts: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in facts.items() if not k.startswith("latency_ms")}
-    latency = {"p50": facts["latency_ms_p50"], "p95": facts["latency_ms_p95"]}
-    return {**kept, "latency_ms": latency}
+    """A measured model as ``models`` shows it."""
+    cost = dict(facts["cost"])
+    by_batch = cost.pop("latency_ms")
+    return {
+        **{key: value for key, value in facts.items() if key != "cost"},
+        **cost,
+        "latency_ms": by_batch["1"],
+        "latency_ms_by_batch": by_batch,
+    }
+
+
+def _measured(facts: dict[str, Any] | None) -> dict[str, Any]:
+    """What measuring adds to an artefact; nothing where this machine cannot run it."""
+    if facts is None:
+        return {}
+    return {key: value for key, value in _model(facts).items() if key != "latency_ms"}
+
+
+def _baseline(entry: dict[str, Any]) -> dict[str, Any]:
+    """A teacher, or eager torch, as a row beside the artefacts; eager answers are the file's."""
+    rest = {key: value for key, value in entry.items() if key != "measurement"}
+    return rest | {"precision": "fp32", "refused": ""} | _measured(entry["measurement"])
 
 
 def _environment() -> dict[str, Any]:

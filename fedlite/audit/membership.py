@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from fedlite.audit.lira import Attack, Floats, Members, attack, balanced_members, confidence
 from fedlite.audit.retrain import Retraining
-from fedlite.compress.runtime import logits_of, open_session
-from fedlite.compress.stage import compress_student
+from fedlite.compress.formats import export_file
+from fedlite.compress.runtime import logits_of, open_runtime
+from fedlite.compress.shrink import Shrinker
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import predict_logits
 from fedlite.models.build import load_state
@@ -61,8 +62,9 @@ class MembershipAudit:
 
 @dataclass(frozen=True)
 class Compression:
-    """What compressing a retrained student needs: the run's task and public data."""
+    """What compressing a retrained student needs: the run's teacher, task and public data."""
 
+    teacher: nn.Module
     task: Task
     public: PublicData
 
@@ -141,17 +143,26 @@ def _compressed_logits(
 ) -> Tensor:
     """The candidates' logits as the deployed form of ``student`` answers in ONNX Runtime."""
     config = retraining.config
-    made = compress_student(
+    options = config.compress
+    shrinker = Shrinker(
         student,
+        compression.teacher,
         compression.task,
         compression.public,
-        config.compress,
         config.dataset.augment,
-        directory,
         derive_seed(config.seed, "compress"),
     )
-    session = open_session(made.quantized_path)
-    return Tensor(logits_of(session, retraining.candidates.inputs.numpy()))
+    path = directory / "student.onnx"
+    export_file(
+        "onnx",
+        shrinker.quantizable(options),
+        compression.task,
+        path,
+        options,
+        shrinker.calibration(options),
+        quantized=options.quantization != "none",
+    )
+    return Tensor(logits_of(open_runtime(path), retraining.candidates.inputs.numpy()))
 
 
 def _keep(seen: dict[str, list[Floats]], name: str, logits: Tensor, retraining: Retraining) -> None:

@@ -195,7 +195,7 @@ def _membership(audited: Audited, progress: Progress) -> Found:
             shadows=options.shadows,
             claimed_epsilon=audited.claimed_epsilon,
             delta=audited.delta,
-            compression=membership.Compression(splits.task, splits.public)
+            compression=membership.Compression(audited.teacher, splits.task, splits.public)
             if options.compressed
             else None,
             control=control,

@@ -1,55 +1,124 @@
-"""The deployable folder: model, labels, preprocessing, model card and checksums."""
+"""The deployable folder: models, labels, preprocessing, model card, manifest, sums, signature."""
 
-import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedlite.compress.card import model_card
+from fedlite.compress.runtime import can_run, open_runtime
+from fedlite.compress.signature import public_pem, read_signing_key, sign
+from fedlite.compress.verify import (
+    MANIFEST,
+    PUBLIC_KEY,
+    SIGNATURE,
+    SUMS,
+    checksums,
+    size_of,
+)
 from fedlite.data.types import Task
 from fedlite.errors import FedliteError, UsageError
 
-MODEL = "student.onnx"
-SUMS = "SHA256SUMS"
+# How inputs and outputs are called, in the formats that name them.
+NAMES = {"onnx": {"input": {"name": "input"}, "output": {"name": "logits"}}}
 
 
 def write_bundle(
     directory: Path,
-    model_path: Path,
+    artefacts: dict[str, Path],
+    manifest: Sequence[dict[str, Any]],
     task: Task,
     report: dict[str, Any],
     *,
     privacy_statement: str,
     metrics_table: str,
+    signing_key: Path | None = None,
 ) -> None:
     """Write the deployable folder to ``directory``, whole or not at all; it replaces an older one.
 
-    It holds ``student.onnx``, ``labels.json`` (class names in the order of the logits),
-    ``preprocessing.json`` (how raw inputs are normalised), ``MODEL_CARD.md`` and ``SHA256SUMS``
-    (``sha256sum -c``).
+    Beside the artefacts it holds ``labels.json`` (class names in the order of the logits),
+    ``preprocessing.json`` (how raw inputs are normalised), ``MODEL_CARD.md``, ``manifest.json``
+    (what each artefact is) and ``SHA256SUMS`` (``sha256sum -c``; files inside folders too). With a
+    signing key also ``SHA256SUMS.sig`` (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and
+    ``public_key.pem``. :func:`fedlite.compress.verify.verify_bundle` checks all of it.
 
     Args:
         directory: made, or replaced if it is an older bundle.
-        model_path: the exported file to ship.
-        task: what it sees and answers.
+        artefacts: name in the folder to the exported file (or folder) to ship.
+        manifest: for each artefact its ``file`` (name in the folder), and ``name``, ``model``,
+            ``format`` and ``precision`` as in the report's ``artefacts``. To each is added what
+            the file itself tells: ``bytes``, ``runtime``, ``batch``, ``input`` and ``output``.
+        task: what the models see and answer.
         report: see :func:`fedlite.compress.card.model_card`.
         privacy_statement: markdown.
         metrics_table: markdown.
+        signing_key: PEM file of an ed25519 private key.
 
     Raises:
-        UsageError: no file at ``model_path``, or ``directory`` holds something else.
-        FedliteError: the folder cannot be written.
+        UsageError: an artefact is not there, ``directory`` holds something else, or the key cannot
+            be used. The earlier folder stays.
+        FedliteError: an artefact is damaged, or the folder cannot be written; the earlier one
+            stays.
     """
-    if not model_path.is_file():
-        raise UsageError(f"{model_path}: no such file; expected an exported model (.onnx)")
-    if directory.exists() and not (directory / SUMS).is_file():
-        raise UsageError(f"{directory}: exists and is no deployable folder; give another path")
-    card = model_card(
-        task, report, privacy_statement=privacy_statement, metrics_table=metrics_table
-    )
-    preprocessing = {
+    assert sorted(entry["file"] for entry in manifest) == sorted(artefacts), "manifest: one each"
+    for source in artefacts.values():
+        if not source.exists():
+            raise UsageError(f"{source}: no such file; expected an exported model")
+    key = None if signing_key is None else read_signing_key(signing_key)
+    described = [
+        _describe(entry, artefacts[entry["file"]], task)
+        for entry in sorted(manifest, key=lambda entry: str(entry["file"]))
+    ]
+    texts = {
+        "labels.json": _json(list(task.class_names)),
+        "preprocessing.json": _json(preprocessing_of(task)),
+        "MODEL_CARD.md": model_card(
+            task,
+            report,
+            described,
+            privacy_statement=privacy_statement,
+            metrics_table=metrics_table,
+            signed=key is not None,
+        ),
+        MANIFEST: _json(described),
+    }
+
+    def fill(folder: Path) -> None:
+        for name, source in artefacts.items():
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        if key is not None:
+            (folder / PUBLIC_KEY).write_bytes(public_pem(key))
+        sums = checksums(folder).encode()
+        (folder / SUMS).write_bytes(sums)
+        if key is not None:
+            (folder / SIGNATURE).write_bytes(sign(sums, key))
+
+    write_folder(directory, SUMS, "deployable folder", fill)
+
+
+def _describe(entry: dict[str, Any], path: Path, task: Task) -> dict[str, Any]:
+    """``entry`` with what the file at ``path`` tells of itself."""
+    named = NAMES.get(entry["format"], {})
+    opened: dict[str, Any] = {"runtime": "none on the machine that made it", "batch": "as exported"}
+    if can_run(path):
+        runtime = open_runtime(path)
+        opened = {"runtime": runtime.name, "batch": runtime.batch_size or "any"}
+    return {
+        **entry,
+        "bytes": size_of(path),
+        **opened,
+        "input": {**named.get("input", {}), "type": "float32", "shape": list(task.input_shape)},
+        "output": {**named.get("output", {}), "type": "float32", "shape": [task.num_classes]},
+    }
+
+
+def preprocessing_of(task: Task) -> dict[str, Any]:
+    """The content of ``preprocessing.json``: how raw inputs become the model's."""
+    return {
         "input_shape": list(task.input_shape),
         "layout": "channels_first",
         "formula": "(raw / scale - mean) / std, per leading dimension of input_shape",
@@ -57,31 +126,42 @@ def write_bundle(
         "mean": list(task.mean),
         "std": list(task.std),
     }
-    texts = {
-        "labels.json": json.dumps(list(task.class_names), indent=2, ensure_ascii=False) + "\n",
-        "preprocessing.json": json.dumps(preprocessing, indent=2) + "\n",
-        "MODEL_CARD.md": card,
-    }
+
+
+def write_folder(directory: Path, marker: str, kind: str, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` make a folder that then becomes ``directory``, replacing an older one.
+
+    Args:
+        directory: where it goes; its parents are made.
+        marker: a file that every folder of this kind holds; another folder is never replaced.
+        kind: of folder, in words.
+        fill: is given an empty folder beside ``directory``.
+
+    Raises:
+        UsageError: ``directory`` is there and not of this kind.
+        FedliteError: it cannot be written; what was there before is there still.
+    """
+    if directory.exists() and not (directory / marker).is_file():
+        raise UsageError(f"{directory}: exists and is no {kind}; give another path")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".bundle-", dir=directory.parent) as temporary:
-            new = Path(temporary) / "new"
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as temporary:
+            new, old = Path(temporary) / "new", Path(temporary) / "old"
             new.mkdir()
-            shutil.copyfile(model_path, new / MODEL)
-            for name, text in texts.items():
-                (new / name).write_text(text, encoding="utf-8")
-            (new / SUMS).write_text(checksums(new), encoding="utf-8")
-            if directory.exists():
-                directory.rename(Path(temporary) / "old")
-            new.rename(directory)
-    except OSError as error:
-        raise FedliteError(f"{directory}: cannot be written ({error.strerror})") from error
+            fill(new)
+            replaces = directory.exists()
+            if replaces:
+                directory.rename(old)
+            try:
+                new.rename(directory)
+            except OSError:
+                if replaces:
+                    old.rename(directory)
+                raise
+    except (OSError, shutil.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FedliteError(f"{directory}: cannot be written ({reason})") from error
 
 
-def checksums(directory: Path) -> str:
-    """The text of a ``SHA256SUMS`` file for the files in ``directory``, in ``sha256sum`` form."""
-    return "".join(
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(directory.iterdir())
-        if path.name != SUMS
-    )
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

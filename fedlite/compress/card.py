@@ -1,5 +1,7 @@
 """The model card of a deployable folder, as markdown."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from fedlite.data.types import Task
@@ -8,31 +10,106 @@ _USE = """\
 ## Use
 
 ```
-fedlite predict model=student.onnx input=FILE     # png, jpg, npz or csv
-sha256sum -c SHA256SUMS                           # is the folder whole?
+fedlite verify .                          # is this folder whole, and who made it?
+fedlite predict model=. input=FILE        # png, jpg, npz or csv
 ```
 
-`student.onnx` takes `input`, float32 (batch, {shape}), normalised as `preprocessing.json` says,
-`(raw / scale - mean) / std`, and answers `logits` (batch, {classes}) in the order of `labels.json`.
-"""
+Every model takes float32 (batch, {shape}), normalised as `preprocessing.json` says,
+`(raw / scale - mean) / std`, and answers logits (batch, {classes}) in the order of `labels.json`;
+softmax makes probabilities of them. `manifest.json` names each file's format, runtime, input,
+output and batch. Without fedlite, `sha256sum -c SHA256SUMS` checks the sums"""
+
+_SIGNED = """\
+ and
+
+```
+openssl pkeyutl -verify -pubin -inkey KEY.pem -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig
+```
+
+the signature. `KEY.pem` is the signer's public key: get it from the signer. `public_key.pem` in
+this folder is as easily exchanged as any other file."""
 
 
 def model_card(
-    task: Task, report: dict[str, Any], *, privacy_statement: str, metrics_table: str
+    task: Task,
+    report: dict[str, Any],
+    manifest: Sequence[dict[str, Any]],
+    *,
+    privacy_statement: str,
+    metrics_table: str,
+    signed: bool = False,
 ) -> str:
-    """The card: what the model is, its privacy, its measures, its data, and how to use it.
+    """The card: what the models are, how private, how good and how fast, their limits and use.
 
     Args:
-        task: what the model sees and answers.
-        report: the run's report; its parts ``dataset``, ``federation``, ``compression`` and
-            ``config`` are read (docs/report.md).
+        task: what the models see and answer.
+        report: the run's report (docs/report.md); its parts ``dataset``, ``federation``,
+            ``compression``, ``config``, ``models`` and, where there, ``artefacts`` and
+            ``environment`` are read.
+        manifest: the content of ``manifest.json``.
         privacy_statement: markdown; it says by itself if nothing is private.
         metrics_table: markdown.
+        signed: whether the folder carries a signature.
     """
-    data, federation = report["dataset"], report["federation"]
-    compression, config = report["compression"], report["config"]
     shape = ", ".join(map(str, task.input_shape))
-    what = (
+    use = _USE.format(shape=shape, classes=task.num_classes)
+    parts = [
+        f"# {task.name}: {report['config']['student']['name']}",
+        _what(task, report),
+        "## Files",
+        _files(report, manifest),
+        "## Privacy",
+        privacy_statement.strip(),
+        "## From the teacher to the shipped file",
+        metrics_table.strip(),
+        "## Data",
+        _data(task, report, shape),
+        "## Limits",
+        _limits(task, report, manifest),
+        use + (_SIGNED if signed else ". The folder is not signed."),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """A confidence interval of a probability, from the share of successes in ``count`` trials.
+
+    The score interval of Wilson (1927), "Probable inference, the law of succession, and
+    statistical inference"; ``z`` is the normal quantile, by default that of 95%.
+    """
+    spread = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    centre, whole = share + z * z / (2 * count), 1 + z * z / count
+    return max(0.0, (centre - spread) / whole), min(1.0, (centre + spread) / whole)
+
+
+def accuracy_text(accuracy: float, tests: int) -> str:
+    """An accuracy with its 95% interval: ``85.0% (84.3% to 85.7%)``."""
+    low, high = wilson_interval(accuracy, tests)
+    return f"{accuracy:.1%} ({low:.1%} to {high:.1%})"
+
+
+def measures_of(entry: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """What was measured of a file: its entry in the report's ``artefacts``, or, of an ONNX file,
+    in ``models``; empty where it was not measured."""
+    found: dict[str, Any] = {}
+    if entry["format"] == "onnx":
+        found = report["models"].get(entry["model"], {})
+    for artefact in report.get("artefacts") or []:
+        if artefact["name"] == entry["name"]:
+            found = artefact
+    return found if "accuracy" in found else {}
+
+
+def latencies_of(measures: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Batch size (as text) to latency in milliseconds, as far as measured."""
+    by_batch: dict[str, dict[str, float]] = measures.get("latency_ms_by_batch") or {}
+    return by_batch or ({"1": measures["latency_ms"]} if "latency_ms" in measures else {})
+
+
+def _what(task: Task, report: dict[str, Any]) -> str:
+    federation, compression = report["federation"], report["compression"]
+    config = report["config"]
+    return (
         f"A `{config['student']['name']}` of {compression['parameters_after']:,} parameters that"
         f" tells {task.num_classes} classes apart. It was distilled from a"
         f" `{config['teacher']['name']}` by {federation['num_clients']} clients in"
@@ -40,6 +117,54 @@ def model_card(
         f" alone: channels pruned {compression['ratio']:.0%}, weights set to zero"
         f" {compression['sparsity']:.0%}, quantization {compression['quantization']}."
     )
+
+
+def _files(report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
+    tests = report["dataset"]["test"]
+    rows = []
+    for entry in manifest:
+        measures = measures_of(entry, report)
+        accuracy = accuracy_text(measures["accuracy"], tests) if measures else "not measured"
+        latency = "; ".join(
+            f"{times['p50']:.3f} / {times['p95']:.3f} (batch {batch})"
+            for batch, times in latencies_of(measures).items()
+        )
+        cells = (
+            f"`{entry['file']}`",
+            entry["format"],
+            entry["precision"],
+            f"{entry['bytes']:,}",
+            accuracy,
+            latency or "not measured",
+            measures.get("runtime") or entry["runtime"],
+        )
+        rows.append("| " + " | ".join(map(_cell, cells)) + " |")
+    header = (
+        "| file | format | precision | bytes | accuracy (95% interval) | latency p50 / p95, ms"
+        " | runtime |\n| :-- | :-- | :-- | --: | --: | --: | :-- |"
+    )
+    environment = report.get("environment") or {}
+    measure = report["config"].get("compress", {}).get("measure", {})
+    how = [
+        f"Accuracy is on {tests:,} {_tested_on(report)} examples; the interval is"
+        " Wilson's score interval (1927) for those examples as a random sample."
+    ]
+    if "threads" in measure:
+        how.append(
+            f"Latency is that of the model call alone, {measure['threads']} thread(s), in a fresh"
+            f" process on {environment.get('platform', 'an unnamed platform')} with"
+            f" {environment.get('cores', '?')} cores; on another device it is another."
+        )
+    return "\n".join([header, *rows]) + "\n\n" + " ".join(how)
+
+
+def _tested_on(report: dict[str, Any]) -> str:
+    held_out = report["dataset"].get("evaluated_on") == "holdout"
+    return "held-out training" if held_out else "test"
+
+
+def _data(task: Task, report: dict[str, Any], shape: str) -> str:
+    data = report["dataset"]
     facts = {
         "Data": f"`{data['name']}`",
         "One example is": task.example,
@@ -48,14 +173,39 @@ def model_card(
         "Classes": ", ".join(task.class_names),
         "Input": f"({shape}), raw values divided by {task.scale:g} before mean and std",
     }
-    rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items())
-    return (
-        f"# {task.name}: {config['student']['name']}\n\n{what}\n\n"
-        f"## Privacy\n\n{privacy_statement.strip()}\n\n"
-        f"## Measures\n\n{metrics_table.strip()}\n\n"
-        f"## Data\n\n| | |\n| :-- | :-- |\n{rows}\n\n"
-        + _USE.format(shape=shape, classes=task.num_classes)
-    )
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
+    return "\n".join(["| | |", "| :-- | :-- |", *rows])
+
+
+def _limits(task: Task, report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
+    tests = report["dataset"]["test"]
+    low, high = wilson_interval(0.5, tests)
+    widest = (high - low) / 2
+    limits = [
+        f"It answers with one of its {task.num_classes} classes whatever it is shown, and can be"
+        " sure of nonsense: it cannot say that an input is none of them. Its probabilities were not"
+        " calibrated.",
+        f"It knows examples like those of `{report['dataset']['name']}`. For another sensor,"
+        " population or time its accuracy is unknown: measure it there first.",
+        "It must not decide alone about people's rights, health, safety or money; nothing here was"
+        " tested for fairness between groups, or against inputs made to deceive it.",
+        f"With {tests:,} examples to test on, an accuracy is known to {100 * widest:.1f} points"
+        " either way (95% confidence, at 50% accuracy); smaller differences between models"
+        " say little, and accuracies of single classes are known less well.",
+    ]
+    if any(entry["precision"] != "fp32" for entry in manifest):
+        kept = report["compression"].get("float_ops") or []
+        text = (
+            "Quantized weights and activations round: single answers can differ from the trained"
+            " model's and between runtimes."
+        )
+        limits.append(text + (f" Still computed in float: {', '.join(kept)}." if kept else ""))
+    limits += [
+        f"`{artefact['name']}` does not ship: {artefact['refused']}"
+        for artefact in report.get("artefacts") or []
+        if artefact.get("refused")
+    ]
+    return "\n".join(f"- {limit}" for limit in limits)
 
 
 def _cell(text: str) -> str:

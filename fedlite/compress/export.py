@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.compress.onnx_files import quiet, strip, write_onnx
-from fedlite.compress.runtime import logits_of, open_session
+from fedlite.compress.runtime import logits_of, open_runtime
 from fedlite.data.types import Task
 from fedlite.errors import FedliteError
 
@@ -64,7 +64,7 @@ def verify_onnx(model: nn.Module, path: Path, inputs: Tensor) -> float:
     """
     with torch.no_grad():
         expected = copy.deepcopy(model).cpu().eval()(inputs)
-    found = torch.from_numpy(logits_of(open_session(path), inputs.numpy()))
+    found = torch.from_numpy(logits_of(open_runtime(path), inputs.numpy()))
     difference = float((found - expected).abs().max())
     allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
     if not difference <= allowed:

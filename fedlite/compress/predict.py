@@ -1,4 +1,4 @@
-"""Predicting with a deployable folder alone: numpy, onnxruntime and pillow; never torch."""
+"""Predicting with a deployable folder alone: numpy, pillow and the model's runtime; no torch."""
 
 import csv
 import json
@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fedlite.compress.runtime import Array, logits_of, open_session
+from fedlite.compress.runtime import Array, logits_of, open_runtime
+from fedlite.compress.verify import MANIFEST
 from fedlite.errors import FedliteError, UsageError
 
 IMAGES = (".png", ".jpg", ".jpeg")
+DEFAULT = "student.onnx"
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,24 @@ class Preprocessing:
 def predict(model_path: Path, input_path: Path) -> list[Prediction]:
     """Predict for every example in ``input_path``.
 
-    ``labels.json`` and ``preprocessing.json`` are read beside the model. An image (png, jpg) is
-    converted to the model's channels and size; its full range stands for the raw range
-    0..``scale``. An npz holds raw values in the array ``inputs``, or in its only or first one: one
-    example or many, channels first or last, or flattened. A csv holds one flattened example per
-    line, channels first, with or without a header.
+    ``model_path`` is an exported file of any format, or its folder (:func:`choose_model`);
+    ``labels.json`` and ``preprocessing.json`` are read beside it. An image (png, jpg) is turned
+    upright, laid on black where it is transparent, and converted to the model's channels and
+    size; its full range stands for the raw range 0..``scale``. An npz holds raw values in the
+    array ``inputs``, or in its only or first one: one example or many, channels first or last, or
+    flattened. A csv holds one flattened example per line, channels first, with or without a
+    header.
 
     Raises:
         UsageError: a file is missing, of an unknown kind, or its examples have another shape.
         FedliteError: a file is damaged.
     """
-    session = open_session(model_path)
+    model_path = choose_model(model_path)
+    runtime = open_runtime(model_path)
     preprocessing = _read_preprocessing(model_path.with_name("preprocessing.json"))
     labels = _read_json(model_path.with_name("labels.json"))
     names, raw = _read_inputs(input_path, preprocessing)
-    logits = logits_of(session, preprocessing.normalise(raw)).astype(np.float64)
+    logits = logits_of(runtime, preprocessing.normalise(raw)).astype(np.float64)
     if not isinstance(labels, list) or len(labels) != logits.shape[1]:
         raise FedliteError(
             f"{model_path.with_name('labels.json')}: must list {logits.shape[1]} class names"
@@ -72,6 +77,23 @@ def predict(model_path: Path, input_path: Path) -> list[Prediction]:
         Prediction(name, [(str(labels[i]), float(row[i])) for i in np.argsort(-row, kind="stable")])
         for name, row in zip(names, probabilities, strict=True)
     ]
+
+
+def choose_model(path: Path) -> Path:
+    """``path``, or in a deployable folder ``student.onnx``, or the first of its manifest.
+
+    Raises:
+        FedliteError: the manifest is damaged.
+    """
+    if not path.is_dir() or path.suffix == ".mlpackage":  # a Core ML model is a folder, too
+        return path
+    if (path / DEFAULT).is_file() or not (path / MANIFEST).is_file():
+        return path / DEFAULT
+    entries = _read_json(path / MANIFEST)
+    try:
+        return path / str(entries[0]["file"])
+    except (LookupError, TypeError) as error:
+        raise FedliteError(f"{path / MANIFEST}: names no model") from error
 
 
 def _read_json(path: Path) -> Any:
@@ -119,13 +141,27 @@ def _read_image(path: Path, shape: tuple[int, ...]) -> Array:
     channels, height, width = shape
     try:
         with Image.open(path) as image:
-            fitted = image.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            fitted = _eight_bits(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"input={path}: too large an image; scale it down first") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise FedliteError(f"input={path}: not an image, or damaged") from error
+    fitted = fitted.convert("L" if channels == 1 else "RGB")
     if fitted.size != (width, height):
-        fitted = fitted.resize((width, height), Image.Resampling.BILINEAR)
+        for size in ((width, fitted.height), (width, height)):  # the page does it in this order
+            fitted = fitted.resize(size, Image.Resampling.BILINEAR)
     pixels: Array = np.asarray(fitted, dtype=np.float32).reshape(height, width, channels)
     return pixels.transpose(2, 0, 1)[None] / np.float32(255)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """``image`` as 8-bit grey or RGB: the high bytes of 16-bit grey; transparency on black."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("L", "RGB"):
+        return image.copy()
+    black = Image.new("RGBA", image.size, "black")
+    return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
 
 
 def _read_npz(path: Path) -> NDArray[Any]:

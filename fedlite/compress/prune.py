@@ -1,96 +1,278 @@
-"""Pruning channels and weights of a student, and recovering it on public data."""
+"""Structured pruning: whole channels, attention heads and hidden units of a student are cut out."""
 
 import copy
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig
-from fedlite.data.types import PublicData
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public, require_public
-from fedlite.errors import FedliteError
+from fedlite.compress.sensitivity import Gradients
+from fedlite.compress.sparsify import CONVOLUTIONS
+from fedlite.errors import FedliteError, UsageError
+from fedlite.models.blocks import ChannelShuffle
+from fedlite.models.standardised import StandardisedConvolution
+from fedlite.models.transformer import MultiHeadAttention
 
-Masks = dict[str, Tensor]
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+@dataclass(frozen=True)
+class Width:
+    """How many channels one set of coupled layers has and keeps.
+
+    ``step`` is what widths are multiples of: the size of a head, or ``round_to`` and the number of
+    parts of equal size that norms and grouped convolutions ask for.
+    """
+
+    full: int
+    kept: int
+    step: int
+
+    def after(self, share: float) -> int:
+        """The width when ``share`` (in [0, 1]) of the cut is made, never below ``kept``."""
+        left = (self.full - self.kept) * (1 - share)
+        return min(self.full, self.kept + math.ceil(left / self.step - 1e-9) * self.step)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Which channels are the weakest of their layer, by the torch-pruning library.
+
+    ``l2``, ``l1``: the magnitudes of a channel's weights in all layers that it runs through (Fang
+    et al. 2023, *DepGraph: towards any structural pruning*). ``taylor``: the mean square, over
+    ``gradients``, of the change of the loss without the channel, to first order (Molchanov et al.
+    2019, *Importance estimation for neural network pruning*). ``random``: the control.
+    """
+
+    name: str = "l2"
+    gradients: Iterable[Gradients] = ()  # of one batch each, read once; for taylor
+    seed: int = 0  # for random
+
+    def scores(self, model: nn.Module, groups: Sequence[Any]) -> list[Tensor]:
+        """One score a channel for each group of torch-pruning; the lowest are the weakest."""
+        if self.name == "taylor":
+            return self._taylor(model, groups)
+        if self.name == "random":
+            generator = torch.Generator().manual_seed(self.seed)
+            return [torch.rand(len(group[0].idxs), generator=generator) for group in groups]
+        assert self.name in ("l1", "l2"), self.name
+        magnitude = torch_pruning.importance.GroupMagnitudeImportance(
+            p=int(self.name[1]), normalizer=None
+        )
+        return [magnitude(group) for group in groups]
+
+    def _taylor(self, model: nn.Module, groups: Sequence[Any]) -> list[Tensor]:
+        taylor = torch_pruning.importance.GroupTaylorImportance(multivariable=True, normalizer=None)
+        totals = [torch.zeros(len(group[0].idxs)) for group in groups]
+        for gradients in self.gradients:
+            for name, parameter in model.named_parameters():
+                parameter.grad = gradients[name]
+            for total, group in zip(totals, groups, strict=True):
+                total += taylor(group) ** 2
+        model.zero_grad(set_to_none=True)
+        return totals
 
 
 def prune_channels(
-    model: nn.Module, input_shape: tuple[int, ...], ratio: float, round_to: int
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    ratio: float,
+    round_to: int,
+    layer_ratios: Mapping[str, float] | None = None,
+    criterion: Criterion | None = None,
 ) -> nn.Module:
-    """A copy of ``model`` without the weakest ``ratio`` of the channels of every layer.
+    """A copy of ``model`` without the weakest channels, as :func:`plan_widths` says.
 
     Channels that depend on each other (through residual sums, depthwise convolutions and norms)
-    are removed together, by the L2 magnitude of their whole group (Fang et al. 2023, *DepGraph*;
-    the torch-pruning library). Each width becomes the multiple of ``round_to`` nearest to
-    ``(1 - ratio) * width``, at least one; groups of a norm stay equal in size. The outputs stay.
-    ``ratio`` 0 gives an equal copy.
+    are removed together; attention heads are removed whole; groups of a norm stay equal in size.
+    The outputs stay. Ratios of 0 give an equal copy.
+
+    Raises:
+        UsageError, FedliteError: as :func:`plan_widths` and :func:`cut_channels`.
+    """
+    plan = plan_widths(model, input_shape, ratio, round_to, layer_ratios or {})
+    if not plan:
+        return copy.deepcopy(model)
+    widths = {name: width.kept for name, width in plan.items()}
+    return cut_channels(model, input_shape, widths, criterion or Criterion())
+
+
+def plan_widths(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    ratio: float,
+    round_to: int,
+    layer_ratios: Mapping[str, float],
+) -> dict[str, Width]:
+    """The widths that pruning leaves, by the name of the first layer of each set of coupled ones.
+
+    Each width becomes the multiple of ``round_to`` nearest to ``(1 - ratio) * width``, at least
+    one such multiple and at most the width; an attention keeps the number of whole heads nearest to
+    ``(1 - ratio) * heads``, at least one. The layer that gives the classes and layers whose
+    outputs a channel shuffle mixes are left alone.
 
     Args:
         model: answers logits (n, classes) for inputs (n, *input_shape).
         input_shape: of one example.
-        ratio: in [0, 1).
+        ratio: in [0, 1), of every layer that ``layer_ratios`` does not name.
         round_to: 1 or more.
+        layer_ratios: by the name of a layer or of a module that holds layers, as in
+            ``named_modules``; the longest name that fits wins. Coupled layers are cut under the
+            name of the first of them.
+
+    Returns:
+        Nothing where every ratio is 0.
 
     Raises:
-        FedliteError: no channel could be removed, or the layers cannot be cut.
+        UsageError: a name in ``layer_ratios`` is unknown, or of layers that cannot be cut under it.
+        FedliteError: no channel could be removed, or the layers cannot be traced.
+    """
+    if ratio == 0 and not layer_ratios:
+        return {}
+    probe = copy.deepcopy(model).requires_grad_(requires_grad=True)
+    with _one_line(model):
+        sets = _coupled_layers(probe, torch.zeros(2, *input_shape))[1]
+    _check_names(probe, sets, layer_ratios)
+    plan = {}
+    for coupled in sets:
+        asked = _ratio_of(coupled.names[0], ratio, layer_ratios)
+        if not coupled.fixed and asked > 0:
+            step = coupled.head_width or math.lcm(coupled.parts, round_to)
+            kept = max(step, round(coupled.width * (1 - asked) / step) * step)
+            plan[coupled.names[0]] = Width(coupled.width, min(coupled.width, kept), step)
+    asked = max([ratio, *layer_ratios.values()])
+    if asked > 0 and all(width.kept == width.full for width in plan.values()):
+        which = f"ratio={ratio:g}" if ratio > 0 else "layer_ratios"
+        raise FedliteError(
+            f"pruning {type(model).__name__}: compress.{which} with"
+            f" compress.round_to={round_to} removes no channel; use a larger ratio, a smaller"
+            " round_to, or compress.ratio=0"
+        )
+    return plan
+
+
+def cut_channels(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    widths: Mapping[str, int],
+    criterion: Criterion,
+) -> nn.Module:
+    """A copy of ``model`` in which the weakest channels of each named layer are gone.
+
+    Args:
+        model: stays as it is.
+        input_shape: of one example.
+        widths: channels to keep, by layer name as in :func:`plan_widths`; layers that are not
+            named, or are no wider, stay.
+        criterion: which channels are the weakest; judged before any is cut.
+
+    Raises:
+        FedliteError: the layers cannot be cut.
     """
     pruned = copy.deepcopy(model).eval()
-    if ratio == 0:
-        return pruned.train(model.training)
-    name, example = type(model).__name__, torch.zeros(2, *input_shape)
-    trainable = {key: parameter.requires_grad for key, parameter in pruned.named_parameters()}
-    pruned.requires_grad_(True)  # the dependency graph is read off autograd's
-    try:
+    trainable = {name: value.requires_grad for name, value in pruned.named_parameters()}
+    pruned.requires_grad_(requires_grad=True)  # the dependency graph is read off autograd's
+    example = torch.zeros(2, *input_shape)
+    with _one_line(model):
         classes = pruned(example).shape[1]
-        cut = _cut_channels(pruned, example, ratio, round_to)
+        graph, sets = _coupled_layers(pruned, example)
+        sets = [item for item in sets if widths.get(item.names[0], item.width) < item.width]
+        scores = criterion.scores(pruned, [item.group for item in sets])
+        for item, score in zip(sets, scores, strict=True):
+            root, channels = item.group[0].dep, _weakest(score, item, widths[item.names[0]])
+            group = graph.get_pruning_group(root.target.module, root.handler, channels)
+            _cut_gains(graph, group)
+            group.prune()
         with torch.no_grad():
             answered = pruned(example).shape[1]
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise FedliteError(
-            f"pruning {name}: its layers cannot be cut ({reason}); use compress.ratio=0"
-        ) from error
-    if cut == 0:
-        raise FedliteError(
-            f"pruning {name}: compress.ratio={ratio:g} with compress.round_to={round_to} removes"
-            " no channel; use a larger ratio, a smaller round_to, or compress.ratio=0"
-        )
     if answered != classes:
-        raise FedliteError(f"pruning {name}: it would lose classes; use compress.ratio=0")
-    for key, parameter in pruned.named_parameters():
-        parameter.requires_grad_(trainable[key])
+        raise FedliteError(
+            f"pruning {type(model).__name__}: it would lose classes; use compress.ratio=0"
+        )
+    for name, value in pruned.named_parameters():
+        value.requires_grad_(trainable[name])
     return pruned.train(model.training)
 
 
-def _cut_channels(model: nn.Module, example: Tensor, ratio: float, round_to: int) -> int:
-    """Cut ``model`` in place; the number of channels removed, counted once per group of layers.
+@dataclass(frozen=True)
+class _CoupledLayers:
+    """Layers whose channels are cut together: ``names`` of convolutions and linear layers.
 
-    The groups are cut one by one here because torch-pruning's own ``round_to`` rounds grouped
-    channels down far below the ratio asked for.
+    ``parts``: into how many parts of equal size norms and grouped convolutions split the channels.
+    ``head_width``: channels of one attention head; 0 where there are none. ``fixed``: why these
+    channels cannot be cut; empty where they can.
+    """
+
+    names: tuple[str, ...]
+    group: Any
+    width: int
+    parts: int
+    head_width: int
+    fixed: str
+
+
+@contextmanager
+def _one_line(model: nn.Module) -> Iterator[None]:
+    """Whatever torch-pruning or a network of unforeseen shape raises, as one clear line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise FedliteError(
+            f"pruning {type(model).__name__}: its layers cannot be cut ({reason}); use"
+            " compress.ratio=0"
+        ) from error
+
+
+def _coupled_layers(model: nn.Module, example: Tensor) -> tuple[Any, list[_CoupledLayers]]:
+    """The dependency graph of torch-pruning, and every set of layers that are cut together.
+
+    Groups are planned and cut one by one in this file because torch-pruning's own ``round_to``
+    rounds grouped channels down far below the ratio asked for.
     """
     graph = torch_pruning.DependencyGraph().build_dependency(model, example)
-    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
-    plans = []
-    for group in graph.get_all_groups(head, (*CONVOLUTIONS, nn.Linear)):
-        scores, parts = importance(group), _equal_parts(graph, group)
-        width, step = len(scores), math.lcm(parts, round_to)
-        kept = min(width, max(step, round(width * (1 - ratio) / step) * step))
-        part_scores = scores.reshape(parts, -1).mean(dim=0)
-        weakest = part_scores.argsort(stable=True)[: (width - kept) // parts]
-        offsets = torch.arange(parts)[:, None] * (width // parts)
-        root = group[0].dep
-        plans.append((root.target.module, root.handler, (weakest + offsets).flatten().tolist()))
-    for module, cut, channels in plans:
-        if channels:
-            graph.get_pruning_group(module, cut, channels).prune()
-    return sum(len(channels) for _, _, channels in plans)
+    names = {module: name for name, module in model.named_modules()}
+    order = {name: index for index, name in enumerate(names.values())}
+    attentions = [m for m in model.modules() if isinstance(m, MultiHeadAttention)]
+    head_widths: dict[nn.Module, int] = {
+        attention.query: attention.head_width for attention in attentions
+    }
+    shuffled = _shuffled_layers(model)
+    found = []
+    for group in graph.get_all_groups([], (*CONVOLUTIONS, nn.Linear)):
+        targets = [d.target for d, _ in group if graph.is_out_channel_pruning_fn(d.handler)]
+        layers = [t.module for t in targets if isinstance(t.module, (*CONVOLUTIONS, nn.Linear))]
+        fixed = ""
+        if any(not target.outputs for target in targets):
+            fixed = "it gives the classes"
+        elif shuffled.intersection(layers):
+            fixed = "its channels are shuffled with those of other layers"
+        found.append(
+            _CoupledLayers(
+                names=tuple(sorted((names[layer] for layer in layers), key=order.__getitem__)),
+                group=group,
+                width=len(group[0].idxs),
+                parts=_equal_parts(graph, group),
+                head_width=max((head_widths.get(layer, 0) for layer in layers), default=0),
+                fixed=fixed,
+            )
+        )
+    return graph, sorted(found, key=lambda coupled: order[coupled.names[0]])
+
+
+def _shuffled_layers(model: nn.Module) -> set[nn.Module]:
+    """The layers whose outputs a channel shuffle interleaves; torch-pruning loses track there."""
+    found: set[nn.Module] = set()
+    for block in model.modules():
+        if isinstance(block, ChannelShuffle):
+            for branch in (block.shortcut, block.body):
+                layers = [module for module in branch.modules() if isinstance(module, CONVOLUTIONS)]
+                found.update(layers[-1:])
+    return found
 
 
 def _equal_parts(graph: Any, group: Any) -> int:
@@ -107,83 +289,59 @@ def _equal_parts(graph: Any, group: Any) -> int:
     return math.lcm(*found)
 
 
-def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of all convolutions and linear layers, by their name in the state dict."""
-    return {
-        f"{name}.weight" if name else "weight": module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear))
-    }
+def _weakest(scores: Tensor, coupled: _CoupledLayers, kept: int) -> list[int]:
+    """The channels to cut: whole heads, or as many of each part at the same places."""
+    if coupled.head_width:
+        heads = scores.reshape(-1, coupled.head_width).mean(dim=1).argsort(stable=True)
+        weakest = heads[: (coupled.width - kept) // coupled.head_width] * coupled.head_width
+        within = torch.arange(coupled.head_width)
+    else:
+        places = scores.reshape(coupled.parts, -1).mean(dim=0).argsort(stable=True)
+        weakest = places[: (coupled.width - kept) // coupled.parts]
+        within = torch.arange(coupled.parts) * (coupled.width // coupled.parts)
+    channels: list[int] = (weakest[:, None] + within).flatten().tolist()
+    return channels
 
 
-def count_nonzero(model: nn.Module) -> int:
-    """Number of non-zero scalars in the weights of convolutions and linear layers."""
-    return sum(int(torch.count_nonzero(weight)) for weight in prunable_weights(model).values())
+def _cut_gains(graph: Any, group: Any) -> None:
+    """Cut what torch-pruning does not know: the gains of standardised convolutions."""
+    for dependency, channels in group:
+        module = dependency.target.module
+        outward = graph.is_out_channel_pruning_fn(dependency.handler)
+        if outward and isinstance(module, StandardisedConvolution):
+            kept = sorted(set(range(module.out_channels)) - set(channels))
+            module.gain = nn.Parameter(module.gain.detach()[kept])
 
 
-def weight_masks(model: nn.Module, sparsity: float) -> Masks:
-    """Masks that keep the largest weights of the whole model (global magnitude; Han et al. 2015).
-
-    Exactly ``floor(sparsity * n)`` of the n weights of convolutions and linear layers are masked
-    out. Sparsity like this brings no speed and no smaller file: dense kernels multiply the zeros
-    too. Only the compressed transfer of the file shrinks.
-
-    Args:
-        model: its weights are read, not changed.
-        sparsity: share of weights masked out, in [0, 1).
-
-    Returns:
-        A boolean tensor (True: kept) in the shape of each weight, by state dict name.
-    """
-    weights = prunable_weights(model)
-    magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
-    kept = torch.ones(len(magnitudes), dtype=torch.bool)
-    kept[magnitudes.argsort(stable=True)[: int(sparsity * len(magnitudes))]] = False
-    parts = torch.split(kept, [weight.numel() for weight in weights.values()])
-    return {
-        name: part.reshape(weight.shape)
-        for (name, weight), part in zip(weights.items(), parts, strict=True)
-    }
+def _holds(holder: str, name: str) -> bool:
+    return name == holder or name.startswith(f"{holder}.")
 
 
-@torch.no_grad()
-def apply_masks(model: nn.Module, masks: Masks) -> None:
-    """Set the weights that ``masks`` leaves out to zero, in place."""
-    for name, mask in masks.items():
-        model.get_parameter(name).mul_(mask)
+def _ratio_of(name: str, ratio: float, layer_ratios: Mapping[str, float]) -> float:
+    """The ratio under the longest key that is ``name`` or holds it; else ``ratio``."""
+    fitting = [key for key in layer_ratios if _holds(key, name)]
+    return layer_ratios[max(fitting, key=len)] if fitting else ratio
 
 
-def recover(
-    student: nn.Module,
-    reference: nn.Module,
-    public: PublicData,
-    config: CompressConfig,
-    augment: AugmentConfig,
-    masks: Masks,
-    seed: int,
-    on_step: Callable[[int], None] | None = None,
+def _check_names(
+    model: nn.Module, sets: list[_CoupledLayers], layer_ratios: Mapping[str, float]
 ) -> None:
-    """Distil the unpruned ``reference`` into the pruned ``student`` on public data, in place.
-
-    Only the reference's logits teach (alpha 0): public labels would pull the student back to what
-    public data knows, away from what private data taught. ``masks`` are applied after every step.
-
-    Raises:
-        TypeError: ``public`` is not :class:`PublicData`; compression sees no private data.
-    """
-    require_public(public)
-    apply_masks(student, masks)
-    distil_on_public(
-        student,
-        reference,
-        public,
-        steps=config.recovery_steps,
-        batch_size=config.recovery_batch_size,
-        learning_rate=config.recovery_learning_rate,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(loss="soft", alpha=0.0, temperature=2.0)),
-        augment=augment,
-        seed=seed,
-        after_step=lambda model: apply_masks(model, masks),
-        on_step=on_step,
-    )
+    """Refuse keys of ``layer_ratios`` under which no layer is cut."""
+    first = [coupled.names[0] for coupled in sets if not coupled.fixed]
+    for key in layer_ratios:
+        where = f"compress.layer_ratios.{key}"
+        if any(_holds(key, name) for name in first):
+            continue
+        known = [name for name, _ in model.named_modules() if name]
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3) or first
+            raise UsageError(f"{where}: no such layer; near: {', '.join(near)}")
+        for coupled in sets:
+            if any(_holds(key, name) for name in coupled.names):
+                if coupled.fixed:
+                    raise UsageError(f"{where}: cannot be pruned, {coupled.fixed}")
+                raise UsageError(
+                    f"{where}: its channels are cut together with those of {coupled.names[0]};"
+                    " name that layer"
+                )
+        raise UsageError(f"{where}: it holds no layer with channels; those: {', '.join(first)}")

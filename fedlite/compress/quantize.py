@@ -1,141 +1,142 @@
-"""Quantizing an exported file to int8: static, dynamic or weights only."""
+"""Quantizing an exported file: int8 static or dynamic, or weights alone in 8, 4 or 16 bits."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
-import torch
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
+from onnx import TensorProto
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from fedlite.compress.onnx_files import quiet, read_onnx, strip, write_onnx
+from fedlite.compress.onnx_weights import halve_floats, narrow_weights, share_constants
+from fedlite.compress.quant_static import quantize_activations
+from fedlite.config import CompressConfig
 from fedlite.data.types import PublicData
 from fedlite.distill.public import require_public
 from fedlite.errors import FedliteError, UsageError
 
-QUANTIZED_OPS = ("Conv", "MatMul", "Gemm")
-INTEGER_OPS = {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
-WITHOUT_ARITHMETIC = {"DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Shape", "Identity"}
-WITHOUT_ARITHMETIC |= {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
-MODES = ("static", "dynamic", "weight_only", "none")
+MODES = ("static", "dynamic", "weight_only", "fp16", "qat", "none")
+DYNAMIC_OPS = ("MatMul", "LSTM")  # Gemm is written as MatMul and Add
+INTEGER_OPS = {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
+INTEGER_OPS |= {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+WITHOUT_ARITHMETIC = {"DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Identity", "Gather"}
+WITHOUT_ARITHMETIC |= {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Expand"}
+WITHOUT_ARITHMETIC |= {"Concat", "Split", "Slice", "ReorderInput", "ReorderOutput"}
+
+
+def precision_of(config: CompressConfig) -> str:
+    """What the weights of a quantized file are: fp32, fp16, int8, int8 weights or int4 weights.
+
+    ``int8`` alone means that arithmetic is in integers too.
+
+    Raises:
+        UsageError: a mode or a number of bits that there is not.
+    """
+    _check(config)
+    match config.quantization:
+        case "none":
+            return "fp32"
+        case "fp16":
+            return "fp16"
+        case "weight_only":
+            return f"int{config.bits} weights"
+        case _:
+            return "int8"
 
 
 def quantize_onnx(
-    source: Path, target: Path, mode: str, calibration: PublicData | None = None
+    source: Path, target: Path, config: CompressConfig, calibration: PublicData | None
 ) -> None:
-    """Write ``source`` (fp32) to ``target``, quantized, atomically; all modes read fp32 inputs.
+    """Write ``source`` (fp32) to ``target``, quantized as ``config.quantization`` says, atomically.
 
-    - ``static``: int8 weights per output channel and uint8 activations whose ranges come from
-      ``calibration`` (QDQ form; ONNX Runtime). Faster than fp32 where layers are large; in very
-      small networks the fixed cost of each operator rules, and fp32 is as fast or faster.
-    - ``dynamic``: activation ranges are found anew at each call. Slower than fp32 for
-      convolutions; good for large linear layers.
-    - ``weight_only``: int8 weights per output channel, widened back at run time: the smaller
-      file, float arithmetic, never faster than fp32.
+    Every file takes and answers float32.
+
+    - ``static`` (and ``qat``, whose weights were trained for it): int8 weights, and uint8
+      activations whose ranges come from ``calibration``. Networks without norms at run time stay
+      in integers from end to end. Faster than fp32 where layers are large; in very small networks
+      the fixed cost of each operator rules, and fp32 is as fast or faster.
+    - ``dynamic``: the same for linear and LSTM layers, but activation ranges are found anew at each
+      call; all other weights as in ``weight_only``.
+    - ``weight_only``: weights of ``config.bits`` bits, widened when the file is loaded: the smaller
+      file, with the arithmetic, speed and memory of fp32. Four bits need, and make, opset 21.
+    - ``fp16``: all numbers stored as float16, widened when the file is loaded. Float16
+      arithmetic has no fast kernels on the CPU.
     - ``none``: a copy.
+
+    The integer modes quantize embedding tables too, store scales, biases and norms as float16,
+    and equal constants once. ``config.per_channel=False`` gives every weight one scale.
 
     Raises:
         TypeError: ``static`` without public data: calibration is post-processing of the private
             model and never sees private data.
-        UsageError: an unknown mode, or no such file.
+        UsageError: an unknown mode, bits that it does not have, or no such file.
         FedliteError: the runtime cannot quantize this model.
     """
-    if mode not in MODES:
-        raise UsageError(f"compress.quantization={mode}: must be one of {', '.join(MODES)}")
-    if mode == "static" or calibration is not None:
+    _check(config)
+    static = config.quantization in ("static", "qat")
+    if static or calibration is not None:
         require_public(calibration)
     model = read_onnx(source)
-    temporary = target.with_name(f".{target.name}.quantizing")
     try:
-        match mode:
-            case "none":
-                shutil.copyfile(source, temporary)
-                temporary.replace(target)
-                return
-            case "static":
-                assert calibration is not None
-                with quiet():
-                    quantize_static(
-                        model,
-                        temporary,
-                        _Batches(model.graph.input[0].name, calibration),
-                        quant_format=QuantFormat.QDQ,
-                        per_channel=True,
-                        activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8,
-                        op_types_to_quantize=list(QUANTIZED_OPS),
-                        extra_options={"QuantizeBias": False},  # the runtime does it at load
-                    )
-                model = read_onnx(temporary)
-            case "dynamic":
-                with quiet():  # unsigned weights: ConvInteger is twice as fast as with signed ones
-                    quantize_dynamic(
-                        model, temporary, per_channel=True, weight_type=QuantType.QUInt8
-                    )
-                model = read_onnx(temporary)
-            case "weight_only":
-                _quantize_weights(model)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
+        model = _quantized(model, config, calibration)
+    except Exception as error:  # the quantizer's and converter's errors share no base class
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise FedliteError(f"{source}: {mode} quantization failed: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    strip(model)
+        raise FedliteError(
+            f"{source}: compress.quantization={config.quantization} failed: {reason}"
+        ) from error
     write_onnx(model, target)
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped library class
-    """Calibration inputs in batches of 64, as ONNX Runtime wants them."""
-
-    def __init__(self, name: str, data: PublicData) -> None:
-        self._batches = iter([{name: batch.numpy()} for batch in torch.split(data.inputs, 64)])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._batches, None)
-
-
-def _quantize_weights(model: onnx.ModelProto) -> None:
-    """Store weights as int8 with one scale per output channel, symmetric, in place."""
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    widened: dict[str, onnx.NodeProto] = {}
-    for node in graph.node:
-        if node.op_type not in QUANTIZED_OPS or (name := node.input[1]) not in constants:
-            continue
-        if name not in widened:
-            weight = numpy_helper.to_array(constants[name])
-            axis = _output_axis(node, weight.ndim)
-            others = tuple(i for i in range(weight.ndim) if i != axis)
-            scale = np.abs(weight).max(axis=others, keepdims=True) / 127
-            scale = np.where(scale == 0, 1, scale).astype(np.float32)
-            integers = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-            constants[name].CopyFrom(numpy_helper.from_array(integers, name))
-            graph.initializer.append(numpy_helper.from_array(scale.ravel(), f"{name}_scale"))
-            widened[name] = helper.make_node(
-                "DequantizeLinear", [name, f"{name}_scale"], [f"{name}_float"], axis=axis
-            )
-        node.input[1] = f"{name}_float"
-    nodes = [*widened.values(), *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+def _check(config: CompressConfig) -> None:
+    mode = config.quantization
+    if mode not in MODES:
+        raise UsageError(f"compress.quantization={mode}: must be one of {', '.join(MODES)}")
+    if config.bits not in (8, 4):
+        raise UsageError(f"compress.bits={config.bits}: must be 8 or 4")
+    if config.bits == 4 and mode != "weight_only":
+        raise UsageError(
+            f"compress.bits=4: is for weights alone; use compress.quantization=weight_only, not"
+            f" {mode}"
+        )
 
 
-def _output_axis(node: onnx.NodeProto, dims: int) -> int:
-    """The axis of a weight that counts output channels."""
-    if node.op_type == "Conv":
-        return 0
-    transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
-    return 0 if transposed else dims - 1
+def _quantized(
+    model: onnx.ModelProto, config: CompressConfig, calibration: PublicData | None
+) -> onnx.ModelProto:
+    match config.quantization:
+        case "none":
+            return model
+        case "fp16":
+            halve_floats(model)
+        case "weight_only":
+            model = narrow_weights(model, config.bits, config.per_channel)
+            halve_floats(model)
+        case "dynamic":
+            model = narrow_weights(_dynamic(model, config.per_channel), 8, config.per_channel)
+            halve_floats(model)
+        case _:
+            assert calibration is not None
+            model = quantize_activations(model, calibration, config)
+            model = narrow_weights(model, 8, config.per_channel)  # embeddings, recurrent layers
+            halve_floats(model)
+    share_constants(model)
+    strip(model)
+    return model
+
+
+def _dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
+    """``model`` with linear and LSTM layers in int8 (ONNX Runtime's quantizer)."""
+    with tempfile.TemporaryDirectory() as directory, quiet():
+        path = Path(directory) / "quantized.onnx"
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=list(DYNAMIC_OPS),
+            per_channel=per_channel,
+            weight_type=QuantType.QInt8,
+        )
+        return read_onnx(path)
 
 
 def float_ops(path: Path) -> list[str]:
@@ -143,7 +144,7 @@ def float_ops(path: Path) -> list[str]:
 
     Read off the graph that the runtime itself makes of the file, where it fuses operators between
     quantize and dequantize nodes into integer ones. Operators that only quantize or rearrange
-    values do not count.
+    values, or compute shapes, do not count.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -153,12 +154,15 @@ def float_ops(path: Path) -> list[str]:
         options.optimized_model_filepath = str(optimized)
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         graph = read_onnx(optimized).graph
-    integers: set[str] = set()
+    integers: set[str] = set()  # of activations
+    shapes = {t.name for t in graph.initializer if t.data_type == TensorProto.INT64}
     found = set()
     for node in graph.node:
         name = node.op_type.removeprefix("Fused")
         reads_integers = bool(integers.intersection(node.input[:1]))
-        if name.startswith("Q") or (reads_integers and name != "DequantizeLinear"):
+        if name in ("Shape", "Size") or (node.input and shapes.issuperset(node.input)):
+            shapes.update(node.output)
+        elif name.startswith("Q") or (reads_integers and name != "DequantizeLinear"):
             integers.update(node.output)  # QuantizeLinear, QLinearConv, QGemm, MaxPool of integers
         elif name not in WITHOUT_ARITHMETIC and name not in INTEGER_OPS:
             found.add(name)

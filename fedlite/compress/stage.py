@@ -1,112 +1,202 @@
-"""The compression stage: prune, recover, export, verify, quantize."""
+"""The compression stage: fold norms, prune, recover, quantize, export, judge on public data."""
 
-import gzip
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from fedlite.compress.check import Comparison, can_run, check_structure, compare, refusal
 from fedlite.compress.export import export_onnx, verify_onnx
-from fedlite.compress.prune import count_nonzero, prune_channels, recover, weight_masks
+from fedlite.compress.formats import FORMAT_OF_SUFFIX, export_file, suffix_of
+from fedlite.compress.norms import foldable_norms
 from fedlite.compress.pruned_file import save_pruned
-from fedlite.compress.quantize import float_ops, quantize_onnx
-from fedlite.config import AugmentConfig, CompressConfig
-from fedlite.data.types import PublicData, Task
+from fedlite.compress.quantize import precision_of
+from fedlite.compress.shrink import Shrinker
+from fedlite.compress.sparsify import count_nonzero
+from fedlite.config import CompressConfig
+from fedlite.data.types import PublicData
+from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.public import require_public
+from fedlite.errors import FedliteError
 from fedlite.models.build import count_parameters
+from fedlite.records import Artefact
+
+PRUNED, QUANTIZED, FEDERATED = "pruned_student", "quantized_student", "federated_student"
 
 
 @dataclass(frozen=True)
 class CompressedStudent:
     """What compression made of a student.
 
-    ``nonzero_weights`` counts weights of convolutions and linear layers. ``max_difference`` is the
-    largest difference of logits between the pruned model and its fp32 file. ``float_ops`` are the
-    operator types that the runtime still computes in float32 in the quantized file. The gzip sizes
-    show what sparsity is for: it shrinks the compressed transfer, neither the file nor the time.
+    ``artefacts`` are all files, judged; ``shipped`` says by format which one of them goes into the
+    deployable folder. ``folded_norms`` names the norms that were exchanged, and
+    ``public_accuracy`` what each model (``federated_student``, ``folded_student``,
+    ``pruned_student``) reaches on the public validation data. ``max_difference`` is the largest
+    difference of logits between the pruned model and its fp32 ONNX file, ``nonzero_weights``
+    counts weights of its convolutions and linear layers.
     """
 
-    model: nn.Module
-    pruned_model_path: Path
-    pruned_path: Path
-    quantized_path: Path
+    artefacts: list[Artefact]
+    shipped: dict[str, str]
+    folded_norms: list[str]
+    public_accuracy: dict[str, float]
     parameters_before: int
+    parameters_folded: int
     parameters_after: int
     nonzero_weights: int
     max_difference: float
-    float_ops: list[str]
-    pruned_gzip_bytes: int
-    quantized_gzip_bytes: int
 
 
 def compress_student(
-    student: nn.Module,
-    task: Task,
-    public: PublicData,
-    config: CompressConfig,
-    augment: AugmentConfig,
-    directory: Path,
-    seed: int,
-    on_step: Callable[[int], None] | None = None,
+    shrinker: Shrinker, validation: PublicData, config: CompressConfig, directory: Path
 ) -> CompressedStudent:
-    """Prune ``student``, recover it on public data, export and quantize it into ``directory``.
+    """Make, export and judge the smaller forms of ``shrinker``'s student in ``directory``.
 
-    Writes ``pruned_student.pt``, ``pruned_student.onnx`` (fp32) and ``quantized_student.onnx``.
-    The student itself stays as it is and teaches the recovery. Where nothing is pruned there is
-    nothing to recover and no step is taken. The same arguments give the same files.
+    Writes ``pruned_student.pt`` and, for every format, ``pruned_student`` (fp32) and
+    ``quantized_student``; the ONNX files are always made, because every run is compared by them.
+    ``folded_student.onnx`` is there where norms were exchanged. For each format the quantized
+    file ships if it was not refused, else the pruned one, else the federated student as it was.
 
     Args:
-        student: the federated student.
-        task: what it sees and answers.
-        public: for recovery, calibration and the check of the exported file.
-        config: how much to prune and how to quantize.
-        augment: of the inputs during recovery.
-        directory: made if missing.
-        seed: of recovery and of the choice of calibration examples.
-        on_step: called with the number of finished recovery steps.
+        shrinker: the student, with the public data that may teach its smaller forms.
+        validation: public examples that judge the files.
+        config: how to compress.
+        directory: made if missing; ``models/`` of a run directory.
 
     Raises:
-        TypeError: ``public`` is not :class:`PublicData`.
-        FedliteError: a step cannot be done for this model.
+        TypeError: ``validation`` is not :class:`PublicData`.
+        FedliteError: the student cannot be pruned as asked, or no file of a format may ship.
     """
-    require_public(public)
+    require_public(validation)
     directory.mkdir(parents=True, exist_ok=True)
-    pruned = prune_channels(student, task.input_shape, config.ratio, config.round_to)
-    if config.ratio > 0 or config.sparsity > 0:
-        masks = weight_masks(pruned, config.sparsity) if config.sparsity > 0 else {}
-        recover(pruned, student, public, config, augment, masks, seed, on_step)
-    pruned.eval()
-    calibration = choose(public, config.calibration_size, seed)
-    model_path = directory / "pruned_student.pt"
-    pruned_path, quantized_path = (
-        directory / f"{name}_student.onnx" for name in ("pruned", "quantized")
-    )
-    save_pruned(pruned, model_path)
-    export_onnx(pruned, task, pruned_path, config.opset)
-    max_difference = verify_onnx(pruned, pruned_path, calibration.inputs)
-    quantize_onnx(pruned_path, quantized_path, config.quantization, calibration)
+    task = shrinker.task
+    folded, pruned = shrinker.folded(config), shrinker.pruned(config)
+    accuracy = {FEDERATED: _accuracy(shrinker.student, validation, task.num_classes)}
+    folded_norms: list[str] = []
+    if config.norms == "fold":
+        folded_norms = foldable_norms(shrinker.student, task.input_shape)
+    if folded_norms:
+        accuracy["folded_student"] = _accuracy(folded, validation, task.num_classes)
+        export_onnx(folded, task, directory / "folded_student.onnx", config.opset)
+    accuracy[PRUNED] = _accuracy(pruned, validation, task.num_classes)
+    save_pruned(pruned, directory / f"{PRUNED}.pt")
+    judge = _Judge(shrinker, validation, config, directory, accuracy[FEDERATED])
+    artefacts: list[Artefact] = []
+    shipped: dict[str, str] = {}
+    for format_name in formats_made(config):
+        made = list(judge.files_of(format_name))
+        artefacts += made
+        if format_name in config.formats:
+            shipped[format_name] = _choose(made)
+    onnx = directory / f"{PRUNED}.onnx"
     return CompressedStudent(
-        model=pruned,
-        pruned_model_path=model_path,
-        pruned_path=pruned_path,
-        quantized_path=quantized_path,
-        parameters_before=count_parameters(student),
+        artefacts=artefacts,
+        shipped=shipped,
+        folded_norms=folded_norms,
+        public_accuracy=accuracy,
+        parameters_before=count_parameters(shrinker.student),
+        parameters_folded=count_parameters(folded),
         parameters_after=count_parameters(pruned),
         nonzero_weights=count_nonzero(pruned),
-        max_difference=max_difference,
-        float_ops=float_ops(quantized_path),
-        pruned_gzip_bytes=_gzip_bytes(pruned_path),
-        quantized_gzip_bytes=_gzip_bytes(quantized_path),
+        max_difference=verify_onnx(pruned, onnx, shrinker.calibration(config).inputs),
     )
 
 
-def choose(public: PublicData, size: int, seed: int) -> PublicData:
-    """``size`` examples of ``public`` (all, if it has fewer), drawn without replacement."""
-    order = torch.randperm(len(public), generator=torch.Generator().manual_seed(seed))[:size]
-    return PublicData(public.inputs[order], public.labels[order])
+def formats_made(config: CompressConfig) -> list[str]:
+    """The formats asked for, and ONNX, by which every run is compared."""
+    return list(dict.fromkeys([*config.formats, "onnx"]))
 
 
-def _gzip_bytes(path: Path) -> int:
-    return len(gzip.compress(path.read_bytes(), mtime=0))
+@dataclass(frozen=True)
+class _Judge:
+    """Exports models and compares the files with them on public data."""
+
+    shrinker: Shrinker
+    validation: PublicData
+    config: CompressConfig
+    directory: Path
+    federated_accuracy: float
+
+    def files_of(self, format_name: str) -> Iterator[Artefact]:
+        """The files of one format, the best to ship last but for one that nothing else beat."""
+        made = [self._file(PRUNED, format_name, self.shrinker.pruned(self.config))]
+        if self.config.quantization != "none":
+            model = self.shrinker.quantizable(self.config)
+            made.append(self._file(QUANTIZED, format_name, model))
+        yield from made
+        if all(artefact.refused for artefact in made):
+            yield self._file(FEDERATED, format_name, self.shrinker.student)
+
+    def _file(self, key: str, format_name: str, model: nn.Module) -> Artefact:
+        config, shrinker = self.config, self.shrinker
+        path = self.directory / f"{key}{suffix_of(format_name)}"
+        artefact = Artefact(
+            name=f"{key}.{format_name}",
+            model=key,
+            format=format_name,
+            precision=precision_of(config) if key == QUANTIZED else "fp32",
+            file=None,
+            snr_db=None,
+            agreement=None,
+            public_accuracy=None,
+            accuracy_drop=None,
+        )
+        calibration = shrinker.calibration(config)
+        try:
+            float_ops = export_file(
+                format_name,
+                model,
+                shrinker.task,
+                path,
+                config,
+                calibration,
+                quantized=key == QUANTIZED,
+            )
+            found = self._compare(path, model)
+        except FedliteError as error:
+            return dataclasses.replace(artefact, refused=str(error))
+        file = f"{self.directory.name}/{path.name}"
+        artefact = dataclasses.replace(artefact, file=file, float_ops=float_ops)
+        if found is None:
+            return artefact
+        return dataclasses.replace(
+            artefact,
+            snr_db=found.snr_db,
+            agreement=found.agreement,
+            public_accuracy=found.accuracy,
+            accuracy_drop=self.federated_accuracy - found.accuracy,
+            refused=refusal(
+                found,
+                federated_accuracy=self.federated_accuracy,
+                min_snr_db=config.min_snr_db,
+                max_accuracy_drop=config.max_accuracy_drop,
+            ),
+        )
+
+    def _compare(self, path: Path, model: nn.Module) -> Comparison | None:
+        """None where this machine has no runtime for the file: its structure alone is checked."""
+        python = self.config.converters.get(FORMAT_OF_SUFFIX[path.suffix])
+        if can_run(path, python):
+            return compare(path, model, self.validation, python)
+        check_structure(path, self.shrinker.task, python)
+        return None
+
+
+def _choose(made: list[Artefact]) -> str:
+    """The name of the file of one format that ships.
+
+    Raises:
+        FedliteError: all of them were refused.
+    """
+    for key in (QUANTIZED, PRUNED, FEDERATED):
+        for artefact in made:
+            if artefact.model == key and not artefact.refused:
+                return artefact.name
+    reasons = "; ".join(f"{artefact.name}: {artefact.refused}" for artefact in made)
+    raise FedliteError(f"compress.formats: no {made[0].format} file may ship ({reasons})")
+
+
+def _accuracy(model: nn.Module, data: PublicData, num_classes: int) -> float:
+    return evaluate_model(model, data, num_classes).accuracy

@@ -1,6 +1,7 @@
 """The small convolutional student: tanh blocks in the shape that suits DP-SGD."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.models.layers import activation, conv, flat_size, max_pool, norm, spatial_dims
+from fedlite.models.standardised import standardised_conv
 
 
 class Geometry(NamedTuple):
@@ -54,7 +56,7 @@ class CNN(nn.Module):
         pool_strides: (default: the window).
         hidden: width of the hidden layer.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
-        norm: null or ``group``.
+        norm: null, ``group`` or ``weight`` (standardised weights, no norm at run time).
 
     Raises:
         ValueError: lists of unequal lengths, or an unknown name or input shape.
@@ -113,8 +115,11 @@ def _features(
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
     for (inputs, outputs), g in zip(pairwise(channels), geometry, strict=True):
-        layers.append(conv(dims, inputs, outputs, g.kernel, stride=g.stride, padding=g.padding))
-        if norm_name is not None:
+        build: Callable[..., nn.Module] = conv
+        if norm_name == "weight":
+            build = partial(standardised_conv, after=activation_name if layers else None)
+        layers.append(build(dims, inputs, outputs, g.kernel, stride=g.stride, padding=g.padding))
+        if norm_name not in (None, "weight"):
             layers.append(norm(norm_name, dims, outputs))
         layers.append(activation(activation_name))
         if g.pool:

@@ -1,6 +1,7 @@
 """Layers by name and by the number of spatial dimensions: (C, H, W) has two, (C, L) one."""
 
 import math
+from functools import cache
 
 import torch
 from torch import nn
@@ -64,6 +65,8 @@ def group_norm(channels: int) -> nn.Module:
 def norm(name: str | None, dims: int, channels: int) -> nn.Module:
     """A normalisation by name: ``group``, ``batch`` (teachers only), or None for none.
 
+    ``weight`` is no layer: it asks for :func:`fedlite.models.standardised.standardised_conv`.
+
     Raises:
         ValueError: an unknown name.
     """
@@ -73,7 +76,27 @@ def norm(name: str | None, dims: int, channels: int) -> nn.Module:
         return group_norm(channels)
     if name == "batch":
         return nn.BatchNorm1d(channels) if dims == 1 else nn.BatchNorm2d(channels)
-    raise ValueError(f"norm={name}: must be group, batch (teachers only) or null")
+    raise ValueError(
+        f"norm={name}: must be group, weight (students only), batch (teachers only) or null"
+    )
+
+
+@cache
+def activation_gain(name: str) -> float:
+    """One over the standard deviation of the activation's outputs for standard normal inputs.
+
+    Brock et al. 2021: with it, variances stay as they are through convolutions and activations.
+    The integral is a sum over a fine grid.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    points = torch.linspace(-8, 8, 16_001, dtype=torch.float64)
+    density = torch.exp(-points.square() / 2)
+    density /= density.sum()
+    outputs = activation(name)(points)
+    mean = (density * outputs).sum()
+    return float((density * (outputs - mean).square()).sum().rsqrt())
 
 
 def activation(name: str) -> nn.Module:

@@ -1,48 +1,14 @@
 """The mobile student: inverted residuals with depthwise separable convolutions and GroupNorm."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from fedlite.models.layers import activation, conv, global_pool, group_norm, spatial_dims
-
-
-class InvertedResidual(nn.Module):
-    """Expand (1x1), filter each channel (3x3), project (1x1): Sandler et al. 2018, figure 4.
-
-    The input is added to the output where both have the same shape.
-    """
-
-    def __init__(
-        self,
-        dims: int,
-        inputs: int,
-        outputs: int,
-        *,
-        stride: int,
-        expansion: int,
-        activation_name: str,
-    ) -> None:
-        super().__init__()
-        width = inputs * expansion
-        self.residual = stride == 1 and inputs == outputs
-        self.body = nn.Sequential(
-            conv(dims, inputs, width, 1, bias=False),
-            group_norm(width),
-            activation(activation_name),
-            conv(dims, width, width, 3, stride=stride, padding=1, groups=width, bias=False),
-            group_norm(width),
-            activation(activation_name),
-            conv(dims, width, outputs, 1, bias=False),
-            group_norm(outputs),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, ...) to (n, outputs, ...)."""
-        y = cast(Tensor, self.body(x))
-        return x + y if self.residual else y
+from fedlite.models.blocks import InvertedResidual, Plain, halving_strides, stack
+from fedlite.models.layers import global_pool, spatial_dims
 
 
 class MobileNet(nn.Module):
@@ -58,6 +24,7 @@ class MobileNet(nn.Module):
         depths: blocks in each stage.
         width: the width multiplier.
         expansion: channels inside a block over channels between blocks.
+        norm: ``group``, ``weight`` (standardised weights, no norm at run time) or null.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
 
     Raises:
@@ -72,6 +39,7 @@ class MobileNet(nn.Module):
         depths: Sequence[int] = (1, 2, 2, 2),
         width: float = 1.0,
         expansion: int = 4,
+        norm: str | None = "group",
         activation: str = "relu6",
     ) -> None:
         super().__init__()
@@ -79,48 +47,23 @@ class MobileNet(nn.Module):
             raise ValueError(f"channels={list(channels)}, depths={list(depths)}: unequal lengths")
         dims = spatial_dims(input_shape)
         widths = [max(8, round(c * width / 8) * 8) for c in channels]
-        side = min(input_shape[1:])
-        stem_stride, side = _stride(side)
-        self.stem = _conv_norm(dims, input_shape[0], widths[0], 3, stem_stride, activation)
-        blocks: list[nn.Module] = []
-        inputs = widths[0]
-        for stage, (outputs, depth) in enumerate(zip(widths, depths, strict=True)):
-            for block in range(depth):
-                stride = 1
-                if stage > 0 and block == 0:
-                    stride, side = _stride(side)
-                blocks.append(
-                    InvertedResidual(
-                        dims,
-                        inputs,
-                        outputs,
-                        stride=stride,
-                        expansion=expansion,
-                        activation_name=activation,
-                    )
-                )
-                inputs = outputs
-        self.blocks = nn.Sequential(*blocks)
-        self.neck = _conv_norm(dims, inputs, 2 * inputs, 1, 1, activation)
+        stem_stride, *strides = halving_strides(min(input_shape[1:]), len(widths))
+        unit = partial(Plain, dims, norm_name=norm, activation_name=activation)
+        block = partial(
+            InvertedResidual,
+            dims,
+            kernel_size=3,
+            expansion=expansion,
+            norm_name=norm,
+            activation_name=activation,
+        )
+        self.stem = unit(input_shape[0], widths[0], stem_stride, kernel_size=3)
+        self.blocks = nn.Sequential(*stack(block, widths[0], widths, depths, [1, *strides]))
+        self.neck = unit(widths[-1], 2 * widths[-1], 1, kernel_size=1)
         self.pool = global_pool(dims)
-        self.head = nn.Linear(2 * inputs, num_classes)
+        self.head = nn.Linear(2 * widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, num_classes)."""
         x = self.pool(self.neck(self.blocks(self.stem(x))))
         return cast(Tensor, self.head(torch.flatten(x, 1)))
-
-
-def _stride(side: int) -> tuple[int, int]:
-    """Stride 2 where half of ``side`` is still 4 or more; and the side after it."""
-    return (2, (side + 1) // 2) if side >= 7 else (1, side)
-
-
-def _conv_norm(
-    dims: int, inputs: int, outputs: int, kernel: int, stride: int, activation_name: str
-) -> nn.Sequential:
-    return nn.Sequential(
-        conv(dims, inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
-        group_norm(outputs),
-        activation(activation_name),
-    )

@@ -1,14 +1,15 @@
 """The residual teacher: a small ResNet with BatchNorm."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from fedlite.models.blocks import conv_unit, stack
 from fedlite.models.layers import activation as build_activation
-from fedlite.models.layers import conv, global_pool, spatial_dims
-from fedlite.models.layers import norm as build_norm
+from fedlite.models.layers import global_pool, spatial_dims
 
 
 class ResidualBlock(nn.Module):
@@ -19,26 +20,32 @@ class ResidualBlock(nn.Module):
         dims: int,
         inputs: int,
         outputs: int,
-        *,
         stride: int,
+        *,
         norm_name: str | None,
         activation_name: str,
     ) -> None:
         super().__init__()
-        bias = norm_name is None
+
+        def unit(
+            channels: int, kernel_size: int, stride: int, activation_name: str | None
+        ) -> list[nn.Module]:
+            return conv_unit(
+                dims,
+                channels,
+                outputs,
+                kernel_size,
+                stride=stride,
+                norm_name=norm_name,
+                activation_name=activation_name,
+            )
+
         self.body = nn.Sequential(
-            conv(dims, inputs, outputs, 3, stride=stride, padding=1, bias=bias),
-            build_norm(norm_name, dims, outputs),
-            build_activation(activation_name),
-            conv(dims, outputs, outputs, 3, padding=1, bias=bias),
-            build_norm(norm_name, dims, outputs),
+            *unit(inputs, 3, stride, activation_name), *unit(outputs, 3, 1, None)
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                conv(dims, inputs, outputs, 1, stride=stride, bias=bias),
-                build_norm(norm_name, dims, outputs),
-            )
+            self.shortcut = nn.Sequential(*unit(inputs, 1, stride, None))
         self.activation = build_activation(activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,37 +87,21 @@ class ResNet(nn.Module):
             raise ValueError(f"channels={list(channels)}, depths={list(depths)}: unequal lengths")
         dims = spatial_dims(input_shape)
         stem_stride = 2 if min(input_shape[1:]) >= 20 else 1
-        layers: list[nn.Module] = [
-            conv(
-                dims,
-                input_shape[0],
-                channels[0],
-                3,
-                stride=stem_stride,
-                padding=1,
-                bias=norm is None,
-            ),
-            build_norm(norm, dims, channels[0]),
-            build_activation(activation),
-        ]
-        inputs = channels[0]
-        for stage, (outputs, depth) in enumerate(zip(channels, depths, strict=True)):
-            for block in range(depth):
-                layers.append(
-                    ResidualBlock(
-                        dims,
-                        inputs,
-                        outputs,
-                        stride=2 if stage > 0 and block == 0 else 1,
-                        norm_name=norm,
-                        activation_name=activation,
-                    )
-                )
-                inputs = outputs
-        self.features = nn.Sequential(*layers)
+        stem = conv_unit(
+            dims,
+            input_shape[0],
+            channels[0],
+            3,
+            stride=stem_stride,
+            norm_name=norm,
+            activation_name=activation,
+        )
+        block = partial(ResidualBlock, dims, norm_name=norm, activation_name=activation)
+        strides = [1] + [2] * (len(channels) - 1)
+        self.features = nn.Sequential(*stem, *stack(block, channels[0], channels, depths, strides))
         self.pool = global_pool(dims)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(inputs, num_classes)
+        self.head = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, num_classes)."""

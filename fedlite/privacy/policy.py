@@ -12,7 +12,7 @@ from re import fullmatch
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 from fedlite.config_checks import CHOICES
 from fedlite.errors import UsageError

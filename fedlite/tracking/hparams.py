@@ -27,9 +27,12 @@ OPTIONS = (
     "federation.local_steps",
     "federation.learning_rate",
     "federation.strategy.name",
+    "compress.norms",
     "compress.ratio",
+    "compress.criterion",
     "compress.sparsity",
     "compress.quantization",
+    "compress.bits",
     "seed",
 )
 

@@ -1,10 +1,12 @@
 """The text of report.md: the result in one paragraph, then everything behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedlite.tracking.artefacts import artefacts_markdown
 from fedlite.tracking.audits import audits_markdown
 from fedlite.tracking.privacy_statement import privacy_statement
+from fedlite.tracking.search import search_markdown
 from fedlite.tracking.table import comparison_markdown
 from fedlite.tracking.words import (
     MODELS,
@@ -23,10 +25,20 @@ _CAPTIONS = {
     "accuracy_by_round": "Test accuracy by round",
     "epsilon_by_round": "Example-level epsilon spent by round",
     "client_level_epsilon_by_round": "Client-level epsilon spent by round",
-    "accuracy_against_bytes": "Accuracy against size",
     "confusion_matrix": "Confusion matrix of the federated student",
     "partition": "Which client holds which classes (simulation only)",
 }
+
+
+_PARETO = {
+    "accuracy_against_latency": "Accuracy against latency",
+    "accuracy_against_bytes": "Accuracy against size",
+}
+
+
+def _linked(captions: Mapping[str, str], pictures: Sequence[str]) -> list[str]:
+    """Markdown of the pictures that are there, in the order of ``captions``."""
+    return [f"![{captions[one]}](pictures/{one}.png)" for one in captions if one in pictures]
 
 
 def _result(report: Report) -> str:
@@ -102,11 +114,17 @@ def _facts(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fact(value: Any) -> Any:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{_words(key).lower()} {one:,}" for key, one in value.items())
-    return f"{value:.3g}" if isinstance(value, float) else value
+    match value:
+        case list():
+            return ", ".join(map(str, value)) or "none"
+        case dict():
+            shown = (f"{_words(key).lower()} {_fact(one)}" for key, one in value.items())
+            return ", ".join(shown) or "none"
+        case float():
+            return f"{value:.3g}"
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+    return value
 
 
 def report_markdown(report: Report, pictures: Sequence[str]) -> str:
@@ -120,9 +138,12 @@ def report_markdown(report: Report, pictures: Sequence[str]) -> str:
     if "not_private" in pictures:
         parts.append(f"![{NOT_PRIVATE}](pictures/not_private.png)")
     parts += [_result(report), comparison_markdown(report)]
-    parts += [
-        f"![{_CAPTIONS[name]}](pictures/{name}.png)" for name in pictures if name in _CAPTIONS
-    ]
+    parts += _linked(_CAPTIONS, pictures)
+    if report["models"]:
+        parts += ["## Artefacts", artefacts_markdown(report), *_linked(_PARETO, pictures)]
+    if search := report.get("search"):
+        parts += ["## Search", search_markdown(search)]
+        parts += [f"![Trials of the search](pictures/{one}.png)" for one in search["pictures"]]
     parts += ["## Privacy", privacy_statement(report["privacy"])]
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedlite.files import write_whole
-from fedlite.tracking.words import MODELS, NOT_PRIVATE, human_bytes
+from fedlite.tracking.words import MODELS, NOT_PRIVATE
 
 COLOURS = {
     "teacher": "#475569",
     "public_student": "#d97706",
     "federated_student": "#2563eb",
+    "folded_student": "#0891b2",
     "pruned_student": "#0d9488",
     "quantized_student": "#16a34a",
     "epsilon": "#7c3aed",
@@ -226,39 +227,6 @@ def epsilon_by_round(
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
-    return figure
-
-
-def accuracy_against_bytes(models: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw each model's test accuracy against the size of its exported file (logarithmic)."""
-    figure, axes = _chart(
-        "How costly: accuracy against size",
-        "bytes of the exported file (logarithmic)",
-        "test accuracy",
-        "up is better, left is smaller",
-    )
-    present = [key for key in MODELS if key in models]
-    students = [key for key in present if key not in ("teacher", "public_student")]
-    axes.plot(
-        [models[key]["bytes"] for key in students],
-        [models[key]["accuracy"] for key in students],
-        color=_MUTED,
-        linewidth=1.2,
-        linestyle=":",
-        zorder=1,
-    )
-    for key in present:
-        size, accuracy = models[key]["bytes"], models[key]["accuracy"]
-        label = f"{MODELS[key]} ({human_bytes(size)}, {100 * accuracy:.1f}%)"
-        axes.scatter(size, accuracy, s=110, color=COLOURS[key], label=label, zorder=3)
-    axes.set_xscale("log")
-    axes.margins(x=0.12, y=0.15)
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: human_bytes(value).replace(".0 ", " "))
-    )
-    axes.minorticks_off()
-    _percent_axis(axes)
-    _legend(figure, columns=2)
     return figure
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fedlite.errors import UsageError
 from fedlite.files import write_whole
 from fedlite.records import RoundRecord
-from fedlite.tracking import pictures
+from fedlite.tracking import pareto, pictures
+from fedlite.tracking.artefacts import artefacts_csv
 from fedlite.tracking.markdown import report_markdown
 from fedlite.tracking.words import Report, is_private, not_private_reason
 
@@ -26,6 +27,8 @@ SECTIONS = (
     "privacy",
     "federation",
     "compression",
+    "artefacts",
+    "search",
     "traffic",
     "timing",
     "audits",
@@ -80,7 +83,8 @@ def draw_pictures(
             history, budgets["client"], "client"
         )
     if models:
-        drawn["accuracy_against_bytes"] = pictures.accuracy_against_bytes(models)
+        drawn["accuracy_against_latency"] = pareto.accuracy_against_latency(report)
+        drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)
     if confusion is not None:
         drawn["confusion_matrix"] = pictures.confusion_matrix(confusion, class_names)
     if class_counts is not None:
@@ -95,7 +99,7 @@ def write_report(
     class_names: Sequence[str],
     confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
 ) -> dict[str, Path]:
-    """Write ``report.json``, ``report.md`` and ``pictures/*.png`` into ``directory``, atomically.
+    """Write ``report.json``, ``report.md``, ``artefacts.csv`` and ``pictures/*.png``, atomically.
 
     Args:
         report: the report dictionary (docs/report.md); ``schema_version`` is added.
@@ -105,7 +109,8 @@ def write_report(
         confusion: (classes, classes) of the federated student on the test set, if there is one.
 
     Returns:
-        The paths of what was written: ``report``, ``report_json`` and ``pictures``.
+        The paths of what was written: ``report``, ``report_json``, ``pictures`` and, where models
+        were measured, ``artefacts``.
     """
     report = _plain({"schema_version": SCHEMA_VERSION, **report})
     report = {key: report[key] for key in SECTIONS if key in report} | report
@@ -119,6 +124,9 @@ def write_report(
         "pictures": folder,
     }
     write_whole(paths["report"], report_markdown(report, list(drawn)))
+    if report["models"]:
+        paths["artefacts"] = directory / "artefacts.csv"
+        write_whole(paths["artefacts"], artefacts_csv(report))
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(paths["report_json"], text + "\n")
     return paths

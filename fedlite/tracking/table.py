@@ -1,4 +1,4 @@
-"""The comparison of all models side by side: for the terminal and as markdown."""
+"""All models and artefacts side by side: for the terminal, the models as markdown too."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedlite.tracking.artefacts import (
+    all_entries,
+    batch_sizes,
+    cells_of,
+    may_ship,
+    refusals,
+)
 from fedlite.tracking.words import (
     MODELS,
     NOT_PRIVATE,
@@ -20,6 +27,7 @@ from fedlite.tracking.words import (
     is_private,
     not_private_reason,
     percent,
+    shipped,
     what_private_data_bought,
 )
 
@@ -85,6 +93,31 @@ def comparison_markdown(report: Report) -> str:
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
+def artefacts_table(report: Report) -> Table:
+    """The artefacts for the terminal, as far as 80 columns go; what ships is bold."""
+    entries = all_entries(report)
+    ships = shipped(report).values()
+    batches = [f"ms, batch {one}" for one in batch_sizes(entries)[:2]]
+    table = plain_table("Artefacts, each in the runtime that serves it")
+    heads = {"Artefact": "Artefact", "Format": "Format", "Precision": "Preci-\nsion"}
+    for head in heads.values():
+        table.add_column(head)
+    numbers = {"Accuracy": "Accu-\nracy", "SNR": "SNR\ndB", "Bytes": "Bytes"}
+    numbers |= {one: one.replace(", batch ", "\nb") for one in batches}
+    numbers |= {"vs teacher": "vs teacher\nsize, time"}
+    for head in numbers.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    listed = {one["name"] for one in report.get("artefacts") or []}
+    for one in entries:
+        if one["name"] in listed and may_ship(one):
+            cells = cells_of(one, entries)
+            cells["Artefact"] = cells["Artefact"].removeprefix("Student, ").capitalize()
+            cells["SNR"] = cells["SNR"].removesuffix(" dB")
+            values = [cells[column] for column in (*heads, *numbers)]
+            table.add_row(*map(Text, values), style="bold" if one["name"] in ships else None)
+    return table
+
+
 def privacy_line(privacy: dict[str, Any]) -> Text:
     """One line on the guarantee, with the words NOT PRIVATE in red where there is none."""
     if not is_private(privacy):
@@ -114,6 +147,8 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     console.print()
     console.print(comparison_table(report))
     console.print()
+    if report.get("artefacts"):
+        _print_artefacts(report, console)
     console.print(privacy_line(report["privacy"]))
     if stopped := report["federation"]["stopped"]:
         console.print(Text(f"The rounds stopped {stopped}.", style="bold"))
@@ -124,3 +159,10 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     for name, path in paths.items():
         line = Text.assemble((f"{name:<{width}}  ", "dim"), str(path))
         console.print(line, soft_wrap=True)
+
+
+def _print_artefacts(report: Report, console: Console) -> None:
+    console.print(artefacts_table(report))
+    for line in refusals(report):
+        console.print(Text(f"Refused: {line}"))
+    console.print()

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from fedlite.records import Evaluation, RoundRecord
-from fedlite.tracking import pictures
+from fedlite.tracking import pareto, pictures
+from fedlite.tracking.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.tracking.hparams import result_values, session_summaries
 from fedlite.tracking.privacy_statement import privacy_numbers, privacy_statement
+from fedlite.tracking.search import search_markdown
 from fedlite.tracking.table import comparison_markdown
 from fedlite.tracking.words import (
     NOT_PRIVATE,
@@ -25,6 +27,7 @@ from fedlite.tracking.words import (
 
 GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
 BASELINES, PICTURES, AUDITS = "5_baselines", "6_pictures", "7_audits"
+ARTEFACTS, SEARCH = "8_artefacts", "9_search"
 
 LAYOUT = {
     "1 · How good": {
@@ -206,14 +209,26 @@ class RunBoard:
             figure = pictures.confusion_matrix(confusion, class_names)
             self._picture(f"{PICTURES}/confusion_matrix", figure)
         if report["models"]:
-            figure = pictures.accuracy_against_bytes(report["models"])
-            self._picture(f"{PICTURES}/accuracy_against_bytes", figure)
+            self._log_artefacts(report)
+        if search := report.get("search"):
+            self._writer.add_text(f"{SEARCH}/result", search_markdown(search))
         for tag, value in result_values(report).items():
             self._writer.add_scalar(tag, value, report["federation"]["rounds"])
         assert self._writer.file_writer is not None  # the board is open
         for summary in session_summaries(report):
             self._writer.file_writer.add_summary(summary)
         self._writer.flush()
+
+    def _log_artefacts(self, report: Report) -> None:
+        """One table, two pictures, and accuracy, bytes and latency of each file."""
+        self._writer.add_text(f"{ARTEFACTS}/table", artefacts_markdown(report))
+        for figure_of in (pareto.accuracy_against_latency, pareto.accuracy_against_bytes):
+            self._picture(f"{PICTURES}/{figure_of.__name__}", figure_of(report))
+        for entry in filter(is_measured, all_entries(report)):
+            measures = {"accuracy": entry["accuracy"], "bytes": entry["bytes"]}
+            measures["latency_ms_p50"] = latency_ms(entry)
+            for measure, value in measures.items():
+                self._writer.add_scalar(f"{ARTEFACTS}/{measure}/{entry['name']}", value, 0)
 
     def log_audit(self, results: dict[str, Any], figures: Mapping[str, Figure]) -> None:
         """Write what a part of an audit found: its numbers under their path, and its pictures.

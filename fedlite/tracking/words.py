@@ -11,8 +11,16 @@ MODELS = {  # report key -> label, in the order of the pipeline
     "teacher": "Teacher",
     "public_student": "Student, public only",
     "federated_student": "Student, federated",
+    "folded_student": "Student, norms folded",
     "pruned_student": "Student, pruned",
     "quantized_student": "Student, quantized",
+}
+FORMATS = {  # of artefacts -> label
+    "torch": "PyTorch, eager",
+    "onnx": "ONNX",
+    "litert": "LiteRT",
+    "executorch": "ExecuTorch",
+    "coreml": "Core ML",
 }
 PUBLIC_MODELS = ("teacher", "public_student")  # these never saw private data
 
@@ -58,8 +66,16 @@ def not_private_reason(privacy: dict[str, Any]) -> str:
     return "deterministic randomness: whoever knows the seed can take the noise off again"
 
 
+def shipped(report: Report) -> dict[str, str]:
+    """By format, the name of the artefact that lies in the deployable folder."""
+    return dict(report.get("compression", {}).get("shipped", {}))
+
+
 def final_model(report: Report) -> str | None:
-    """The key of the last model of the pipeline that the report holds."""
+    """The key of the model that ships as ONNX, else of the last that the report holds."""
+    for artefact in report.get("artefacts") or []:
+        if artefact["name"] == shipped(report).get("onnx"):
+            return str(artefact["model"])
     present = [key for key in MODELS if key in report["models"]]
     return present[-1] if present else None
 

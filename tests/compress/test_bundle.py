@@ -1,43 +1,17 @@
-"""The deployable folder, and predicting with it alone."""
+"""The deployable folder: whole, described, with a card that says what counts."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from fedlite.compress.bundle import write_bundle
-from fedlite.compress.predict import predict
-from fedlite.compress.runtime import logits_of, open_session
+from fedlite.compress.card import wilson_interval
 from fedlite.errors import FedliteError, UsageError
 
+from .bundles import REPORT, ship
 from .conftest import Digits
-
-REPORT = {
-    "dataset": {"name": "digits", "public": 1000, "private": 0, "test": 797},
-    "federation": {"num_clients": 20, "rounds": 20, "strategy": "fedavg"},
-    "compression": {
-        "ratio": 0.3,
-        "sparsity": 0.0,
-        "quantization": "static",
-        "parameters_after": 9258,
-    },
-    "config": {"student": {"name": "cnn"}, "teacher": {"name": "wide_cnn"}},
-}
-
-
-def ship(directory: Path, model: Path, digits: Digits, statement: str = "Epsilon 8.") -> Path:
-    write_bundle(
-        directory,
-        model,
-        digits.task,
-        REPORT,
-        privacy_statement=statement,
-        metrics_table="| model | accuracy |\n| - | - |\n| cnn | 0.95 |",
-    )
-    return directory / "student.onnx"
 
 
 @pytest.fixture
@@ -46,11 +20,13 @@ def model(tmp_path: Path, student_path: Path, digits: Digits) -> Path:
 
 
 @pytest.fixture
-def expected(student_path: Path, digits: Digits) -> np.ndarray:
-    """Probabilities of the test part, from the runtime directly."""
-    logits = logits_of(open_session(student_path), digits.test.inputs.numpy()).astype(np.float64)
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is a folder, as Core ML's are."""
+    folder = tmp_path_factory.mktemp("coreml") / "made.mlpackage"
+    (folder / "Data").mkdir(parents=True)
+    (folder / "Manifest.json").write_text("{}")
+    (folder / "Data" / "weights.bin").write_bytes(b"12345")
+    return folder
 
 
 def test_the_folder_is_whole_and_its_sums_hold(model: Path, student_path: Path):
@@ -59,6 +35,7 @@ def test_the_folder_is_whole_and_its_sums_hold(model: Path, student_path: Path):
         "student.onnx",
         "labels.json",
         "preprocessing.json",
+        "manifest.json",
         "MODEL_CARD.md",
         "SHA256SUMS",
     }
@@ -69,10 +46,78 @@ def test_the_folder_is_whole_and_its_sums_hold(model: Path, student_path: Path):
     assert done.returncode == 1
 
 
-def test_the_card_says_what_how_private_and_how_good(model: Path):
+def test_sums_cover_the_files_of_a_model_that_is_a_folder(
+    tmp_path, student_path, package, digits: Digits
+):
+    deploy = ship(tmp_path / "d", student_path, digits, more={"student.mlpackage": package}).parent
+    sums = (deploy / "SHA256SUMS").read_text()
+    assert "  student.mlpackage/Data/weights.bin\n" in sums
+    subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=deploy, check=True)
+    (coreml, onnx) = json.loads((deploy / "manifest.json").read_text())
+    assert (coreml["file"], coreml["bytes"]) == ("student.mlpackage", 7)
+    assert onnx["bytes"] == student_path.stat().st_size
+
+
+def test_the_manifest_says_what_each_file_is(model: Path, digits: Digits):
+    (entry,) = json.loads((model.parent / "manifest.json").read_text())
+    assert entry["runtime"].startswith("onnxruntime ")
+    expected = {
+        "file": "student.onnx",
+        "name": "quantized_student.onnx",
+        "format": "onnx",
+        "precision": "int8",
+        "batch": "any",
+        "input": {"name": "input", "type": "float32", "shape": [1, 8, 8]},
+        "output": {"name": "logits", "type": "float32", "shape": [10]},
+    }
+    assert entry | expected == entry
+
+
+def test_the_card_says_what_how_private_how_good_and_its_limits(model: Path):
     card = (model.parent / "MODEL_CARD.md").read_text()
-    for words in ("Epsilon 8.", "| cnn | 0.95 |", "9,258 parameters", "one image of a handwritten"):
+    low, high = wilson_interval(0.95, 797)
+    for words in (
+        "Epsilon 8.",
+        "| cnn | 0.95 |",
+        "9,258 parameters",
+        "one image of a handwritten",
+        f"95.0% ({low:.1%} to {high:.1%})",
+        "0.021 / 0.034 (batch 1)",
+        "1 thread(s), in a fresh process on Linux-6 with 2 cores",
+        "must not decide alone",
+        "known to 3.5 points",
+        "Still computed in float: Add.",
+        "not signed",
+    ):
         assert words in card
+
+
+def test_the_card_prefers_what_was_measured_of_the_file_itself(
+    tmp_path, student_path, digits: Digits
+):
+    artefacts = [
+        {
+            "name": "quantized_student.onnx",
+            "accuracy": 0.5,
+            "latency_ms_by_batch": {"32": {"p50": 1.5, "p95": 2.5}},
+            "runtime": "another",
+            "refused": "",
+        },
+        {"name": "quantized_student.executorch", "refused": "SNR 12.1 dB is below 20"},
+    ]
+    model = ship(tmp_path / "d", student_path, digits, report={**REPORT, "artefacts": artefacts})
+    card = (model.parent / "MODEL_CARD.md").read_text()
+    assert "| 50.0% (46.5% to 53.5%) | 1.500 / 2.500 (batch 32) | another |" in card
+    assert "`quantized_student.executorch` does not ship: SNR 12.1 dB" in card
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "low", "high"),
+    [(0.5, 10, 0.236593, 0.763407), (0.0, 20, 0.0, 0.161125), (1.0, 5, 0.565518, 1.0)],
+)
+def test_the_interval_is_wilsons(share, count, low, high):
+    """Reference values: statsmodels 0.14, ``proportion_confint(method="wilson")``."""
+    assert wilson_interval(share, count) == pytest.approx((low, high), abs=1e-6)
 
 
 def test_a_new_folder_replaces_the_old_one(model: Path, student_path: Path, digits: Digits):
@@ -90,116 +135,32 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path, student_path, digi
     assert (tmp_path / "thesis.txt").exists()
 
 
-def as_array(predictions, digits: Digits) -> np.ndarray:
-    """Probabilities in the order of the classes."""
-    names = digits.task.class_names
-    return np.array([[dict(p.probabilities)[name] for name in names] for p in predictions])
+def before(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_predicting_an_npz_equals_the_runtime(model, expected, digits: Digits, tmp_path):
-    raw = digits.raw.numpy()
-    last, images = np.moveaxis(raw, 1, -1), raw[:, 0]
-    forms = {"first": raw, "last": last, "images": images, "flat": raw.reshape(len(raw), -1)}
-    for name, array in forms.items():
-        np.savez(tmp_path / f"{name}.npz", inputs=array, labels=np.arange(3))
-        found = predict(model, tmp_path / f"{name}.npz")
-        assert found[1].source == f"{name}.npz[1]"
-        np.testing.assert_allclose(as_array(found, digits), expected, atol=1e-6)
-
-
-def test_predictions_are_sorted_and_sum_to_one(model, expected, digits: Digits, tmp_path):
-    np.savez(tmp_path / "one.npz", digits.raw[0].numpy())
-    (found,) = predict(model, tmp_path / "one.npz")
-    values = [value for _, value in found.probabilities]
-    assert values == sorted(values, reverse=True)
-    assert sum(values) == pytest.approx(1)
-    assert found.probabilities[0][0] == digits.task.class_names[expected[0].argmax()]
-
-
-@pytest.mark.parametrize("header", [False, True])
-def test_predicting_a_csv_equals_the_runtime(model, expected, digits: Digits, tmp_path, header):
-    rows = digits.raw[:5].reshape(5, -1).int().tolist()
-    lines = [",".join(map(str, row)) for row in rows]
-    first = [",".join(f"pixel{i}" for i in range(64))] if header else []
-    (tmp_path / "rows.csv").write_text("\n".join(first + lines) + "\n")
-    found = predict(model, tmp_path / "rows.csv")
-    assert [p.source for p in found] == [f"rows.csv:{i + 1 + header}" for i in range(5)]
-    np.testing.assert_allclose(as_array(found, digits), expected[:5], atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_predicting_an_image_finds_the_class_of_the_raw_values(
-    model, expected, digits: Digits, tmp_path, mode
+@pytest.mark.parametrize("fault", ["missing", "damaged", "key", "disk"])
+def test_whatever_goes_wrong_the_earlier_folder_stays(
+    model, student_path, digits: Digits, tmp_path, monkeypatch, fault
 ):
-    pixels = (digits.raw[0, 0].numpy() * 255 / 16).round().astype(np.uint8)
-    image = Image.fromarray(pixels).convert(mode)
-    image.save(tmp_path / "digit.png")
-    found = predict(model, tmp_path / "digit.png")
-    np.testing.assert_allclose(as_array(found, digits), expected[:1], atol=0.01)
-    image.resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "large.png")
-    (large,) = predict(model, tmp_path / "large.png")
-    assert large.probabilities[0][0] == found[0].probabilities[0][0]
+    kept = before(model.parent)
+    source, key = student_path, None
+    if fault == "missing":
+        source = tmp_path / "nothing.onnx"
+    elif fault == "damaged":
+        source = tmp_path / "damaged.onnx"
+        source.write_bytes(b"damaged")
+    elif fault == "key":
+        key = tmp_path / "key.pem"
+        key.write_text("no key")
+    else:
+        monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(FedliteError) as caught:
+        ship(model.parent, source, digits, statement="new", signing_key=key)
+    assert "\n" not in str(caught.value)
+    assert before(model.parent) == kept
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Files that cannot be predicted on, and words that the error must hold."""
-    cases = {
-        "missing.png": (None, "no such file"),
-        "notes.txt": (b"hello", "unknown kind .txt"),
-        "broken.png": (b"\x89PNG\r\n\x1a\nrest", "damaged"),
-        "broken.npz": (b"PK\x03\x04rest", "damaged"),
-        "empty.csv": (b"", "no example"),
-        "short.csv": (b"1,2,3\n", "expected 64"),
-        "words.csv": (b",".join([b"1"] * 64) + b"\na,b\n", "line 2"),
-        "nan.csv": (b",".join([b"1"] * 64) + b"\n" + b",".join([b"nan"] * 64), "line 2"),
-    }
-    for name, (content, _) in cases.items():
-        if content is not None:
-            (folder / name).write_bytes(content)
-    np.savez(folder / "shape.npz", np.zeros((3, 7, 7)))
-    np.savez(folder / "nan.npz", np.full((1, 8, 8), np.nan))
-    np.savez(folder / "object.npz", np.array([{}, None], dtype=object))
-    found = {name: (folder / name, words) for name, (_, words) in cases.items()}
-    found["shape.npz"] = folder / "shape.npz", r"expected \(1, 8, 8\)"
-    found["nan.npz"] = folder / "nan.npz", "finite"
-    found["object.npz"] = folder / "object.npz", "not an npz file of numbers"
-    return found
-
-
-def test_bad_inputs_are_told_in_one_line(model, tmp_path):
-    for path, words in bad_inputs(tmp_path).values():
-        with pytest.raises(FedliteError, match=words) as caught:
-            predict(model, path)
-        assert str(path) in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("student.onnx", None, "no such file"),
-        ("student.onnx", b"damaged", "damaged"),
-        ("labels.json", None, "belongs beside the model"),
-        ("labels.json", b'["one"]', "10 class names"),
-        ("preprocessing.json", None, "belongs beside the model"),
-        ("preprocessing.json", b"{", "not JSON"),
-        ("preprocessing.json", b"{}", "needs input_shape"),
-    ],
-)
-def test_a_damaged_folder_is_told_in_one_line(
-    model, digits: Digits, tmp_path, name, content, words
-):
-    np.savez(tmp_path / "one.npz", digits.raw[0].numpy())
-    (model.parent / name).unlink()
-    if content is not None:
-        (model.parent / name).write_bytes(content)
-    with pytest.raises(FedliteError, match=words) as caught:
-        predict(model, tmp_path / "one.npz")
-    assert name in str(caught.value)
-
-
-def test_preprocessing_is_that_of_the_task(model, digits: Digits):
-    found = json.loads((model.parent / "preprocessing.json").read_text())
-    raw = digits.raw.numpy()
-    normalised = (raw / found["scale"] - found["mean"][0]) / found["std"][0]
-    np.testing.assert_allclose(normalised, digits.test.inputs.numpy(), atol=1e-5)
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")

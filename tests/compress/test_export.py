@@ -1,6 +1,7 @@
-"""Exported files against the models they came from."""
+"""Exported ONNX files against the models they came from, and what each format refuses."""
 
 import copy
+import sys
 
 import numpy as np
 import onnx
@@ -9,8 +10,11 @@ import torch
 from torch import nn
 
 from fedlite.compress.export import export_onnx, verify_onnx
+from fedlite.compress.formats import FORMAT_OF_SUFFIX, FORMATS, export_file, suffix_of
 from fedlite.compress.prune import prune_channels
-from fedlite.compress.runtime import logits_of, open_session
+from fedlite.compress.runtime import logits_of, open_runtime
+from fedlite.config import CompressConfig
+from fedlite.config_checks import FORMATS as CONFIGURED
 from fedlite.data.types import Task
 from fedlite.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
@@ -24,10 +28,9 @@ def test_the_file_answers_like_the_model(student, student_path, digits: Digits):
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_any_batch_size_is_taken(student_path, digits: Digits, batch):
-    session = open_session(student_path)
-    inputs = digits.test.inputs[:batch].numpy()
-    (found,) = session.run(["logits"], {"input": inputs})
-    whole = logits_of(session, digits.test.inputs[:7].numpy(), batch_size=3)
+    runtime = open_runtime(student_path)
+    found = runtime.run(digits.test.inputs[:batch].numpy())
+    whole = logits_of(runtime, digits.test.inputs[:7].numpy(), batch_size=3)
     np.testing.assert_allclose(found, whole[:batch], atol=1e-5)
 
 
@@ -97,3 +100,68 @@ def test_a_model_that_cannot_be_exported_is_told_in_one_line(digits: Digits, tmp
         export_onnx(Undecided(), digits.task, tmp_path / "model.onnx", opset=20)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_are_those_of_the_configuration_and_known_by_suffix():
+    assert tuple(FORMATS) == CONFIGURED
+    assert {suffix_of(name): name for name in FORMATS} == FORMAT_OF_SUFFIX
+    with pytest.raises(UsageError, match="onnx, litert"):
+        suffix_of("tflite")
+
+
+@pytest.mark.parametrize("quantization", ["none", "static", "dynamic", "fp16"])
+def test_onnx_files_of_every_precision(student, digits: Digits, tmp_path, quantization):
+    config = CompressConfig(quantization=quantization)
+    path, plain = tmp_path / "student.onnx", tmp_path / "plain.onnx"
+    export_file("onnx", student, digits.task, plain, config, None, quantized=False)
+    float_ops = export_file(
+        "onnx", student, digits.task, path, config, digits.public, quantized=True
+    )
+    smaller = quantization != "none"
+    assert (path.stat().st_size < 0.7 * plain.stat().st_size) == smaller
+    assert ("Conv" in float_ops) == (quantization in ("dynamic", "fp16"))
+    assert open_runtime(path).run(digits.test.inputs[:3].numpy()).shape == (3, 10)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["plain.onnx", "student.onnx"]
+
+
+def test_static_files_are_calibrated_on_public_data_alone(student, digits: Digits, tmp_path):
+    config, path = CompressConfig(quantization="static"), tmp_path / "student.onnx"
+    for calibration in (None, digits.test):
+        with pytest.raises(TypeError, match="PublicData"):
+            export_file("onnx", student, digits.task, path, config, calibration, quantized=True)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "said"),
+    [
+        ("executorch", {"quantization": "fp16"}, "executorch files have static, qat, dynamic"),
+        ("coreml", {"quantization": "static"}, r"weight_only \(8 or 4 bits\), fp16 or none"),
+        ("executorch", {"quantization": "weight_only"}, "compress.quantization=weight_only"),
+        ("litert", {"quantization": "static", "bits": 4}, "with compress.bits=4"),
+    ],
+)
+def test_a_quantization_that_a_format_lacks_is_one_line(
+    student, digits: Digits, tmp_path, format, options, said
+):
+    config, path = CompressConfig(**options), tmp_path / f"student{suffix_of(format)}"
+    with pytest.raises(UsageError, match=said) as caught:
+        export_file(format, student, digits.task, path, config, digits.public, quantized=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["litert", "executorch", "coreml"])
+def test_a_converter_that_is_missing_is_one_line(student, digits: Digits, tmp_path, format):
+    """This environment has none of them (``make test-formats`` builds those that do)."""
+    path = tmp_path / f"student{suffix_of(format)}"
+    path.write_text("an older file")
+    for converters, said in [
+        ({}, rf"pip install 'fedlite\[{format}\]'.*\+compress.converters.{format}=FILE"),
+        ({format: sys.executable}, "is not installed there"),
+        ({format: "/no/such/python"}, f"compress.converters.{format}=/no/such/python: no such"),
+    ]:
+        config = CompressConfig(converters=converters)
+        with pytest.raises(FedliteError, match=said) as caught:
+            export_file(format, student, digits.task, path, config, None, quantized=False)
+        assert "\n" not in str(caught.value)
+    assert path.read_text() == "an older file"

@@ -1,6 +1,7 @@
-"""Pruning channels and weights, recovering, and the file of a pruned model."""
+"""Channels, heads and hidden units that are cut out, and the widths that stay."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,24 +10,50 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlite.compress.prune import (
-    apply_masks,
-    count_nonzero,
-    prunable_weights,
+    Criterion,
+    Width,
+    cut_channels,
+    plan_widths,
     prune_channels,
-    recover,
-    weight_masks,
 )
-from fedlite.compress.pruned_file import load_pruned, save_pruned
-from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
-from fedlite.data.types import ClientData
-from fedlite.distill.evaluate import evaluate_model, predict_logits
+from fedlite.compress.sensitivity import public_gradients
+from fedlite.config import ModelConfig
+from fedlite.data.types import PublicData
 from fedlite.errors import FedliteError, UsageError
 from fedlite.models.build import build_model, count_parameters
 
-from .conftest import CNN, MLP, MOBILENET, SHAPE, Digits
+from .conftest import CNN, MLP, MOBILENET, SHAPE
 
 NORMED = ModelConfig("cnn", CNN.module, {"norm": "group"})
-ALL = [(CNN, SHAPE), (NORMED, (9, 64)), (CNN, (9, 64)), (MOBILENET, SHAPE), (MLP, (20,))]
+STANDARDISED = ModelConfig("cnn", CNN.module, {"norm": "weight"})
+TRANSFORMER = ModelConfig("t", "fedlite.models.transformer.Transformer", {"depth": 1})
+BLOCKS = ("plain", "inverted_residual", "channel_shuffle")
+
+
+def staged(block: str, norm: str | None = None) -> ModelConfig:
+    stages = [{"block": block, "width": width, "depth": 2, "kernel_size": 3} for width in (8, 16)]
+    kwargs = {"stages": stages, "norm": norm, "stem": 8}
+    return ModelConfig("staged", "fedlite.models.staged.StagedNet", kwargs)
+
+
+ALL = [
+    (CNN, SHAPE),
+    (NORMED, (9, 64)),
+    (CNN, (9, 64)),
+    (STANDARDISED, SHAPE),
+    (MOBILENET, SHAPE),
+    (MLP, (20,)),
+    (TRANSFORMER, SHAPE),
+    *((staged(block, norm), SHAPE) for block in BLOCKS for norm in ("group", "weight", None)),
+]
+
+
+def widths_by_name(model: nn.Module) -> dict[str, int]:
+    return {
+        name: getattr(module, "out_channels", None) or module.out_features
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear))
+    }
 
 
 @settings(max_examples=40, deadline=None)
@@ -46,6 +73,30 @@ def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
     assert pruned(torch.zeros(3, *shape)).shape == (3, 5)
     assert count_parameters(pruned) <= count_parameters(model)
     assert all(p.requires_grad for p in pruned.parameters())
+    assert all(p.grad is None for p in pruned.parameters())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    which=st.sampled_from(ALL),
+    ratio=st.floats(min_value=0.3, max_value=0.8),
+    round_to=st.sampled_from([1, 2, 4]),
+    criterion=st.sampled_from(["l2", "l1", "random"]),
+)
+def test_widths_are_the_nearest_multiples_whatever_the_criterion(which, ratio, round_to, criterion):
+    config, shape = which
+    model = build_model(config, shape, 5, seed=0)
+    plan = plan_widths(model, shape, ratio, round_to, {})
+    pruned = prune_channels(model, shape, ratio, round_to, criterion=Criterion(criterion))
+    before, after = widths_by_name(model), widths_by_name(pruned)
+    for name, width in plan.items():
+        assert width.full == before[name]
+        assert width.kept == after[name]
+        assert width.kept % width.step == 0
+        assert width.step % round_to == 0
+        nearest = abs(width.kept - before[name] * (1 - ratio)) <= width.step / 2 + 1e-9
+        assert nearest or width.kept == width.step
+    assert widths_by_name(model) == before
 
 
 @pytest.mark.parametrize("config", [CNN, NORMED, MOBILENET, MLP])
@@ -60,8 +111,60 @@ def test_every_width_shrinks_by_the_ratio(config, ratio):
             assert pruned[name].out_channels % 4 == 0
 
 
+@given(
+    full=st.integers(1, 200),
+    kept=st.integers(1, 200),
+    step=st.integers(1, 16),
+    parts=st.integers(1, 9),
+)
+def test_shares_of_a_cut_lead_down_to_the_whole_cut(full, kept, step, parts):
+    kept = min(full, max(1, kept // step) * step)
+    width = Width(full, kept, step)
+    path = [width.after(part / parts) for part in range(parts + 1)]
+    assert path == sorted(path, reverse=True)
+    assert path[0] == full
+    assert path[-1] == kept
+    assert all(found == full or (found - kept) % step == 0 for found in path)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [(CNN, SHAPE), (MLP, (20,)), (CNN, (9, 64))]
+    + [(staged(block), shape) for block in BLOCKS for shape in (SHAPE, (9, 64))],
+)
+def test_a_pruned_network_is_the_whole_one_with_its_cut_channels_silenced(config, shape):
+    """Biases differ, so those that are left tell which channels are."""
+    model = build_model(config, shape, 5, seed=0).eval()
+    pruned = prune_channels(model, shape, 0.5, 2, criterion=Criterion("random", seed=1))
+    left = dict(pruned.named_modules())
+
+    def silence(name: str) -> Callable[..., torch.Tensor]:
+        def hook(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+            kept = torch.isin(module.bias, left[name].bias)
+            return output * kept.reshape(1, -1, *[1] * (output.ndim - 2))
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(silence(name))
+    inputs = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    assert count_parameters(pruned) < count_parameters(model)
+    torch.testing.assert_close(pruned(inputs), model(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_shuffled_channels_stay_and_say_so():
+    model = build_model(staged("channel_shuffle"), SHAPE, 10, seed=0)
+    before = widths_by_name(model)
+    after = widths_by_name(prune_channels(model, SHAPE, 0.5, 2))
+    assert after["stages.0.1.body.0"] == before["stages.0.1.body.0"] // 2
+    assert after["stages.0.1.body.5"] == before["stages.0.1.body.5"]
+    with pytest.raises(UsageError, match="its channels are shuffled with those of other layers"):
+        plan_widths(model, SHAPE, 0.5, 2, {"stages.0.1.body.5": 0.5})
+
+
 def test_ratio_zero_is_an_equal_copy(student):
-    copied = prune_channels(student, SHAPE, 0.0, 4)
+    copied = prune_channels(student, SHAPE, 0.0, 4, {"features": 0.0})
     assert copied is not student
     for name, value in student.state_dict().items():
         assert torch.equal(copied.state_dict()[name], value)
@@ -73,13 +176,94 @@ def test_pruning_leaves_the_model_it_was_given_alone(student):
     assert all(torch.equal(student.state_dict()[name], value) for name, value in before.items())
 
 
-def test_the_weakest_channels_go():
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_the_weakest_channels_go(name):
     model = build_model(MLP, (20,), 5, seed=0)
     with torch.no_grad():
         model.hidden[0].weight[:32] *= 1e-3
         model.hidden[2].weight[:, :32] *= 1e-3
-    pruned = prune_channels(model, (20,), 0.5, 4)
+    pruned = prune_channels(model, (20,), 0.5, 4, criterion=Criterion(name))
     assert torch.equal(pruned.hidden[0].weight, model.hidden[0].weight[32:])
+
+
+def test_l1_and_l2_disagree_about_one_large_weight_and_many_small_ones():
+    model = build_model(MLP, (20,), 5, seed=0)
+    with torch.no_grad():
+        model.hidden[2].weight.fill_(0.01)
+        model.hidden[0].weight[:32] = 0.2
+        model.hidden[0].weight[32:] = 0.01
+        model.hidden[0].weight[32:, 0] = 1.5
+    spread, spiked = model.hidden[0].weight[:32], model.hidden[0].weight[32:]
+    for name, survivors in (("l1", spread), ("l2", spiked)):
+        pruned = prune_channels(model, (20,), 0.5, 4, criterion=Criterion(name))
+        assert torch.equal(pruned.hidden[0].weight, survivors)
+
+
+def test_taylor_keeps_channels_that_the_loss_leans_on():
+    """Inputs that are always zero: their large weights mean nothing to the loss."""
+    model = build_model(ModelConfig("mlp", MLP.module, {"hidden": [16]}), (20,), 5, seed=0)
+    with torch.no_grad():
+        model.hidden[0].weight[:8, 10:] = 0
+        model.hidden[0].weight[8:, :10] = 0
+        model.hidden[0].weight[8:] *= 50
+        model.hidden[0].bias.zero_()
+    inputs = torch.randn(100, 20, generator=torch.Generator().manual_seed(0))
+    inputs[:, 10:] = 0
+    gradients = public_gradients(model, model, PublicData(inputs, torch.arange(100) % 5), seed=0)
+    strong = prune_channels(model, (20,), 0.5, 4)
+    assert torch.equal(strong.hidden[0].weight, model.hidden[0].weight[8:])
+    useful = prune_channels(model, (20,), 0.5, 4, criterion=Criterion("taylor", gradients))
+    assert torch.equal(useful.hidden[0].weight, model.hidden[0].weight[:8])
+
+
+def test_random_is_decided_by_its_seed_alone():
+    model = build_model(MLP, (20,), 5, seed=0)
+    torch.manual_seed(1)
+    first, same, other = (
+        prune_channels(model, (20,), 0.5, 4, criterion=Criterion("random", seed=seed))
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first.hidden[0].weight, same.hidden[0].weight)
+    assert not torch.equal(first.hidden[0].weight, other.hidden[0].weight)
+
+
+def test_layers_have_ratios_of_their_own_and_the_longest_name_wins():
+    model = build_model(MOBILENET, SHAPE, 10, seed=0)
+    before = widths_by_name(model)
+    ratios = {"blocks": 0.25, "blocks.1": 0.5, "blocks.2.body.0": 0.0}
+    after = widths_by_name(prune_channels(model, SHAPE, 0.75, 4, ratios))
+    for name, ratio in [
+        ("neck.0", 0.75), ("blocks.0.body.0", 0.25), ("blocks.1.body.0", 0.5),
+        ("blocks.1.body.3", 0.5), ("blocks.2.body.0", 0.0), ("blocks.2.body.3", 0.0),
+    ]:  # fmt: skip
+        assert abs(after[name] - before[name] * (1 - ratio)) <= 2, name
+
+
+def test_one_layer_alone_can_be_cut():
+    model = build_model(MLP, (20,), 5, seed=0)
+    after = widths_by_name(prune_channels(model, (20,), 0.0, 4, {"hidden.2": 0.5}))
+    assert after == widths_by_name(model) | {"hidden.2": 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("block.1", r"block\.1: no such layer; near: .*blocks\.1"),
+        ("head", r"head: cannot be pruned, it gives the classes"),
+        (
+            "blocks.0.body.3",
+            r"body\.3: its channels are cut together with those of blocks\.0\.body\.0;",
+        ),
+        ("blocks.2.body.6", r"cut together with those of blocks\.1\.body\.6; name that layer"),
+        ("pool", r"pool: it holds no layer with channels; those: stem\.0"),
+    ],
+)
+def test_a_layer_that_cannot_be_cut_under_its_name_is_one_line(name, says):
+    model = build_model(MOBILENET, SHAPE, 10, seed=0)
+    with pytest.raises(UsageError, match=says) as caught:
+        plan_widths(model, SHAPE, 0.3, 4, {name: 0.5})
+    assert str(caught.value).startswith(f"compress.layer_ratios.{name}: ")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -93,74 +277,36 @@ def test_nothing_to_prune_is_an_error_of_one_line(config, ratio):
     assert "\n" not in str(caught.value)
 
 
-@given(sparsity=st.floats(min_value=0, max_value=0.99))
-@settings(max_examples=20, deadline=None)
-def test_masks_leave_exactly_the_largest_weights(sparsity):
-    model = build_model(MLP, (20,), 5, seed=0)
-    before = torch.cat([w.detach().flatten().abs() for w in prunable_weights(model).values()])
-    apply_masks(model, weight_masks(model, sparsity))
-    zeroed = int(sparsity * len(before))
-    assert count_nonzero(model) == len(before) - zeroed
-    after = torch.cat([w.detach().flatten().abs() for w in prunable_weights(model).values()])
-    if zeroed:
-        assert after[after > 0].min() >= before[after == 0].max()
+class Fixed(nn.Module):
+    """A network that takes its width for granted, as many do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(20, 8), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.first(x) * torch.ones(8))
+        return logits
 
 
-def test_recovery_restores_accuracy_and_keeps_masked_weights_at_zero(student, digits: Digits):
-    pruned = prune_channels(student, SHAPE, 0.5, 4)
-    masks = weight_masks(pruned, 0.5)
-    apply_masks(pruned, masks)
-    nonzero = count_nonzero(pruned)
-    before = evaluate_model(pruned, digits.test, 10).accuracy
-    steps: list[int] = []
-    config = CompressConfig(recovery_steps=150, recovery_learning_rate=3e-3)
-    recover(pruned, student, digits.public, config, AugmentConfig(), masks, 0, steps.append)
-    after = evaluate_model(pruned, digits.test, 10).accuracy
-    full = evaluate_model(student, digits.test, 10).accuracy
-    assert after > before
-    assert after > full - 0.05
-    assert steps == list(range(1, 151))
-    assert count_nonzero(pruned) <= nonzero
-    for name, mask in masks.items():
-        assert not pruned.get_parameter(name)[~mask].any()
+class FullyConvolutional(nn.Module):
+    """Its last convolution gives the classes; there is no linear layer at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(torch.relu(self.first(x))).mean(dim=(2, 3))
+        return logits
 
 
-def test_recovery_learns_from_the_reference_and_not_from_public_labels(student, digits: Digits):
-    config = CompressConfig(recovery_steps=5)
-    shuffled = type(digits.public)(digits.public.inputs, digits.public.labels.flip(0))
-    results = []
-    for public in (digits.public, shuffled):
-        pruned = prune_channels(student, SHAPE, 0.5, 4)
-        recover(pruned, student, public, config, AugmentConfig(), {}, seed=0)
-        results.append(predict_logits(pruned, digits.test.inputs))
-    assert torch.equal(*results)
+def test_a_network_with_fixed_sizes_is_an_error_of_one_line():
+    with pytest.raises(FedliteError, match=r"pruning Fixed: its layers cannot be cut") as caught:
+        cut_channels(Fixed(), (20,), {"first": 4}, Criterion())
+    assert "\n" not in str(caught.value)
 
 
-def test_recovery_refuses_private_data(student, digits: Digits):
-    private = ClientData(0, digits.public.inputs, digits.public.labels)
-    with pytest.raises(TypeError, match="ClientData"):
-        recover(student, student, private, CompressConfig(), AugmentConfig(), {}, seed=0)
-
-
-@pytest.mark.parametrize("config", [CNN, NORMED, MOBILENET, MLP])
-def test_a_pruned_model_comes_back_from_its_file(config, tmp_path):
-    pruned = prune_channels(build_model(config, SHAPE, 10, seed=3), SHAPE, 0.5, 4).eval()
-    path = tmp_path / "pruned.pt"
-    save_pruned(pruned, path)
-    assert set(torch.load(path, weights_only=True)) == {"widths", "state_dict"}
-    loaded = load_pruned(path, config, SHAPE, 10)
-    inputs = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(loaded(inputs), pruned(inputs))
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_files_that_hold_no_fitting_pruned_model_are_refused(student, tmp_path):
-    path = tmp_path / "pruned.pt"
-    with pytest.raises(UsageError, match="no such file"):
-        load_pruned(path, CNN, SHAPE, 10)
-    save_pruned(student, path)
-    with pytest.raises(UsageError, match="does not fit model mlp"):
-        load_pruned(path, MLP, SHAPE, 10)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(FedliteError, match="damaged"):
-        load_pruned(path, CNN, SHAPE, 10)
+def test_the_layer_that_gives_the_classes_stays_whatever_it_is():
+    after = widths_by_name(prune_channels(FullyConvolutional(), SHAPE, 0.5, 1))
+    assert after == {"first": 4, "last": 5}

@@ -25,7 +25,7 @@ NETWORKS = "tests.e2e.networks"
         (["privacy.epsilom=4"], ["epsilom"]),
         (["+privacy.epsilom=4"], ["epsilom"]),
         (["dataset=imagenet"], ["dataset/imagenet"]),
-        (["student=transformer"], ["student/transformer"]),
+        (["student=lstm"], ["student/lstm"]),
         (["nogroup=1"], ["nogroup"]),
         (["privacy.epsilon"], ["privacy.epsilon"]),
         (["privacy.epsilon=[1"], ["[1"]),

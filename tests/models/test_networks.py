@@ -11,8 +11,9 @@ from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
 from fedlite.models.build import build_model, count_parameters
+from fedlite.privacy.checks import check_private_model
 
-STUDENTS = ("cnn", "mobilenet", "mlp")
+STUDENTS = ("cnn", "mobilenet", "mlp", "staged")
 TEACHERS = ("cnn", "resnet")
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (9, 128))
 NETWORKS = [("student", name) for name in STUDENTS] + [("teacher", name) for name in TEACHERS]
@@ -80,6 +81,30 @@ def test_opacus_hooks_give_the_gradient_of_each_example(model_config, name, shap
     for parameter, expected in zip(model.parameters(), alone, strict=True):
         torch.testing.assert_close(parameter.grad_sample[1], expected, rtol=1e-3, atol=1e-5)
     hooks.cleanup()
+
+
+@pytest.mark.parametrize("name", ["cnn", "mobilenet"])
+def test_standardised_weights_take_the_place_of_norms(model_config, name):
+    config = model_config("student", name, norm="weight")
+    for shape in SHAPES:
+        model = build_model(config, shape, 7, seed=0)
+        assert not any(isinstance(module, nn.GroupNorm) for module in model.modules())
+        check_private_model(model, shape)
+
+
+def test_names_in_the_state_dict_of_mobilenet_stay(model_config):
+    config = model_config("student", "mobilenet", channels=[8], depths=[1])
+    state = build_model(config, (1, 8, 8), 10, seed=0).state_dict()
+    norm = ("weight", "bias")
+    block = [("0", ("weight",)), ("1", norm), ("3", ("weight",)), ("4", norm), ("6", ("weight",))]
+    assert list(state) == [
+        "stem.0.weight",
+        *(f"stem.1.{leaf}" for leaf in norm),
+        *(f"blocks.0.body.{i}.{leaf}" for i, leaves in [*block, ("7", norm)] for leaf in leaves),
+        "neck.0.weight",
+        *(f"neck.1.{leaf}" for leaf in norm),
+        *(f"head.{leaf}" for leaf in norm),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_training_changes_no_buffer(client_world: Callable[..., ClientWorld]) ->
     check_training_changes_no_buffer(client_world(*OWN_STUDENT))
 
 
-@pytest.mark.parametrize("student", ["cnn", "mobilenet", "mlp"])
+@pytest.mark.parametrize("student", ["cnn", "mobilenet", "mlp", "staged", "transformer"])
 def test_every_student_passes(student: str, client_world: Callable[..., ClientWorld]) -> None:
     world = client_world(f"student={student}")
     check_rows_and_buffers_are_left_alone(world.student)

@@ -43,7 +43,7 @@ def check_a_wild_record_does_no_harm(value: float) -> None:
     assert float(moved.norm()) <= len(labels) + 1e-4
 
 
-@pytest.mark.parametrize("name", ["cnn", "mobilenet", "mlp"])
+@pytest.mark.parametrize("name", ["cnn", "mobilenet", "mlp", "staged", "transformer"])
 @pytest.mark.parametrize("loss", ["soft", "hard"])
 def test_an_outlier_moves_the_sum_by_at_most_the_clip_norm(name: str, loss: str) -> None:
     check_sensitivity(student(name), 1000, loss)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from fedlite.compress import prune, quantize, stage
+from fedlite.compress import check, norms, qat, quantize, recover, schedule, shrink, stage
 from fedlite.compress.export import export_onnx
 from fedlite.config import AugmentConfig, CompressConfig, DistillConfig, TeacherConfig
 from fedlite.data import ClientData, PublicData
@@ -53,25 +53,49 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
             lambda data: public.distil_on_public(student, network, data, **options),
         ),
         "recover": (
-            prune,
-            lambda data: prune.recover(student, student, data, CONFIG, AUGMENT, {}, 0),
+            recover,
+            lambda data: recover.recover(student, student, data, CONFIG, AUGMENT, {}, 0),
         ),
-        "compress": (
-            stage,
-            lambda data: stage.compress_student(
-                student, splits.task, data, CONFIG, AUGMENT, folder / "models", 0
+        "prune": (
+            schedule,
+            lambda data: schedule.prune_and_recover(
+                student, student, splits.task, data, CONFIG, AUGMENT, 0
             ),
         ),
+        "fold_norms": (
+            norms,
+            lambda data: norms.fold_norms(student, splits.task, data, CONFIG, AUGMENT, 0),
+        ),
+        "train_quantization_aware": (
+            qat,
+            lambda data: qat.train_quantization_aware(
+                student, student, splits.task, data, CONFIG, AUGMENT, 0
+            ),
+        ),
+        "shrink": (
+            shrink,
+            lambda data: shrink.Shrinker(student, network, splits.task, data, AUGMENT, 0),
+        ),
+        "judge": (
+            stage,
+            lambda data: stage.compress_student(
+                shrink.Shrinker(student, network, splits.task, splits.public, AUGMENT, 0),
+                data,
+                CONFIG,
+                folder / "models",
+            ),
+        ),
+        "compare": (check, lambda data: check.compare(onnx, student, data)),
         "calibrate": (
             quantize,
-            lambda data: quantize.quantize_onnx(onnx, folder / "int8.onnx", "static", data),
+            lambda data: quantize.quantize_onnx(onnx, folder / "int8.onnx", CONFIG, data),
         ),
     }
 
 
 NAMES = (
-    "train_teacher", "stop_teacher_early", "warm_start", "distil", "recover", "compress",
-    "calibrate",
+    "train_teacher", "stop_teacher_early", "warm_start", "distil", "recover", "prune",
+    "fold_norms", "train_quantization_aware", "shrink", "judge", "compare", "calibrate",
 )  # fmt: skip
 
 
@@ -125,7 +149,7 @@ def anything_with_inputs(data: Any) -> None:
 def test_planted_guards_are_caught(
     name: str, world: ClientWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (teacher, public, prune, stage, quantize):
+    for module in (teacher, public, recover, quantize):
         monkeypatch.setattr(module, "require_public", anything_with_inputs)
     _, call = calls_of(world, tmp_path)[name]
     with caught("private data was accepted"):

@@ -77,12 +77,6 @@ def test_epsilon_by_round_shows_the_worst_client_and_the_budget(report: dict[str
     assert list(budget.get_ydata()) == [8.0, 8.0]
 
 
-def test_accuracy_against_bytes_has_one_point_for_each_model(report: dict[str, Any]) -> None:
-    axes = pictures.accuracy_against_bytes(report["models"]).axes[0]
-    points = [tuple(one.get_offsets()[0]) for one in axes.collections]
-    assert points == [(one["bytes"], one["accuracy"]) for one in report["models"].values()]
-
-
 def test_accuracy_against_epsilon_averages_seeds() -> None:
     curves = {"local": [(1, 0.80), (8, 0.86), (1, 0.82)]}
     figure = pictures.accuracy_against_epsilon(curves, 0.8, 0.88)

@@ -13,7 +13,7 @@ from PIL import Image
 from fedlite.errors import UsageError
 from fedlite.tracking.report import load_report, round_entry, write_report
 
-from .runs import CLASS_COUNTS, CLASSES, CONFUSION, Report, round_record
+from .runs import CLASS_COUNTS, CLASSES, CONFUSION, Report, round_record, search_section
 
 
 def test_round_trip(tmp_path: Path, report: Report) -> None:
@@ -29,6 +29,7 @@ def test_every_picture_is_drawn_and_shown(tmp_path: Path, report: Report) -> Non
     assert files == {
         "accuracy_by_round.png",
         "epsilon_by_round.png",
+        "accuracy_against_latency.png",
         "accuracy_against_bytes.png",
         "confusion_matrix.png",
         "partition.png",
@@ -49,6 +50,28 @@ def test_markdown_has_result_privacy_cost_and_configuration(tmp_path: Path, repo
     assert "partition.png" not in text
 
 
+def test_markdown_shows_artefacts_and_what_compression_did(tmp_path: Path, report: Report) -> None:
+    text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
+    section = text[text.index("## Artefacts") : text.index("## Privacy")]
+    assert "| **Student, quantized** | LiteRT | int8 |" in section
+    assert "pictures/accuracy_against_latency.png" in section
+    assert "| Folded norms | blocks.0.norm, blocks.1.norm |" in text
+    assert "| Public accuracy | federated student 0.871, pruned student 0.869 |" in text
+    assert "| Shipped | onnx quantized_student.onnx, litert quantized_student.litert |" in text
+    assert "## Search" not in text
+
+
+def test_a_search_is_shown_with_its_picture(
+    tmp_path: Path, make_report: Callable[..., Report]
+) -> None:
+    report = make_report(search=search_section())
+    text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
+    section = text[text.index("## Search") : text.index("## Privacy")]
+    assert "| Found | 85.9% | 0.031 | 18.2 kB |" in section
+    assert "(pictures/search_trials.png)" in section
+    assert load_report(tmp_path / "report.json")["search"] == search_section()
+
+
 def test_not_private_is_at_the_top(tmp_path: Path, make_report: Callable[..., Report]) -> None:
     report = make_report(private=False)
     text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
@@ -60,8 +83,9 @@ def test_not_private_is_at_the_top(tmp_path: Path, make_report: Callable[..., Re
 
 
 def test_an_unfinished_run_has_a_report_too(tmp_path: Path, report: Report) -> None:
-    for key in ("federated_student", "pruned_student", "quantized_student"):
+    for key in list(report["models"])[2:]:
         del report["models"][key]
+    del report["artefacts"], report["search"], report["compression"]
     report["history"] = []
     paths = write_report(report, tmp_path, None, CLASSES, None)
     assert "Student, public only" in paths["report"].read_text()
@@ -80,7 +104,8 @@ def test_numbers_of_libraries_and_nan_become_plain_json(tmp_path: Path, report: 
 
 def test_nothing_partial_is_left_behind(tmp_path: Path, report: Report) -> None:
     write_report(report, tmp_path, CLASS_COUNTS, CLASSES, CONFUSION)
-    assert {file.name for file in tmp_path.iterdir()} == {"report.json", "report.md", "pictures"}
+    written = {"report.json", "report.md", "artefacts.csv", "pictures"}
+    assert {file.name for file in tmp_path.iterdir()} == written
 
 
 def test_history_leaves_out_the_confusion_matrix() -> None:

@@ -1,5 +1,6 @@
 """The comparison: the same cells in the terminal and in markdown."""
 
+import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -25,15 +26,16 @@ def test_markdown_has_one_row_for_each_model_in_order(report: Report) -> None:
     lines = comparison_markdown(report).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2] == "| Teacher | 93.0% | 0.920 | 512,000 | 2.0 MB | 0.810 ms | public |"
+    assert "norms folded" in lines[5]
     assert (
         lines[-1] == "| Student, quantized | 85.5% | 0.845 | 15,400 | 24.1 kB | 0.038 ms | 7.92 |"
     )
-    assert len(lines) == 7
+    assert len(lines) == 8
 
 
 def test_a_missing_stage_is_left_out(report: Report) -> None:
     del report["models"]["quantized_student"], report["models"]["federated_student"]
-    assert len(comparison_markdown(report).splitlines()) == 5
+    assert len(comparison_markdown(report).splitlines()) == 6
 
 
 def test_summary_shows_table_guarantee_gain_and_paths(report: Report) -> None:
@@ -53,10 +55,10 @@ def test_not_private_is_red_and_shows_no_epsilon(
 ) -> None:
     report = make_report(**options)
     red = "\x1b[1;31mNOT PRIVATE\x1b[0m"
-    assert printed(report, color=True).count(red) == 4
-    assert printed(report).count("NOT PRIVATE") == 4  # three models and the line
+    assert printed(report, color=True).count(red) == 5
+    assert printed(report).count("NOT PRIVATE") == 5  # four models and the line
     assert "7.92" not in printed(report)
-    assert comparison_markdown(report).count("**NOT PRIVATE**") == 3
+    assert comparison_markdown(report).count("**NOT PRIVATE**") == 4
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -73,3 +75,25 @@ def test_the_table_fits_a_terminal_of_80_columns(
 def test_noise_without_a_budget_says_so(report: Report) -> None:
     report["privacy"]["units"][0]["budget"] = None
     assert "epsilon 7.92 (no budget)" in printed(report)
+
+
+def test_artefacts_of_students_are_printed_with_what_was_refused(report: Report) -> None:
+    text = re.sub("\x1b.*?m", "", printed(report))
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "Quantized LiteRT int8 85.2% 34 22.3 kB 0.024 0.480 92x, 34x" in rows
+    assert "Quantized Core ML int8 – – – – – –" in rows
+    assert "Refused: quantized_student.executorch (int8): SNR 11.0 dB" in text
+    assert "Quantized ExecuTorch" not in " ".join(rows)
+    assert sum("85x, 21x" in row for row in rows) == 1
+
+
+def test_artefacts_that_ship_are_bold(report: Report) -> None:
+    bold = [line for line in printed(report, color=True).splitlines() if "92x" in line]
+    plain = [line for line in printed(report, color=True).splitlines() if "ExecuTorch" in line]
+    assert "\x1b[1m" in bold[0]
+    assert "\x1b[1m" not in plain[0]
+
+
+def test_without_artefacts_there_is_no_such_table(report: Report) -> None:
+    report["artefacts"] = []
+    assert "Artefacts" not in printed(report)

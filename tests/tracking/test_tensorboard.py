@@ -14,7 +14,16 @@ from tensorboard.plugins.hparams import metadata
 from fedlite.records import Evaluation
 from fedlite.tracking.tensorboard import RunBoard
 
-from .runs import BUDGET, CLASS_COUNTS, CLASSES, CONFUSION, Report, finished_report, round_record
+from .runs import (
+    BUDGET,
+    CLASS_COUNTS,
+    CLASSES,
+    CONFUSION,
+    Report,
+    finished_report,
+    round_record,
+    search_section,
+)
 
 
 def log_rounds(board: RunBoard, first: int, last: int, private: bool = True) -> None:
@@ -107,7 +116,23 @@ def test_final_texts_and_pictures(events: EventAccumulator) -> None:
         "6_pictures/partition_simulation_only",
         "6_pictures/confusion_matrix",
         "6_pictures/accuracy_against_bytes",
+        "6_pictures/accuracy_against_latency",
     }
+
+
+def test_each_artefact_has_three_numbers_and_all_have_one_table(events: EventAccumulator) -> None:
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("8_artefacts")]
+    assert len(tags) == 3 * 12  # Core ML's was not measured
+    size = values(events, "8_artefacts/bytes/quantized_student.litert")
+    assert size == {0: pytest.approx(22_300)}
+    assert values(events, "8_artefacts/latency_ms_p50/teacher.torch") == {0: pytest.approx(2.4)}
+    assert "SNR 11.0 dB" in text(events, "8_artefacts/table")
+    assert "9_search/result/text_summary" not in events.Tags()["tensors"]
+
+
+def test_a_search_is_told(tmp_path: Path, make_report: Callable[..., Report]) -> None:
+    events = log_run(tmp_path, make_report(search=search_section()))
+    assert "criterion=taylor" in text(events, "9_search/result")
 
 
 def test_plan_is_shown_before_anything_is_spent(tmp_path: Path, report: Report) -> None:

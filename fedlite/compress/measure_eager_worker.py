@@ -1,0 +1,45 @@
+"""Measuring a torch model in eager mode in a fresh process: what an exported file is up against.
+
+python -m fedlite.compress.measure_eager_worker MODEL --input-shape 1 28 28 --out FACTS.json
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from fedlite.compress.measure_worker import cost_facts, parser
+from fedlite.compress.runtime import Array
+
+
+class Eager:
+    """A pickled model as a :class:`fedlite.compress.runtime.Runtime`."""
+
+    name = f"torch {torch.__version__.split('+')[0]} eager cpu"
+    batch_size = None
+
+    def __init__(self, path: Path, input_shape: tuple[int, ...]) -> None:
+        self.input_shape = input_shape
+        # A pickle is fit here alone: the process that wrote it a moment ago asks for its figures.
+        self._model = torch.load(path, weights_only=False)
+
+    def run(self, batch: Array) -> Array:
+        """Logits (n, classes) of ``batch`` (n, *input_shape)."""
+        with torch.inference_mode():
+            logits: Array = self._model(torch.from_numpy(batch)).numpy()
+        return logits
+
+
+def main() -> None:
+    """Measure the model."""
+    own = parser()
+    own.add_argument("--input-shape", type=int, nargs="+", required=True)
+    options = own.parse_args()
+    torch.set_num_threads(options.threads)
+    shape = tuple(options.input_shape)
+    facts = cost_facts(lambda: Eager(options.model, shape), options)
+    options.out.write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Recovery of a pruned student: distillation on public data."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from fedlite.compress.sparsify import Masks, apply_masks
+from fedlite.config import AugmentConfig, CompressConfig, DistillConfig
+from fedlite.data.types import PublicData
+from fedlite.distill.losses import build_loss
+from fedlite.distill.public import distil_on_public, require_public
+
+
+def recover(
+    student: nn.Module,
+    reference: nn.Module,
+    public: PublicData,
+    config: CompressConfig,
+    augment: AugmentConfig,
+    masks: Masks,
+    seed: int,
+    on_step: Callable[[int], None] | None = None,
+    steps: int | None = None,
+) -> None:
+    """Distil ``reference`` into the pruned ``student`` on public data, in place.
+
+    Only the reference's logits teach (alpha 0): public labels would pull the student back to what
+    public data knows, away from what private data taught. The student is left in train mode.
+
+    Args:
+        student: learns; of any widths.
+        reference: the unpruned student or the teacher; it stays as it is.
+        public: anything else is refused.
+        config: learning rate, batch size and ``recovery_steps``.
+        augment: of the public inputs.
+        masks: applied before the first and after every step.
+        seed: of batches and augmentation.
+        on_step: called with the number of finished steps.
+        steps: in place of ``config.recovery_steps``.
+
+    Raises:
+        TypeError: ``public`` is not :class:`PublicData`; compression sees no private data.
+    """
+    require_public(public)
+    apply_masks(student, masks)
+    distil_on_public(
+        student,
+        reference,
+        public,
+        steps=config.recovery_steps if steps is None else steps,
+        batch_size=config.recovery_batch_size,
+        learning_rate=config.recovery_learning_rate,
+        weight_decay=0.0,
+        loss=build_loss(DistillConfig(loss="soft", alpha=0.0, temperature=2.0)),
+        augment=augment,
+        seed=seed,
+        after_step=lambda model: apply_masks(model, masks),
+        on_step=on_step,
+    )

@@ -1,0 +1,250 @@
+"""From the federated student to the folder that ships: compress, measure, bundle."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fedlite.compress.bundle import write_bundle
+from fedlite.compress.check import can_run, compare
+from fedlite.compress.formats import export_file, suffix_of
+from fedlite.compress.measure import measure_eager, measure_file
+from fedlite.compress.shrink import Shrinker, training_steps
+from fedlite.compress.stage import FEDERATED, PRUNED, QUANTIZED, compress_student
+from fedlite.config import CompressConfig, Config
+from fedlite.data import Splits
+from fedlite.errors import FedliteError
+from fedlite.models.build import count_parameters
+from fedlite.privacy import derive_seed
+from fedlite.records import Artefact
+from fedlite.run_directory import RunDirectory
+from fedlite.search.compression import search_compression
+from fedlite.search.record import write_search
+from fedlite.search.students import search_student
+from fedlite.tracking.privacy_statement import privacy_statement
+from fedlite.tracking.progress import Progress
+from fedlite.tracking.table import comparison_markdown
+
+log = logging.getLogger(__name__)
+
+# What a search may choose and the report tells.
+CHOSEN = ("norms", "ratio", "criterion", "quantization", "bits", "recovery_steps", "sparsity")
+FULL_MODELS = ("teacher", "public_student", FEDERATED)
+COMPRESSED = (PRUNED, QUANTIZED)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The last stages of one run. ``load`` gives a stored full-width model in eval mode."""
+
+    config: Config
+    run: RunDirectory
+    splits: Splits
+    progress: Progress
+    load: Callable[[str], nn.Module]
+
+    @property
+    def models(self) -> Path:
+        """Where exported files lie."""
+        return self.run.file("models")
+
+    def compress(self) -> dict[str, Any]:
+        """Search the options if asked to, then make and judge the files; public data alone."""
+        config = self.config.compress
+        shrinker = Shrinker(
+            self.load(FEDERATED),
+            self.load("teacher"),
+            self.splits.task,
+            self.splits.public,
+            self.config.dataset.augment,
+            derive_seed(self.config.seed, "compress"),
+        )
+        facts: dict[str, Any] = {}
+        if config.search.enabled:
+            config, facts["search"] = self._search(shrinker)
+        with self.progress.stage("compress", total=training_steps(config)) as bar:
+            shrinker.on_step = lambda step: bar.advance()
+            made = compress_student(shrinker, self.splits.public_validation, config, self.models)
+        facts["options"] = {name: getattr(config, name) for name in CHOSEN}
+        return facts | dataclasses.asdict(made)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Measure every model on the test set, in the runtime that serves it."""
+        facts = self.run.facts("compress")
+        artefacts = [Artefact(**one) for one in facts["artefacts"]]
+        formats = [name for name in self.config.compress.formats if name != "onnx"]
+        parameters = dict.fromkeys(COMPRESSED, facts["parameters_after"])
+        models: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
+        baselines: list[dict[str, Any]] = []
+        total = len(FULL_MODELS) + 3 + len(formats) + len(artefacts)
+        with self.progress.stage("measure", total=total) as bar:
+            for name in FULL_MODELS:
+                model = self.load(name)
+                parameters[name] = count_parameters(model)
+                models[name] = self._export_and_measure(model, name, "onnx")
+                bar.advance(accuracy=models[name]["accuracy"])
+                if name == "teacher":
+                    for other in formats:
+                        baselines += self._baseline(model, other)
+                        bar.advance()
+                if name != "public_student":
+                    cost = self._eager(model)
+                    baselines.append(
+                        {"name": f"{name}.torch", "model": name, "format": "torch"}
+                        | {"measurement": models[name] | {"cost": cost}}
+                    )
+                    bar.advance()
+            if facts["folded_norms"]:
+                path = self.models / "folded_student.onnx"
+                models["folded_student"] = self._measure(path, "onnx", facts["parameters_folded"])
+            bar.advance()
+            for artefact in artefacts:
+                python = self.config.compress.converters.get(artefact.format)
+                if artefact.file and can_run(self.run.file(artefact.file), python):
+                    measured[artefact.name] = self._measure(
+                        self.run.file(artefact.file), artefact.format, parameters[artefact.model]
+                    )
+                    if artefact.format == "onnx" and artefact.model in COMPRESSED:
+                        models[artefact.model] = measured[artefact.name]
+                bar.advance()
+        return {"models": models, "artefacts": measured, "baselines": baselines}
+
+    def bundle(self, report: dict[str, Any]) -> None:
+        """Write the deployable folder from the files that may ship."""
+        facts = self.run.facts("compress")
+        by_name = {one["name"]: one for one in facts["artefacts"]}
+        files, manifest = {}, []
+        for format_name, name in facts["shipped"].items():
+            file = f"student{suffix_of(format_name)}"
+            files[file] = self.run.file(by_name[name]["file"])
+            manifest.append({"file": file, **_manifest_entry(by_name[name])})
+        key = self.config.compress.signing_key
+        write_bundle(
+            self.run.file("deploy"),
+            files,
+            manifest,
+            self.splits.task,
+            report,
+            privacy_statement=privacy_statement(report["privacy"]),
+            metrics_table=comparison_markdown(report),
+            signing_key=Path(key) if key else None,
+        )
+
+    def _search(self, shrinker: Shrinker) -> tuple[CompressConfig, dict[str, Any]]:
+        """The options that a search chose, and its section of the report."""
+        config, task = self.config.compress, self.splits.task
+        validation, directory = self.splits.public_validation, self.run.file("search")
+        format_name = config.formats[0]
+        python = config.converters.get(format_name)
+
+        def make(trial: CompressConfig, folder: Path) -> Path:
+            path = folder / f"student{suffix_of(format_name)}"
+            model = shrinker.quantizable(trial)
+            export_file(
+                format_name,
+                model,
+                task,
+                path,
+                trial,
+                shrinker.calibration(trial),
+                quantized=trial.quantization != "none",
+            )
+            found = compare(path, model, validation, python)
+            if found.snr_db < trial.min_snr_db:
+                raise FedliteError(
+                    f"logits {found.snr_db:.1f} dB above the error, under"
+                    f" compress.min_snr_db={trial.min_snr_db:g}"
+                )
+            return path
+
+        with self.progress.stage("search", total=config.search.trials) as bar:
+            found = search_compression(
+                make,
+                shrinker.student,
+                task,
+                validation,
+                config,
+                directory,
+                derive_seed(self.config.seed, "search"),
+                measure=partial(measure_file, python=python),
+                on_trial=lambda trial: bar.advance(),
+            )
+        chosen = dataclasses.replace(found.config, search=config.search, target=config.target)
+        return chosen, write_search(found.search, directory, self.run.path)
+
+    def _baseline(self, teacher: nn.Module, format_name: str) -> list[dict[str, Any]]:
+        """The teacher's fp32 in another format, by which that format's files are judged.
+
+        Empty where the teacher cannot be converted or this machine cannot run it.
+        """
+        path = self.models / f"teacher{suffix_of(format_name)}"
+        if not can_run(path, self.config.compress.converters.get(format_name)):
+            return []
+        try:
+            measurement = self._export_and_measure(teacher, "teacher", format_name)
+        except FedliteError as error:
+            log.warning("no teacher in %s: %s", format_name, error)
+            return []
+        entry = {"name": f"teacher.{format_name}", "model": "teacher", "format": format_name}
+        return [entry | {"measurement": measurement}]
+
+    def _export_and_measure(self, model: nn.Module, name: str, format_name: str) -> dict[str, Any]:
+        """Measures of ``model`` as an fp32 file of its own in ``models/``."""
+        config, path = self.config.compress, self.models / f"{name}{suffix_of(format_name)}"
+        export_file(format_name, model, self.splits.task, path, config, None, quantized=False)
+        return self._measure(path, format_name, count_parameters(model))
+
+    def _measure(self, path: Path, format_name: str, parameters: int) -> dict[str, Any]:
+        measurement = measure_file(
+            path,
+            self.splits.test,
+            self.splits.task.num_classes,
+            parameters,
+            self.config.compress.measure,
+            python=self.config.compress.converters.get(format_name),
+        )
+        return dataclasses.asdict(measurement)
+
+    def _eager(self, model: nn.Module) -> dict[str, Any]:
+        cost = measure_eager(model, self.config.compress.measure, self.splits.task.input_shape)
+        return dataclasses.asdict(cost)
+
+
+def run_student_search(
+    config: Config, run: RunDirectory, splits: Splits, teacher: nn.Module, progress: Progress
+) -> dict[str, Any]:
+    """Search a student's architecture; writes ``search_student/`` and gives the report's facts."""
+    directory = run.file("search_student")
+    with progress.stage("search-student", total=config.search_student.trials) as bar:
+        found = search_student(
+            teacher,
+            splits.task,
+            splits.public,
+            splits.public_validation,
+            config.search_student,
+            config.compress,
+            config.distill,
+            config.dataset.augment,
+            directory,
+            derive_seed(config.seed, "search-student"),
+            default=config.student,
+            on_trial=lambda trial: bar.advance(),
+        )
+    facts = write_search(found.search, directory, run.path)
+    return facts | {"student_file": str(found.path.relative_to(run.path))}
+
+
+def _manifest_entry(artefact: dict[str, Any]) -> dict[str, Any]:
+    return {key: artefact[key] for key in ("name", "model", "format", "precision")}
+
+
+def compress_options(config: Config, run: RunDirectory) -> CompressConfig:
+    """The options that made the run's files: those a search chose, where there was one."""
+    chosen = run.facts("compress").get("options", {})
+    return dataclasses.replace(config.compress, **chosen)

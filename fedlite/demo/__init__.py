@@ -1,0 +1,1 @@
+"""A static page on which a shipped model runs in the browser."""

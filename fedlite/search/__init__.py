@@ -1,0 +1,1 @@
+"""Searching compression options and students: evolution by measurement, on public data only."""

@@ -1,0 +1,190 @@
+"""What a search delivers: which trial, why that one, and how to say so."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fedlite.errors import FedliteError
+from fedlite.search.trials import Limits, Outcome, Trial
+from fedlite.tracking.words import human_bytes, percent
+
+Choose = Callable[[Sequence[Trial]], Trial | None]
+"""The trial within the limits that would be delivered; None where none is within them."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search.
+
+    ``kind`` is ``compression`` or ``student``. ``chosen`` keeps to ``limits`` if ``reached``;
+    else it is the trial that is least far over them. ``default`` is what was set by hand, measured
+    in the same way; None where it failed. ``wanted`` is the number of an outcome that should be
+    small, and ``course`` what it was, after each trial, in the trial that was best so far (None
+    before the first within the limits).
+    """
+
+    kind: str
+    trials: list[Trial]
+    limits: Limits
+    chosen: Trial
+    reached: bool
+    default: Outcome | None
+    wanted: str
+    course: list[float | None]
+
+    @property
+    def best(self) -> Outcome:
+        """What the chosen trial came to."""
+        assert self.chosen.outcome is not None  # failed trials are never chosen
+        return self.chosen.outcome
+
+    @property
+    def seconds(self) -> float:
+        """All trials took this long."""
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def feasible(self) -> list[Trial]:
+        """The trials within the limits."""
+        return [trial for trial in self.trials if self.limits.feasible(trial)]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """The trials that came to nothing."""
+        return [trial for trial in self.trials if trial.outcome is None]
+
+
+def cheapest(trials: Sequence[Trial], limits: Limits, wanted: str) -> Trial | None:
+    """Of the trials within ``limits`` the one with the least ``wanted``: bytes or latency_ms.
+
+    Of equal ones the more accurate, then the earlier. None where no trial is within the limits.
+    """
+    return min(
+        (trial for trial in trials if limits.feasible(trial)),
+        key=lambda trial: (_number(trial, wanted), -_number(trial, "accuracy"), trial.number),
+        default=None,
+    )
+
+
+def smallest_accurate(trials: Sequence[Trial], limits: Limits, max_drop: float) -> Trial | None:
+    """Of the trials within ``limits`` the one with the fewest parameters that is accurate enough.
+
+    Accurate enough is at most ``max_drop`` below the most accurate trial within the limits. Of
+    equal ones that with the smaller file, then the earlier. None where no trial is within them.
+    """
+    feasible = [trial for trial in trials if limits.feasible(trial)]
+    best = max((_number(trial, "accuracy") for trial in feasible), default=0.0)
+    return min(
+        (one for one in feasible if round(best - _number(one, "accuracy"), 9) <= max_drop),
+        key=lambda one: (_number(one, "parameters"), _number(one, "bytes"), one.number),
+        default=None,
+    )
+
+
+def conclude(
+    kind: str,
+    trials: list[Trial],
+    limits: Limits,
+    default: Outcome | None,
+    wanted: str,
+    choose: Choose,
+) -> SearchResult:
+    """Choose among the finished trials of a search.
+
+    Args:
+        kind: ``compression`` or ``student``.
+        trials: in the order they were tried.
+        limits: those that the search was held to.
+        default: what was set by hand.
+        wanted: the number that should be small.
+        choose: the rule; see :data:`Choose`.
+
+    Raises:
+        FedliteError: every trial failed.
+    """
+    chosen = choose(trials)
+    best_so_far = [choose(trials[: count + 1]) for count in range(len(trials))]
+    reached = chosen is not None
+    if chosen is None:
+        chosen = _nearest(trials, limits)
+    return SearchResult(
+        kind=kind,
+        trials=trials,
+        limits=limits,
+        chosen=chosen,
+        reached=reached,
+        default=default,
+        wanted=wanted,
+        course=[None if trial is None else _number(trial, wanted) for trial in best_so_far],
+    )
+
+
+def describe(outcome: Outcome) -> str:
+    """An outcome in a few words: ``48.2 kB, 0.021 ms, accuracy 84.1%``."""
+    words = [human_bytes(outcome.bytes), _milliseconds(outcome.latency_ms)]
+    if outcome.accuracy is not None:
+        words.append(f"accuracy {percent(outcome.accuracy)}")
+    if outcome.parameters is not None:
+        words.append(f"{outcome.parameters:,} parameters")
+    return ", ".join(words)
+
+
+def one_line(result: SearchResult) -> str:
+    """What was found, or how near the search came to limits that it could not keep to."""
+    chosen, count = result.chosen, len(result.trials)
+    if not result.reached:
+        return (
+            f"none of {count} trials keeps to all limits; the nearest, trial {chosen.number}, has"
+            f" {_overruns(result.limits, result.best)}"
+        )
+    text = (
+        f"trial {chosen.number} of {count} ({len(result.feasible)} within the limits):"
+        f" {describe(result.best)}"
+    )
+    return text if result.default is None else f"{text}; set by hand: {describe(result.default)}"
+
+
+def _overruns(limits: Limits, outcome: Outcome) -> str:
+    words = []
+    for name, excess in limits.excess(outcome).items():
+        if excess <= 0:
+            continue
+        match name:
+            case "latency_ms":
+                assert limits.latency_ms is not None
+                found, limit = _milliseconds(outcome.latency_ms), _milliseconds(limits.latency_ms)
+            case "bytes":
+                assert limits.bytes is not None
+                found, limit = human_bytes(outcome.bytes), human_bytes(limits.bytes)
+            case _:
+                assert limits.reference_accuracy is not None
+                assert limits.max_accuracy_drop is not None
+                assert outcome.accuracy is not None
+                found = f"{_points(limits.reference_accuracy - outcome.accuracy)} lost"
+                limit = _points(limits.max_accuracy_drop)
+        words.append(f"{found} where {limit} is the limit")
+    return ", ".join(words)
+
+
+def _nearest(trials: Sequence[Trial], limits: Limits) -> Trial:
+    """The trial that is least far over the limits in sum; of equal ones the earlier."""
+    sums = [
+        (limits.shortfall(trial.outcome), trial.number, trial)
+        for trial in trials
+        if trial.outcome is not None
+    ]
+    if not sums:
+        raise FedliteError(f"search: all trials failed; the first one: {trials[0].reason}")
+    return min(sums, key=lambda entry: entry[:2])[2]
+
+
+def _number(trial: Trial, name: str) -> float:
+    """A number of the outcome of a trial within the limits."""
+    return float(getattr(trial.outcome, name))
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g} ms"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2g} points"

@@ -1,0 +1,171 @@
+"""A shipped folder of the digits, the page made of it, and a headless browser."""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fedlite.compress.bundle import write_bundle
+from fedlite.compress.quantize import quantize_onnx
+from fedlite.config import CompressConfig
+from fedlite.data.types import Task
+from fedlite.demo.command import choose_samples
+from fedlite.demo.facts import page_facts
+from fedlite.demo.ort import cached_ort
+from fedlite.demo.page import Sample, write_demo
+from fedlite.errors import FedliteError
+from fedlite.files import read_json
+from tests.compress.conftest import Digits, digits, student, student_path
+
+__all__ = ["digits", "student", "student_path"]  # fixtures of the folder next door
+
+CHROMIUM = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
+CHROMIUM += " --disable-sync --no-first-run"
+
+
+def report_of(task: Task, tests: int) -> dict[str, Any]:
+    """The parts of a report that card and page read."""
+    return {
+        "schema_version": 1,
+        "models": {
+            "quantized_student": {
+                "accuracy": 0.9,
+                "latency_ms": {"p50": 0.02, "p95": 0.03},
+                "runtime": "onnxruntime 1.31.1 cpu",
+            }
+        },
+        "dataset": {"name": task.name, "public": 1000, "private": 0, "test": tests},
+        "federation": {"num_clients": 20, "rounds": 20, "strategy": "fedavg"},
+        "compression": {
+            "ratio": 0.3,
+            "sparsity": 0.0,
+            "quantization": "static",
+            "parameters_after": 9258,
+        },
+        "config": {"student": {"name": "cnn"}, "teacher": {"name": "wide_cnn"}},
+        "privacy": {
+            "private": True,
+            "randomness": "secure",
+            "protects": task.example,
+            "units": [{"unit": "example", "epsilon_max": 7.991, "delta": 1e-5, "trust": "local"}],
+        },
+    }
+
+
+def ship(directory: Path, model: Path, task: Task, tests: int = 797) -> Path:
+    """A deployable folder with ``model`` in it."""
+    entry = {
+        "file": "student.onnx",
+        "name": "quantized_student.onnx",
+        "model": "quantized_student",
+        "format": "onnx",
+        "precision": "int8",
+    }
+    write_bundle(
+        directory,
+        {"student.onnx": model},
+        [entry],
+        task,
+        report_of(task, tests),
+        privacy_statement="Epsilon 8. <script>alert(1)</script>",
+        metrics_table="| model | accuracy |\n| - | - |\n| cnn | 0.95 |",
+    )
+    return directory
+
+
+def facts_of(bundle: Path, task: Task) -> dict[str, Any]:
+    return page_facts(report_of(task, 797), read_json(bundle / "manifest.json")[0])
+
+
+@pytest.fixture(scope="session")
+def bundle(student_path: Path, digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    config = CompressConfig(quantization="static")
+    quantize_onnx(student_path, folder / "int8.onnx", config, digits.public)
+    return ship(folder / "deploy", folder / "int8.onnx", digits.task)
+
+
+@pytest.fixture(scope="session")
+def samples(digits: Digits) -> list[Sample]:
+    return choose_samples(digits.public, digits.task)
+
+
+@pytest.fixture(scope="session")
+def ort() -> Path:
+    """The page's runtime, fetched once into the cache of this machine."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    try:
+        return cached_ort(Path(os.environ.get("FEDLITE_CACHE", "~/.cache/fedlite")).expanduser())
+    except FedliteError as error:
+        pytest.skip(f"the npm registry cannot be reached: {error}")
+
+
+@pytest.fixture(scope="session")
+def site(
+    bundle: Path,
+    samples: list[Sample],
+    digits: Digits,
+    ort: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder of two pages, ``digits`` and ``series``, and the bundle of the second."""
+    root = tmp_path_factory.mktemp("site")
+    write_demo(root / "digits", bundle, samples, facts_of(bundle, digits.task), ort)
+    task = Task("series", (2, 16), ("up", "down", "flat"), (1.5, -2.0), (0.5, 3.0), 1.0, "", "")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
+    folder = tmp_path_factory.mktemp("series")
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, 2, 16),),
+        folder / "student.onnx",
+        dynamo=True,
+        input_names=["input"],
+        output_names=["logits"],
+        verbose=False,
+        external_data=False,
+    )
+    series = ship(root / "series_bundle", folder / "student.onnx", task)
+    waves = torch.randn(2, 32, generator=torch.Generator().manual_seed(1)).tolist()
+    shown = [Sample(name, wave) for name, wave in zip(("up", "down"), waves, strict=True)]
+    write_demo(root / "series", series, shown, facts_of(series, task), ort)
+    return root
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def url(site: Path) -> Iterator[str]:
+    """The address of the site on this machine."""
+    handler = functools.partial(_Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("FEDLITE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium; name one in FEDLITE_CHROMIUM")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM.split())
+        yield chromium
+        chromium.close()

@@ -1,0 +1,1 @@
+"""Every format, converted, run and compared for real; see ``make test-formats``."""

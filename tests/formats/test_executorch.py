@@ -1,0 +1,55 @@
+"""ExecuTorch: converted and run in its own environment."""
+
+import pytest
+
+from fedlite.compress.check import can_run, check_structure, compare
+from fedlite.errors import FedliteError
+
+from .conftest import python_of
+
+
+@pytest.mark.parametrize("name", ["cnn", "mobilenet"])
+def test_fp32_is_the_model(make, name):
+    found = make("executorch", name, "none")
+    assert found.comparison.snr_db > 100
+    assert found.comparison.agreement == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "quantization", "options", "least_db", "share"),
+    [
+        ("cnn", "static", {}, 30, 0.5),
+        ("mobilenet", "static", {}, 25, 0.7),
+        ("cnn", "static", {"symmetric": True, "calibration": "percentile"}, 25, 0.5),
+        ("cnn", "dynamic", {}, 40, 0.8),
+    ],
+)
+def test_quantized_files_are_smaller_and_close(make, name, quantization, options, least_db, share):
+    plain = make("executorch", name, "none")
+    found = make("executorch", name, quantization, **options)
+    assert found.bytes < share * plain.bytes
+    assert found.comparison.snr_db > least_db
+    assert found.comparison.accuracy > found.comparison.reference_accuracy - 0.02
+
+
+def test_operators_that_stay_in_float_are_listed(make):
+    assert make("executorch", "cnn", "static").float_ops == ["max_pool2d", "tanh"]
+    assert "conv2d" in make("executorch", "cnn", "dynamic").float_ops
+
+
+def test_a_damaged_file_is_one_line(make, students, digits, tmp_path):
+    python, damaged = python_of("executorch"), tmp_path / "damaged.pte"
+    damaged.write_bytes(make("executorch", "cnn", "none").path.read_bytes()[:500])
+    with pytest.raises(FedliteError, match="damaged") as caught:
+        compare(damaged, students["cnn"], digits.public, python)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_without_the_runtime_is_one_line(make, students, digits):
+    path = make("executorch", "cnn", "none").path
+    assert can_run(path, python_of("executorch"))
+    assert not can_run(path)
+    with pytest.raises(FedliteError, match=r"pip install 'fedlite\[executorch\]'"):
+        compare(path, students["cnn"], digits.public)
+    with pytest.raises(FedliteError, match="executorch"):
+        check_structure(path, digits.task)

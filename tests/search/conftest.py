@@ -1,0 +1,57 @@
+"""The digits, and a small network that knows them: teacher of one search, student of the other."""
+
+from dataclasses import dataclass
+
+import pytest
+from torch import nn
+
+from fedlite.compose import compose_config
+from fedlite.config import AugmentConfig, Config, DistillConfig, ModelConfig
+from fedlite.data import load_splits
+from fedlite.data.types import PublicData, Task
+from fedlite.distill.losses import build_loss
+from fedlite.distill.public import distil_on_public
+from fedlite.models.build import build_model
+
+from ..conftest import TINY
+
+CNN = "fedlite.models.cnn.CNN"
+
+
+@dataclass(frozen=True)
+class World:
+    """What a search is given."""
+
+    config: Config
+    task: Task
+    public: PublicData
+    validation: PublicData
+    trained: nn.Module
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    config = compose_config([*TINY, "dataset.public_fraction=0.5", "compress.measure.runs=5"])
+    splits = load_splits(config.dataset, config.partition, config.federation.num_clients, 0)
+    shape = splits.task.input_shape
+
+    model = build_model(ModelConfig("cnn", CNN, {"channels": [8, 8]}), shape, 10, seed=0)
+    distil_on_public(
+        model,
+        model,
+        splits.public,
+        steps=120,
+        batch_size=64,
+        learning_rate=5e-3,
+        weight_decay=0.0,
+        loss=build_loss(DistillConfig(alpha=1.0)),
+        augment=AugmentConfig(),
+        seed=0,
+    )
+    return World(
+        config=config,
+        task=splits.task,
+        public=splits.public,
+        validation=splits.public_validation,
+        trained=model.eval(),
+    )
