@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from fedlite.compress.bundle import write_bundle
@@ -17,7 +18,7 @@ from fedlite.compress.measure import measure_eager, measure_file
 from fedlite.compress.shrink import Shrinker, training_steps
 from fedlite.compress.stage import FEDERATED, PRUNED, QUANTIZED, compress_student
 from fedlite.config import CompressConfig, Config
-from fedlite.data import Splits
+from fedlite.data import PublicData, Splits
 from fedlite.errors import FedliteError
 from fedlite.models.build import count_parameters
 from fedlite.privacy import derive_seed
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 CHOSEN = ("norms", "ratio", "criterion", "quantization", "bits", "recovery_steps", "sparsity")
 FULL_MODELS = ("teacher", "public_student", FEDERATED)
 COMPRESSED = (PRUNED, QUANTIZED)
+ENOUGH = 100  # examples to judge by
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Delivery:
         """Where exported files lie."""
         return self.run.file("models")
 
+    @property
+    def judges(self) -> PublicData:
+        """Public examples that choose and judge files: those kept from training, if they are many.
+
+        A few dozen tell too little; then all public examples judge.
+        """
+        kept, trained = self.splits.public_validation, self.splits.public
+        if len(kept) >= ENOUGH:
+            return kept
+        return PublicData(
+            torch.cat([trained.inputs, kept.inputs]), torch.cat([trained.labels, kept.labels])
+        )
+
     def compress(self) -> dict[str, Any]:
         """Search the options if asked to, then make and judge the files; public data alone."""
         config = self.config.compress
@@ -69,7 +84,7 @@ class Delivery:
             config, facts["search"] = self._search(shrinker)
         with self.progress.stage("compress", total=training_steps(config)) as bar:
             shrinker.on_step = lambda step: bar.advance()
-            made = compress_student(shrinker, self.splits.public_validation, config, self.models)
+            made = compress_student(shrinker, self.judges, config, self.models)
         facts["options"] = {name: getattr(config, name) for name in CHOSEN}
         return facts | dataclasses.asdict(made)
 
@@ -139,7 +154,7 @@ class Delivery:
     def _search(self, shrinker: Shrinker) -> tuple[CompressConfig, dict[str, Any]]:
         """The options that a search chose, and its section of the report."""
         config, task = self.config.compress, self.splits.task
-        validation, directory = self.splits.public_validation, self.run.file("search")
+        validation, directory = self.judges, self.run.file("search")
         format_name = config.formats[0]
         python = config.converters.get(format_name)
 

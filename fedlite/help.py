@@ -35,9 +35,9 @@ MAIN_OPTIONS: tuple[tuple[str, str], ...] = (
     ("privacy.delta=D", "below 1 / examples of a client"),
     ("privacy.sample_rate=Q", "Poisson probability of each example in a step"),
     ("privacy.randomness=R", "secure, or deterministic (repeatable, NOT PRIVATE)"),
-    ("distill.alpha=A", "weight of the labels against the teacher; distill.temperature=T"),
-    ("engine.num_workers=N", "processes for the clients; engine=ray for Flower's runtime"),
-    ("compress.ratio=R", "share of channels pruned; compress.quantization=static|dynamic|..."),
+    ("distill.alpha=A", "weight of the labels against the teacher"),
+    ("engine.num_workers=N", "processes for the clients"),
+    ("compress.ratio=R", "share of channels pruned; see `fedlite compress --help`"),
 )
 
 
@@ -45,7 +45,7 @@ def _groups() -> str:
     lines = []
     for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
         options = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.startswith("_"))
-        lines.append(_entry(f"{folder.name}=", " | ".join(options), 12))
+        lines.append(_entry(f"{folder.name}=", " | ".join(options), 15))
     return "\n".join(lines)
 
 
@@ -170,6 +170,52 @@ usage: fedlite audit run.dir=DIR [option=value ...]
 Lower bounds of epsilon that hold with 95% confidence. One above the claim is
 said in red and exits 1. Writes audits.json, pictures, TensorBoard and the
 report. No client's data are used and no ledger is charged."""
+    if command == "compress":
+        return """fedlite compress: make, judge and measure the files that ship.
+
+usage: fedlite compress run.dir=DIR [option=value ...]
+
+  compress.norms=fold         exchange norms that cost time for none
+  compress.ratio=R            share of channels pruned; '+compress.layer_ratios=
+                              {LAYER: R}' for single layers
+  compress.criterion=C        l2, l1, taylor or random: the weakest channels
+  compress.schedule=S         one_shot, or iterative: cut and recover in turns
+  compress.sparsity=S         share of weights set to zero: a smaller gzip only
+  compress.recovery_steps=N   public batches; compress.recovery_from=student|
+                              teacher
+  compress.quantization=Q     static, dynamic, weight_only (compress.bits=8|4),
+                              fp16, qat, none
+  compress.formats=[...]      onnx, litert, executorch, coreml; the converter
+                              may live elsewhere: '+compress.converters.litert=
+                              PYTHON'
+  compress.max_accuracy_drop=D, compress.min_snr_db=S
+                              worse files are refused; the report says why
+  compress.signing_key=FILE   ed25519 key (PEM) that signs the folder
+
+  compress=search             search these options: compress.search.trials=N
+  compress.target.latency_ms=T, compress.target.bytes=B
+                              limits that the search has to reach
+
+Works on public data alone. Every other option of `fedlite simulate` is taken
+too, as far as the run's training is not changed by it."""
+    if command == "search-student":
+        return """fedlite search-student: find a student within latency and size limits.
+
+usage: fedlite search-student [option=value ...]
+
+  search_student.trials=N     students tried; search_student.max_seconds=S
+  search_student.target.latency_ms=T, search_student.target.bytes=B
+                              limits, measured on the file that would ship
+  search_student.blocks=[...] plain, inverted_residual, channel_shuffle
+  search_student.widths=[...], .depths=[...], .kernel_sizes=[...], .stages=[...]
+                              what a student may be built of
+  search_student.steps=N      batches of public distillation that score one
+  search_student.max_accuracy_drop=D
+                              the smallest this close to the best one wins
+  compress.quantization=Q     the form that is measured (compress.norms=fold)
+
+Trains on public data alone. The winner is run.dir/search_student/student.yaml;
+`fedlite simulate student=FILE` takes it."""
     options = "\n".join(_entry(name, text, 26) for name, text in MAIN_OPTIONS)
     return f"""{textwrap.fill(f"fedlite {command}: {COMMANDS[command]}.", WIDTH)}
 

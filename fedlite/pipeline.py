@@ -27,7 +27,7 @@ from fedlite.files import load_tensors, read_json, save_tensors, state_sha256
 from fedlite.fingerprints import stage_fingerprints
 from fedlite.models.build import build_model, frozen_names, load_state
 from fedlite.plans import Plans
-from fedlite.preflight import check_run
+from fedlite.preflight import check_delivery, check_run
 from fedlite.privacy import derive_seed
 from fedlite.privacy_report import privacy_section
 from fedlite.records import Evaluation, RoundRecord
@@ -66,6 +66,8 @@ def run_command(command: str, config: Config, overrides: list[str]) -> None:
         open_run(config, overrides, resume=resume) as run,
         Progress(config.tracking.progress) as progress,
     ):
+        if "compress" in COMMAND_STAGES[command]:
+            check_delivery(config)
         pipeline = Pipeline(config, run, progress)
         pipeline.check()
         if command in NEEDED:

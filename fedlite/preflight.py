@@ -1,7 +1,11 @@
 """What a run refuses before anything is trained or charged."""
 
 import logging
+import sys
+from pathlib import Path
 
+from fedlite.compress.formats import require_converters
+from fedlite.compress.signature import read_signing_key
 from fedlite.config import Config
 from fedlite.data import Splits
 from fedlite.errors import UsageError
@@ -13,6 +17,23 @@ from fedlite.privacy import check_private_model
 from fedlite.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
+
+
+def check_delivery(config: Config) -> None:
+    """Refuse what would fail once the files are made: a converter, a key, a search without runtime.
+
+    Raises:
+        FedliteError: names the option and what would be right.
+    """
+    compress = config.compress
+    require_converters(compress)
+    if compress.signing_key:
+        read_signing_key(Path(compress.signing_key))
+    if compress.search.enabled and compress.formats[0] == "coreml" and sys.platform != "darwin":
+        raise UsageError(
+            "compress.formats=[coreml,...]: a search measures files of the first format, and Core"
+            " ML runs on macOS only; put another format first"
+        )
 
 
 def check_run(config: Config, run: RunDirectory, splits: Splits, plans: Plans, mark: str) -> None:

@@ -149,6 +149,9 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     console.print()
     if report.get("artefacts"):
         _print_artefacts(report, console)
+    if search := report.get("search"):
+        console.print(Text(f"Search: {search['text']}."))
+        console.print()
     console.print(privacy_line(report["privacy"]))
     if stopped := report["federation"]["stopped"]:
         console.print(Text(f"The rounds stopped {stopped}.", style="bold"))

@@ -60,7 +60,7 @@ def test_every_file_is_judged_and_measured(finished_run: Path) -> None:
     assert report["compression"]["shipped"] == {"onnx": "quantized_student.onnx"}
     assert (finished_run / "deploy/student.onnx").read_bytes() == file.read_bytes()
     with (finished_run / "artefacts.csv").open(newline="") as lines:
-        assert [line["name"] for line in csv.DictReader(lines)] == list(rows)
+        assert set(rows) < {line["name"] for line in csv.DictReader(lines)}
     assert run(["verify", str(finished_run / "deploy")]) == 0
 
 
@@ -115,7 +115,7 @@ def test_a_target_out_of_reach_gives_the_best_and_says_how_near_it_came(
     assert run(["compress", f"run.dir={again}", *QUICK, *options]) == 0
     report = report_of(again)
     assert report["search"]["reached"] is False
-    assert "10 bytes" in report["search"]["text"]
+    assert "where 10 B is the limit" in report["search"]["text"]
     assert report["search"]["text"] in " ".join(capsys.readouterr().out.split())
     assert (again / "deploy" / "student.onnx").is_file()
 
@@ -132,7 +132,7 @@ def test_a_student_that_was_searched_for_is_simulated(tmp_path: Path) -> None:
         "search_student.stages=[2]",
     )
     assert run(["search-student", *TINY, *QUICK, *options, f"run.dir={folder}"]) == 0
-    winner = folder / "student.yaml"
+    winner = folder / "search_student" / "student.yaml"
     found = yaml.safe_load(winner.read_text())
     assert found["module"] == "fedlite.models.staged.StagedNet"
     run_dir = tmp_path / "run"
@@ -178,7 +178,9 @@ def test_a_damaged_file_is_named_and_its_bundle_fails_to_verify(
 ) -> None:
     model = again / "deploy" / "student.onnx"
     model.write_bytes(model.read_bytes()[:-100])
-    assert "student.onnx" in refusal(capsys, 1, "verify", str(again / "deploy"))
+    assert run(["verify", str(again / "deploy")]) == 1
+    faults = capsys.readouterr().err.splitlines()
+    assert any("student.onnx" in fault for fault in faults)
     assert "damaged" in refusal(
         capsys, 1, "predict", f"model={model}", f"input={again / 'pictures'}/x.png"
     )

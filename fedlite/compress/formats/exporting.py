@@ -94,6 +94,19 @@ def export_file(
         return [] if mode == "none" else read_float_ops(folder)
 
 
+def require_converters(config: CompressConfig) -> None:
+    """Refuse a format whose converter is not there, before any work is done.
+
+    Raises:
+        UsageError: ``compress.converters`` names no file.
+        FedliteError: the converter is not installed; says how to install it.
+    """
+    for format in config.formats:
+        form = FORMATS[format]
+        if form.needs is not None:
+            _require_converter(format, form, config.converters.get(format))
+
+
 def _require_quantization(format: str, form: Format, mode: str, bits: int) -> None:
     if mode == "none" or bits in form.bits.get(mode, ()):
         return
