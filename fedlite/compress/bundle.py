@@ -104,15 +104,17 @@ def _describe(entry: dict[str, Any], path: Path, task: Task) -> dict[str, Any]:
     """``entry`` with what the file at ``path`` tells of itself."""
     named = NAMES.get(entry["format"], {})
     opened: dict[str, Any] = {"runtime": "none on the machine that made it", "batch": "as exported"}
+    value_type = "float32" if entry["format"] != "litert" else "as the file says"
     if can_run(path):
         runtime = open_runtime(path)
         opened = {"runtime": runtime.name, "batch": runtime.batch_size or "any"}
+        value_type = runtime.value_type
     return {
         **entry,
         "bytes": size_of(path),
         **opened,
-        "input": {**named.get("input", {}), "type": "float32", "shape": list(task.input_shape)},
-        "output": {**named.get("output", {}), "type": "float32", "shape": [task.num_classes]},
+        "input": {**named.get("input", {}), "type": value_type, "shape": list(task.input_shape)},
+        "output": {**named.get("output", {}), "type": value_type, "shape": [task.num_classes]},
     }
 
 

@@ -17,6 +17,7 @@ class Eager:
 
     name = f"torch {torch.__version__.split('+')[0]} eager cpu"
     batch_size = None
+    value_type = "float32"
 
     def __init__(self, path: Path, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape

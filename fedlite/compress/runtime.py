@@ -27,6 +27,7 @@ class Runtime(Protocol):
 
     ``name`` says which runtime, its version and device; ``input_shape`` is that of one example,
     without the batch; ``batch_size`` is the batch that the file was made for, None for any.
+    ``value_type`` is what the file itself takes and answers, such as ``float32`` or ``int8``.
     """
 
     @property
@@ -37,6 +38,9 @@ class Runtime(Protocol):
 
     @property
     def batch_size(self) -> int | None: ...
+
+    @property
+    def value_type(self) -> str: ...
 
     def run(self, batch: Array) -> Array:
         """Logits (n, classes) of normalised inputs (n, *input_shape), for any n from 1.
@@ -60,12 +64,12 @@ def open_runtime(path: Path, threads: int = 1) -> Runtime:
         raise UsageError(f"{path}: no runtime for {path.suffix or 'it'}; give {_SUFFIXES}")
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected an exported model ({path.suffix})")
-    module, package, extra, opener = _RUNTIMES[path.suffix]
+    module, package, opener = _RUNTIMES[path.suffix]
     if path.suffix == ".mlpackage" and sys.platform != "darwin":
         raise FedliteError(f"{path}: Core ML runs on macOS only")
     if importlib.util.find_spec(module) is None:
         raise FedliteError(
-            f"{path}: needs {package}, which is not installed; pip install 'fedlite[{extra}]'"
+            f"{path}: needs {package}, which is not installed: pip install {package}"
         )
     try:
         return opener(path, threads)
@@ -98,6 +102,7 @@ class _OnnxRuntime:
     """One thread pool within operators, one thread between them."""
 
     batch_size = None
+    value_type = "float32"
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
@@ -132,6 +137,7 @@ class _LiteRT:
         (self._output,) = self._interpreter.get_output_details()
         self.batch_size: int | None = int(self._input["shape"][0])
         self.input_shape: tuple[int, ...] = tuple(map(int, self._input["shape"][1:]))
+        self.value_type = str(np.dtype(self._input["dtype"]))
         self.name = f"litert {importlib.metadata.version('ai-edge-litert')} cpu"
 
     def run(self, batch: Array) -> Array:
@@ -157,6 +163,8 @@ class _LiteRT:
 
 
 class _ExecuTorch:
+    value_type = "float32"
+
     def __init__(self, path: Path, threads: int) -> None:
         with _native_output_silenced():
             import torch
@@ -183,6 +191,7 @@ class _ExecuTorch:
 
 class _CoreML:
     batch_size: int | None = 1
+    value_type = "float32"
 
     def __init__(self, path: Path, threads: int) -> None:
         import coremltools
@@ -228,11 +237,11 @@ def _native_output_silenced() -> Iterator[None]:
         os.close(kept)
 
 
-# Suffix: the module that must be importable, its package, fedlite's extra, and how to open a file.
-_RUNTIMES: dict[str, tuple[str, str, str, Callable[[Path, int], Runtime]]] = {
-    ".onnx": ("onnxruntime", "onnxruntime", "", _OnnxRuntime),
-    ".tflite": ("ai_edge_litert", "ai-edge-litert", "litert", _LiteRT),
-    ".pte": ("executorch", "executorch", "executorch", _ExecuTorch),
-    ".mlpackage": ("coremltools", "coremltools", "coreml", _CoreML),
+# Suffix: the module that must be importable, its package, and how to open a file.
+_RUNTIMES: dict[str, tuple[str, str, Callable[[Path, int], Runtime]]] = {
+    ".onnx": ("onnxruntime", "onnxruntime", _OnnxRuntime),
+    ".tflite": ("ai_edge_litert", "ai-edge-litert", _LiteRT),
+    ".pte": ("executorch", "executorch", _ExecuTorch),
+    ".mlpackage": ("coremltools", "coremltools", _CoreML),
 }
 _SUFFIXES = ", ".join(_RUNTIMES)
