@@ -17,7 +17,8 @@ fedlite predict model=. input=FILE        # png, jpg, npz or csv
 Every model takes (batch, {shape}), normalised as `preprocessing.json` says,
 `(raw / scale - mean) / std`, and answers logits (batch, {classes}) in the order of `labels.json`;
 softmax makes probabilities of them. `manifest.json` names each file's format, runtime, input,
-output and batch; a file whose input is int8 holds scale and zero point of input and output. Without fedlite, `sha256sum -c SHA256SUMS` checks the sums"""
+output and batch; a file whose input is int8 holds scale and zero point of input and output.
+Without fedlite, `sha256sum -c SHA256SUMS` checks the sums"""
 
 _SIGNED = """\
  and
