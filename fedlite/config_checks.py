@@ -267,6 +267,8 @@ def _check_compression(config: Config) -> None:
         raise UsageError(
             f"compress.converters.{min(unknown)}: no such format; formats: {', '.join(FORMATS)}"
         )
+    if even := [size for size in config.search_student.kernel_sizes if size % 2 == 0]:
+        raise UsageError(f"search_student.kernel_sizes: {even[0]} is even; kernels must be odd")
     if 1 not in compress.measure.batch_sizes:
         raise UsageError(
             f"compress.measure.batch_sizes={compress.measure.batch_sizes}: must hold 1"

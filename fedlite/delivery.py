@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +15,13 @@ from torch import nn
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.check import can_run, compare
 from fedlite.compress.formats import export_file, suffix_of
-from fedlite.compress.measure import measure_eager, measure_file
+from fedlite.compress.measure import measure_cost, measure_eager, measure_file
 from fedlite.compress.shrink import Shrinker, training_steps
 from fedlite.compress.stage import FEDERATED, PRUNED, QUANTIZED, compress_student
 from fedlite.config import CompressConfig, Config
 from fedlite.data import PublicData, Splits
 from fedlite.errors import FedliteError
+from fedlite.files import write_whole
 from fedlite.models.build import count_parameters
 from fedlite.privacy import derive_seed
 from fedlite.records import Artefact
@@ -27,6 +29,7 @@ from fedlite.run_directory import RunDirectory
 from fedlite.search.compression import search_compression
 from fedlite.search.record import write_search
 from fedlite.search.students import search_student
+from fedlite.tracking.markdown import student_search_markdown
 from fedlite.tracking.privacy_statement import privacy_statement
 from fedlite.tracking.progress import Progress
 from fedlite.tracking.table import comparison_markdown
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 CHOSEN = ("norms", "ratio", "criterion", "quantization", "bits", "recovery_steps", "sparsity")
 FULL_MODELS = ("teacher", "public_student", FEDERATED)
 COMPRESSED = (PRUNED, QUANTIZED)
+MODELS = "models"
 ENOUGH = 100  # examples to judge by
 
 
@@ -53,7 +57,7 @@ class Delivery:
     @property
     def models(self) -> Path:
         """Where exported files lie."""
-        return self.run.file("models")
+        return self.run.file(MODELS)
 
     @property
     def judges(self) -> PublicData:
@@ -82,11 +86,18 @@ class Delivery:
         facts: dict[str, Any] = {}
         if config.search.enabled:
             config, facts["search"] = self._search(shrinker)
+        unfinished = self.run.file(f".{MODELS}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
         with self.progress.stage("compress", total=training_steps(config)) as bar:
             shrinker.on_step = lambda step: bar.advance()
-            made = compress_student(shrinker, self.judges, config, self.models)
+            made = compress_student(shrinker, self.judges, config, unfinished)
+        self._replace_models(unfinished)
         facts["options"] = {name: getattr(config, name) for name in CHOSEN}
-        return facts | dataclasses.asdict(made)
+        facts["judges"] = len(self.judges)
+        facts |= dataclasses.asdict(made)
+        for artefact in facts["artefacts"]:
+            artefact["file"] = artefact["file"] and f"{MODELS}/{artefact['file']}"
+        return facts
 
     def evaluate(self) -> dict[str, Any]:
         """Measure every model on the test set, in the runtime that serves it."""
@@ -109,11 +120,7 @@ class Delivery:
                         baselines += self._baseline(model, other)
                         bar.advance()
                 if name != "public_student":
-                    cost = self._eager(model)
-                    baselines.append(
-                        {"name": f"{name}.torch", "model": name, "format": "torch"}
-                        | {"measurement": models[name] | {"cost": cost}}
-                    )
+                    baselines += self._eager(model, name, models[name])
                     bar.advance()
             if facts["folded_norms"]:
                 path = self.models / "folded_student.onnx"
@@ -150,6 +157,12 @@ class Delivery:
             metrics_table=comparison_markdown(report),
             signing_key=Path(key) if key else None,
         )
+
+    def _replace_models(self, made: Path) -> None:
+        """Put new files in the place of those of an earlier compression, which count no longer."""
+        self.run.forget("compress", "evaluate", "report")
+        shutil.rmtree(self.models, ignore_errors=True)
+        made.rename(self.models)
 
     def _search(self, shrinker: Shrinker) -> tuple[CompressConfig, dict[str, Any]]:
         """The options that a search chose, and its section of the report."""
@@ -226,9 +239,16 @@ class Delivery:
         )
         return dataclasses.asdict(measurement)
 
-    def _eager(self, model: nn.Module) -> dict[str, Any]:
-        cost = measure_eager(model, self.config.compress.measure, self.splits.task.input_shape)
-        return dataclasses.asdict(cost)
+    def _eager(self, model: nn.Module, name: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
+        """Eager torch as a baseline; empty where the model cannot go to another process."""
+        try:
+            cost = measure_eager(model, self.config.compress.measure, self.splits.task.input_shape)
+        except FedliteError as error:
+            log.warning("no eager baseline of %s: %s", name, error)
+            return []
+        measurement = quality | {"cost": dataclasses.asdict(cost)}
+        entry = {"name": f"{name}.torch", "model": name, "format": "torch"}
+        return [entry | {"measurement": measurement}]
 
 
 def run_student_search(
@@ -236,6 +256,7 @@ def run_student_search(
 ) -> dict[str, Any]:
     """Search a student's architecture; writes ``search_student/`` and gives the report's facts."""
     directory = run.file("search_student")
+    python = config.compress.converters.get(config.compress.formats[0])
     with progress.stage("search-student", total=config.search_student.trials) as bar:
         found = search_student(
             teacher,
@@ -249,9 +270,11 @@ def run_student_search(
             directory,
             derive_seed(config.seed, "search-student"),
             default=config.student,
+            measure=partial(measure_cost, python=python),
             on_trial=lambda trial: bar.advance(),
         )
     facts = write_search(found.search, directory, run.path)
+    write_whole(directory / "report.md", student_search_markdown(facts))
     return facts | {"student_file": str(found.path.relative_to(run.path))}
 
 
@@ -260,6 +283,21 @@ def _manifest_entry(artefact: dict[str, Any]) -> dict[str, Any]:
 
 
 def compress_options(config: Config, run: RunDirectory) -> CompressConfig:
-    """The options that made the run's files: those a search chose, where there was one."""
-    chosen = run.facts("compress").get("options", {})
-    return dataclasses.replace(config.compress, **chosen)
+    """The options that make the run's ONNX file that ships, or would if ONNX did.
+
+    They differ from those given where a search chose them, and where files were refused.
+    """
+    facts = run.facts("compress")
+    options = dataclasses.replace(config.compress, **facts.get("options", {}))
+    allowed = {one["model"] for one in facts["artefacts"] if _of_onnx(one) and not one["refused"]}
+    if QUANTIZED not in allowed:
+        options = dataclasses.replace(options, quantization="none", bits=8)
+    if not allowed & set(COMPRESSED):
+        options = dataclasses.replace(
+            options, norms="keep", ratio=0.0, layer_ratios={}, sparsity=0.0
+        )
+    return options
+
+
+def _of_onnx(artefact: dict[str, Any]) -> bool:
+    return bool(artefact["format"] == "onnx")

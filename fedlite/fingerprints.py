@@ -45,6 +45,8 @@ def stage_fingerprints(config: Config) -> dict[str, str]:
         del compress[unrelated]
     if not compress["search"]["enabled"]:
         del compress["search"], compress["target"]
+    else:
+        compress["measure"] = measure
     marks["compress"] = fingerprint(marks["federate"], compress)
     marks["evaluate"] = fingerprint(marks["compress"], measure)
     marks["report"] = marks["evaluate"]

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -66,8 +67,7 @@ def run_command(command: str, config: Config, overrides: list[str]) -> None:
         open_run(config, overrides, resume=resume) as run,
         Progress(config.tracking.progress) as progress,
     ):
-        if "compress" in COMMAND_STAGES[command]:
-            check_delivery(config)
+        check_delivery(config, COMMAND_STAGES[command])
         pipeline = Pipeline(config, run, progress)
         pipeline.check()
         if command in NEEDED:
@@ -269,14 +269,15 @@ class Pipeline:
             console.print(f"trials: {self.run.file(found['trials_file'])}", soft_wrap=True)
             return
         if COMMAND_STAGES[command][-1] == "report":
+            here, deploy = quote(str(self.run.path)), self.run.file("deploy")
             paths: dict[str, Path | str] = {
                 "report": self.run.file("report.md"),
-                "deploy": self.run.file("deploy"),
-                "tensorboard": f"tensorboard --logdir {self.run.path}",
-                "predict": f"fedlite predict model={self.run.file('deploy')}/student.onnx"
-                " input=FILE",
-                "demo": f"fedlite demo run.dir={self.run.path}",
+                "deploy": deploy,
+                "tensorboard": f"tensorboard --logdir {here}",
+                "predict": f"fedlite predict model={quote(str(deploy))} input=FILE",
             }
+            if "onnx" in self.config.compress.formats:
+                paths["demo"] = f"fedlite demo run.dir={here}"
             print_summary(self._assemble(), paths, console)
             return
         for stage in COMMAND_STAGES[command]:

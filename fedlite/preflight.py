@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedlite.compress.formats import require_converters
@@ -19,17 +20,22 @@ from fedlite.run_directory import RunDirectory
 log = logging.getLogger(__name__)
 
 
-def check_delivery(config: Config) -> None:
+def check_delivery(config: Config, stages: Sequence[str]) -> None:
     """Refuse what would fail once the files are made: a converter, a key, a search without runtime.
+
+    Args:
+        stages: that are about to run.
 
     Raises:
         FedliteError: names the option and what would be right.
     """
     compress = config.compress
-    require_converters(compress)
-    if compress.signing_key:
+    searches = "search_student" in stages or (compress.search.enabled and "compress" in stages)
+    if searches or "compress" in stages:
+        require_converters(compress)
+    if compress.signing_key and "report" in stages:
         read_signing_key(Path(compress.signing_key))
-    if compress.search.enabled and compress.formats[0] == "coreml" and sys.platform != "darwin":
+    if searches and compress.formats[0] == "coreml" and sys.platform != "darwin":
         raise UsageError(
             "compress.formats=[coreml,...]: a search measures files of the first format, and Core"
             " ML runs on macOS only; put another format first"

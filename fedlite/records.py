@@ -84,7 +84,7 @@ class Artefact:
 
     ``name`` is unique in a run, such as ``quantized_student.litert``; ``model`` the key of the
     student it was made of (``federated_student``, ``pruned_student``, ``quantized_student``);
-    ``file`` is relative to the run directory. ``snr_db`` and ``agreement`` compare its logits with
+    ``file`` lies in the folder of models. ``snr_db`` and ``agreement`` compare its logits with
     those of the torch model it was exported from; ``public_accuracy`` is its accuracy on public
     data and ``accuracy_drop`` by how much the federated student is better there. ``refused``
     says why it does not ship; empty where it may. A file that could not be made at all has None

@@ -69,6 +69,12 @@ class RunDirectory:
         self.stages[name] = facts
         self._save()
 
+    def forget(self, *names: str) -> None:
+        """Count stages as not done: what they made is about to be replaced."""
+        for name in names:
+            self.stages.pop(name, None)
+        self._save()
+
     def keep_options(self, config: Config, overrides: list[str]) -> None:
         """Write down the options; a resumed run starts from them."""
         write_json(self.file(OVERRIDES_FILE), _portable(overrides))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlite.compress.card import model_card
-from fedlite.compress.runtime import can_run, open_runtime
+from fedlite.compress.runtime import can_run, open_runtime, size_of
 from fedlite.compress.signature import public_pem, read_signing_key, sign
 from fedlite.compress.verify import (
     MANIFEST,
@@ -16,7 +16,6 @@ from fedlite.compress.verify import (
     SIGNATURE,
     SUMS,
     checksums,
-    size_of,
 )
 from fedlite.data.types import Task
 from fedlite.errors import FedliteError, UsageError

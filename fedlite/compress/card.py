@@ -56,7 +56,7 @@ def model_card(
     use = _USE.format(shape=shape, classes=task.num_classes)
     parts = [
         f"# {task.name}: {report['config']['student']['name']}",
-        _what(task, report),
+        _what(task, report, manifest),
         "## Files",
         _files(report, manifest),
         "## Privacy",
@@ -107,17 +107,32 @@ def latencies_of(measures: dict[str, Any]) -> dict[str, dict[str, float]]:
     return by_batch or ({"1": measures["latency_ms"]} if "latency_ms" in measures else {})
 
 
-def _what(task: Task, report: dict[str, Any]) -> str:
-    federation, compression = report["federation"], report["compression"]
-    config = report["config"]
+def _what(task: Task, report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
+    federation, config = report["federation"], report["config"]
+    made = "; ".join(f"`{entry['file']}` {_made(entry, report)}" for entry in manifest)
     return (
-        f"A `{config['student']['name']}` of {compression['parameters_after']:,} parameters that"
-        f" tells {task.num_classes} classes apart. It was distilled from a"
-        f" `{config['teacher']['name']}` by {federation['num_clients']} clients in"
-        f" {federation['rounds']} rounds ({federation['strategy']}), then compressed on public data"
-        f" alone: channels pruned {compression['ratio']:.0%}, weights set to zero"
-        f" {compression['sparsity']:.0%}, quantization {compression['quantization']}."
+        f"A `{config['student']['name']}` that tells {task.num_classes} classes apart. It was"
+        f" distilled from a `{config['teacher']['name']}` by {federation['num_clients']} clients in"
+        f" {federation['rounds']} rounds ({federation['strategy']}). What was done to it after that"
+        f" was done on public data alone: {made}."
     )
+
+
+def _made(entry: dict[str, Any], report: dict[str, Any]) -> str:
+    """What a shipped file is: the student as it was, or how it was made smaller."""
+    compression = report["compression"]
+    if entry["model"] == "federated_student":
+        return (
+            f"is the federated student as it was, {compression['parameters_before']:,} parameters"
+        )
+    steps = [f"{compression['parameters_after']:,} parameters"]
+    if compression.get("folded_norms"):
+        steps.append(f"{len(compression['folded_norms'])} norms folded")
+    for key, words in (("ratio", "of the channels pruned"), ("sparsity", "of the weights zero")):
+        if compression[key] > 0:
+            steps.append(f"{compression[key]:.0%} {words}")
+    steps.append(entry["precision"])
+    return "has " + ", ".join(steps)
 
 
 def _files(report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:

@@ -44,7 +44,12 @@ def run_module(module: str, arguments: Sequence[str], python: str | None = None)
             (Path(folder) / "fedlite").symlink_to(package, target_is_directory=True)
         try:
             done = subprocess.run(
-                [python or sys.executable, "-m", module, *arguments],
+                [
+                    str(Path(python).absolute()) if python else sys.executable,
+                    "-m",
+                    module,
+                    *arguments,
+                ],
                 capture_output=True,
                 text=True,
                 cwd=folder,

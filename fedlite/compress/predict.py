@@ -91,9 +91,12 @@ def choose_model(path: Path) -> Path:
         return path / DEFAULT
     entries = _read_json(path / MANIFEST)
     try:
-        return path / str(entries[0]["file"])
+        name = str(entries[0]["file"])
     except (LookupError, TypeError) as error:
         raise FedliteError(f"{path / MANIFEST}: names no model") from error
+    if Path(name).name != name:
+        raise FedliteError(f"{path / MANIFEST}: names {name}, which is not a file of the folder")
+    return path / name
 
 
 def _read_json(path: Path) -> Any:

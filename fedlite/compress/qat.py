@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fedlite.compress.onnx_files import quiet
+from fedlite.compress.sparsify import prunable_weights
 from fedlite.config import AugmentConfig, CompressConfig, DistillConfig
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.losses import build_loss
@@ -72,6 +73,13 @@ def train_quantization_aware(
             f"{type(student).__name__} cannot be trained with quantization simulated ({reason});"
             " use compress.quantization=static"
         ) from error
+    zeros = {name: weight == 0 for name, weight in prunable_weights(student).items()}
+
+    @torch.no_grad()
+    def keep_zeros(model: nn.Module) -> None:
+        for name, zero in zeros.items():
+            model.get_parameter(name).masked_fill_(zero, 0)
+
     distil_on_public(
         simulated,
         reference,
@@ -83,6 +91,7 @@ def train_quantization_aware(
         loss=build_loss(DistillConfig(loss="soft", alpha=0.0, temperature=2.0)),
         augment=augment,
         seed=seed,
+        after_step=keep_zeros if any(bool(zero.any()) for zero in zeros.values()) else None,
         on_step=on_step,
     )
     with torch.no_grad():

@@ -157,8 +157,7 @@ class _Judge:
             found = self._compare(path, model)
         except FedliteError as error:
             return dataclasses.replace(artefact, refused=str(error))
-        file = f"{self.directory.name}/{path.name}"
-        artefact = dataclasses.replace(artefact, file=file, float_ops=float_ops)
+        artefact = dataclasses.replace(artefact, file=path.name, float_ops=float_ops)
         if found is None:
             return artefact
         return dataclasses.replace(

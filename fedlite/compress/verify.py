@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fedlite.compress.runtime import size_of
 from fedlite.compress.signature import public_pem, read_public_key, signature_holds
 from fedlite.errors import UsageError
 
@@ -49,13 +50,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
-    if not path.is_dir():
-        return path.stat().st_size
-    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-
-
 def verify_bundle(directory: Path, key: Path | None = None) -> Verdict:
     """Check that a deployable folder is whole, is what its manifest says, and who signed it.
 
@@ -87,7 +81,10 @@ def verify_bundle(directory: Path, key: Path | None = None) -> Verdict:
         return Verdict(faults, holds)
     if trusted is None and not (directory / PUBLIC_KEY).is_file():
         return Verdict([*faults, f"{PUBLIC_KEY}: missing; give key=FILE"], holds)
-    used = trusted or read_public_key(directory / PUBLIC_KEY)
+    try:
+        used = trusted or read_public_key(directory / PUBLIC_KEY)
+    except UsageError:
+        return Verdict([*faults, f"{PUBLIC_KEY}: holds no ed25519 public key"], holds)
     if not signature_holds(text, (directory / SIGNATURE).read_bytes(), used):
         whose = f"the key in {PUBLIC_KEY}" if trusted is None else f"key={key}"
         faults.append(f"{SIGNATURE}: is no signature of {SUMS} by {whose}")
@@ -146,7 +143,7 @@ def _check_manifest(directory: Path) -> list[str]:
         described = {str(entry["file"]): int(entry["bytes"]) for entry in entries}
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError):
         return [f"{MANIFEST}: damaged; expected a list of files, each with its bytes"]
     faults = []
     for name, expected in described.items():

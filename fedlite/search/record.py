@@ -36,8 +36,8 @@ def write_search(result: SearchResult, directory: Path, root: Path) -> dict[str,
     """
     write_whole(directory / CSV_FILE, trials_csv(result))
     drawn = {
-        "search_trials": pictures.search_trials(result),
-        "search_history": pictures.search_history(result),
+        f"{result.kind}_search_trials": pictures.search_trials(result),
+        f"{result.kind}_search_history": pictures.search_history(result),
     }
     for name, figure in drawn.items():
         save_figure(figure, root / "pictures" / f"{name}.png")

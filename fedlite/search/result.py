@@ -166,15 +166,23 @@ def _overruns(limits: Limits, outcome: Outcome) -> str:
 
 
 def _nearest(trials: Sequence[Trial], limits: Limits) -> Trial:
-    """The trial that is least far over the limits in sum; of equal ones the earlier."""
+    """The trial that is least far over the limits in sum; of equal ones the earlier.
+
+    Trials that keep to the limit of accuracy come first: a file that lost more does not ship.
+    """
     sums = [
-        (limits.shortfall(trial.outcome), trial.number, trial)
+        (
+            limits.excess(trial.outcome).get("accuracy", 0.0) > 0,
+            limits.shortfall(trial.outcome),
+            trial.number,
+            trial,
+        )
         for trial in trials
         if trial.outcome is not None
     ]
     if not sums:
         raise FedliteError(f"search: all trials failed; the first one: {trials[0].reason}")
-    return min(sums, key=lambda entry: entry[:2])[2]
+    return min(sums, key=lambda entry: entry[:3])[3]
 
 
 def _number(trial: Trial, name: str) -> float:

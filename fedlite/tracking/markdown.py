@@ -127,6 +127,12 @@ def _fact(value: Any) -> Any:
     return value
 
 
+def student_search_markdown(search: dict[str, Any]) -> str:
+    """The report of a search of students, beside its trials in a folder of the run directory."""
+    drawn = [f"![Trials of the search](../pictures/{one}.png)" for one in search["pictures"]]
+    return "\n\n".join(["# fedlite: search of a student", search_markdown(search), *drawn]) + "\n"
+
+
 def report_markdown(report: Report, pictures: Sequence[str]) -> str:
     """The text of report.md.
 

@@ -6,7 +6,7 @@ from fedlite.tracking.artefacts import milliseconds
 from fedlite.tracking.words import human_bytes, human_seconds, percent
 
 _MEASURES = {"accuracy": percent, "latency_ms": milliseconds, "bytes": human_bytes}
-_HEADS = ("Accuracy (public validation)", "Latency ms, batch 1", "Bytes")
+_HEADS = ("Accuracy (public data)", "Latency ms, batch 1", "Bytes")
 _ROWS = {"default": "Hand-set default", "best": "Found"}
 
 

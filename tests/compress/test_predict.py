@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedlite.compress.predict import predict
+from fedlite.compress.predict import choose_model, predict
 from fedlite.compress.runtime import logits_of, open_runtime
 from fedlite.errors import FedliteError
 
@@ -213,3 +213,10 @@ def test_predicting_needs_no_torch(model, digits: Digits, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("one.npz[0]: digit ")
+
+
+@pytest.mark.parametrize("name", ["../other/student.onnx", "/tmp/student.onnx"])
+def test_a_manifest_cannot_point_out_of_its_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps([{"file": name}]))
+    with pytest.raises(FedliteError, match="not a file of the folder"):
+        choose_model(tmp_path)

@@ -12,6 +12,7 @@ from fedlite.compress.export import export_onnx
 from fedlite.compress.qat import train_quantization_aware
 from fedlite.compress.quantize import quantize_onnx
 from fedlite.compress.runtime import logits_of, open_runtime
+from fedlite.compress.sparsify import apply_masks, count_nonzero, weight_masks
 from fedlite.config import AugmentConfig, CompressConfig, DistillConfig, ModelConfig
 from fedlite.data.types import ClientData, TestData
 from fedlite.distill.losses import build_loss
@@ -140,3 +141,16 @@ def test_a_student_that_is_no_graph_is_told_in_one_line(digits: Digits):
     ) as told:
         trained(Fickle(), digits)
     assert "\n" not in str(told.value)
+
+
+def test_pruned_weights_stay_zero(student: nn.Module, digits: Digits) -> None:
+    sparse = copy.deepcopy(student)
+    masks = weight_masks(sparse, 0.5)
+    apply_masks(sparse, masks)
+    made = trained(sparse, digits, dataclasses.replace(CONFIG, qat_steps=3))
+    assert count_nonzero(made) <= count_nonzero(sparse) < 0.51 * count_nonzero(student)
+    changed = [
+        bool((one != two).any())
+        for one, two in zip(made.parameters(), sparse.parameters(), strict=True)
+    ]
+    assert all(changed)

@@ -151,3 +151,19 @@ def test_what_is_no_such_folder_is_told(tmp_path):
     for path, words in {tmp_path / "none": "no such folder", tmp_path: "no SHA256SUMS"}.items():
         with pytest.raises(UsageError, match=words):
             verify_bundle(path)
+
+
+def test_a_broken_key_inside_hides_no_other_fault(signed):
+    folder, _ = signed
+    (folder / "public_key.pem").write_text("no key")
+    (folder / "student.onnx").write_bytes(b"other")
+    faults = " ".join(verify_bundle(folder).faults)
+    assert "student.onnx: changed" in faults
+    assert "public_key.pem: holds no ed25519 public key" in faults
+
+
+@pytest.mark.parametrize("text", ['[{"file": "student.onnx", "bytes": Infinity}]', "[" * 100_000])
+def test_a_manifest_that_no_reader_expects_is_a_fault(text, deploy):
+    (deploy / "manifest.json").write_text(text)
+    faults = " ".join(verify_bundle(deploy).faults)
+    assert "manifest.json: damaged" in faults

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from fedlite.cli import run
+from fedlite.delivery import Delivery
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 
@@ -105,19 +106,23 @@ def test_a_target_out_of_reach_gives_the_best_and_says_how_near_it_came(
 ) -> None:
     options = (
         "compress=search",
-        "compress.search.trials=2",
+        "compress.ratio=0",
+        "compress.recovery_steps=2",
+        "compress.search.trials=3",
         "compress.search.population=2",
         "compress.search.recovery_steps=[2]",
         "compress.search.norms=[keep]",
+        "compress.search.quantizations=[static]",
         "compress.target.bytes=10",
-        "compress.max_accuracy_drop=0.9",
+        "compress.max_accuracy_drop=0.03",
     )
     assert run(["compress", f"run.dir={again}", *QUICK, *options]) == 0
     report = report_of(again)
     assert report["search"]["reached"] is False
     assert "where 10 B is the limit" in report["search"]["text"]
     assert report["search"]["text"] in " ".join(capsys.readouterr().out.split())
-    assert (again / "deploy" / "student.onnx").is_file()
+    assert report["compression"]["shipped"] == {"onnx": "quantized_student.onnx"}
+    assert report["models"]["quantized_student"]["bytes"] == report["search"]["best"]["bytes"]
 
 
 @pytest.mark.slow
@@ -171,6 +176,37 @@ def test_bad_options_are_one_line_and_keep_what_was_made(
     assert all(word in line for word in words), line
     for folder in ("models", "deploy"):
         assert files_below(again / folder) == files_below(finished_run / folder)
+
+
+@pytest.mark.slow
+def test_a_compression_that_fails_keeps_the_earlier_one(
+    again: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files were made before they were refused; the earlier ones stay, and so does the run."""
+    options = ("compress.ratio=0.7", "compress.min_snr_db=199")
+    line = refusal(capsys, 1, "compress", f"run.dir={again}", *options)
+    assert "no onnx file may ship" in line
+    assert run(["report", f"run.dir={again}", "compress.ratio=0.3", "compress.min_snr_db=20"]) == 0
+    assert files_below(again / "models") == files_below(finished_run / "models")
+    shipped = "deploy/student.onnx"
+    assert (again / shipped).read_bytes() == (finished_run / shipped).read_bytes()
+
+
+def test_a_compression_killed_at_its_end_counts_for_nothing(
+    again: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between exchanging the files and writing down that the stage is done."""
+
+    replace = Delivery._replace_models
+
+    def killed_after_replacing(delivery: Delivery, made: Path) -> None:
+        replace(delivery, made)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Delivery, "_replace_models", killed_after_replacing)
+    assert run(["compress", f"run.dir={again}", *QUICK, "compress.ratio=0.7"]) == 1
+    line = refusal(capsys, 2, "report", f"run.dir={again}", "compress.ratio=0.3")
+    assert "has not run there with these options" in line
 
 
 def test_a_damaged_file_is_named_and_its_bundle_fails_to_verify(

@@ -92,3 +92,11 @@ def test_students_are_chosen_by_parameters_near_the_best_accuracy() -> None:
     assert chosen is not None
     assert chosen.number == 1
     assert smallest_accurate(some, Limits(bytes=10), max_drop=0.01) is None
+
+
+def test_out_of_reach_what_kept_its_accuracy_comes_first() -> None:
+    """A smaller file that lost too much would not ship."""
+    lossy_and_small = trials(Outcome(0.1, 60_000, 0.9), Outcome(0.1, 10_500, 0.87))
+    assert concluded(lossy_and_small, Limits(0.2, 10_000, 0.9, 0.02)).chosen.number == 0
+    all_lossy = trials(Outcome(0.1, 60_000, 0.8), Outcome(0.1, 10_500, 0.87))
+    assert concluded(all_lossy, Limits(0.2, 10_000, 0.9, 0.02)).chosen.number == 1
