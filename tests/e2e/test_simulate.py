@@ -23,9 +23,21 @@ MODEL = {
     "macro_f1",
     "parameters",
     "bytes",
+    "gzip_bytes",
     "latency_ms",
+    "latency_ms_by_batch",
+    "load_ms",
     "peak_memory_bytes",
     "runtime",
+}
+BASELINE = MODEL - {"latency_ms"} | {"name", "model", "format", "precision", "refused"}
+ARTEFACT = BASELINE | {
+    "file",
+    "snr_db",
+    "agreement",
+    "public_accuracy",
+    "accuracy_drop",
+    "float_ops",
 }
 UNIT = {
     "unit",
@@ -91,10 +103,19 @@ SECTIONS: dict[str, set[str]] = {
         "stopped",
     },
     "compression": {
+        "norms",
         "ratio",
+        "criterion",
+        "recovery_steps",
         "sparsity",
         "quantization",
+        "bits",
+        "folded_norms",
+        "public_accuracy",
+        "judges",
+        "shipped",
         "parameters_before",
+        "parameters_folded",
         "parameters_after",
         "nonzero_weights",
         "max_difference",
@@ -114,12 +135,16 @@ def read_report(folder: Path) -> dict[str, Any]:
 def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
     report = read_report(finished_run)
     others = {"schema_version", "environment", "config", "history", "audits"}
+    others |= {"artefacts", "search"}
     assert set(report) == set(SECTIONS) | others
     for section, keys in SECTIONS.items():
         assert set(report[section]) == keys, section
     for model in report["models"].values():
         assert set(model) == MODEL
-        assert set(model["latency_ms"]) == {"p50", "p95"}
+        assert set(model["latency_ms"]) == {"p50", "p95", "min"}
+    for entry in report["artefacts"]:
+        assert set(entry) == (BASELINE if entry["format"] == "torch" else ARTEFACT)
+    assert report["search"] is None
     (unit,) = report["privacy"]["units"]
     assert set(unit) == UNIT
     assert len(report["history"]) == 3
@@ -130,7 +155,7 @@ def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
 
     text = (REPOSITORY / "docs" / "report.md").read_text()
     documented = set(re.findall(r"`(\w+)`", text))
-    known = set(report).union(MODEL, UNIT, ROUND, *SECTIONS.values())
+    known = set(report).union(MODEL, ARTEFACT, UNIT, ROUND, *SECTIONS.values())
     assert known - documented == set()
 
 
