@@ -29,7 +29,7 @@ def test_every_form_is_attacked_and_the_record_is_plain(
     trained = []
     found = audited(
         world,
-        compression=Compression(world.splits.task, world.splits.public),
+        compression=Compression(world.retraining.student, world.splits.task, world.splits.public),
         control=True,
         on_model=lambda: trained.append(1),
     )
