@@ -11,10 +11,10 @@ COMMANDS: dict[str, str] = {
     "plan": "noise and epsilon by round of a configuration and its alternatives; no training",
     "teacher": "train (or load) the teacher only",
     "federate": "teacher, public warm start and all federated rounds",
-    "compress": "prune, recover, quantize, export and measure the federated student of run.dir",
+    "compress": "prune, quantize, export and measure the student of run.dir",
     "search-student": "find a student within latency and size limits; public data",
     "evaluate": "measure the models of run.dir on the test set again",
-    "report": "write report.md, report.json and TensorBoard's summary of run.dir again",
+    "report": "write the reports of run.dir again",
     "audit": "attack run.dir: canaries, membership inference, gradient inversion",
     "ledger": "what was spent, by client, run and round",
     "verify": "check a deployable folder: sums, manifest, signature",
@@ -61,7 +61,7 @@ def _entry(name: str, text: str, width: int) -> str:
 
 def general_help() -> str:
     """The screen of ``fedlite --help``."""
-    commands = "\n".join(_entry(name, text, 10) for name, text in COMMANDS.items())
+    commands = "\n".join(_entry(name, text, 14) for name, text in COMMANDS.items())
     return f"""fedlite: distil a small student from a shared teacher on private data; ship it.
 
 usage: fedlite <command> [option=value ...] [-m] [--cfg job]

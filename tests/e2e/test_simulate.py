@@ -253,8 +253,11 @@ def test_nothing_compressed_is_the_federated_student(tmp_path: Path) -> None:
     options = ("compress=none", "distill=hard", "tracking=quiet")
     assert run(["simulate", *TINY, *QUICK, f"run.dir={folder}", *options]) == 0
     models = read_report(folder)["models"]
-    for name in ("pruned_student", "quantized_student"):
-        assert models[name]["accuracy"] == models["federated_student"]["accuracy"]
+    assert "quantized_student" not in models
+    accuracy = models["federated_student"]["accuracy"]
+    assert models["pruned_student"]["accuracy"] == accuracy
+    (shipped,) = read_report(folder)["compression"]["shipped"].values()
+    assert shipped == "pruned_student.onnx"
 
 
 @pytest.mark.slow
