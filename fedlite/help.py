@@ -7,18 +7,18 @@ from fedlite.compose import conf_dir
 WIDTH = 80
 
 COMMANDS: dict[str, str] = {
-    "simulate": "the whole pipeline: teacher, federated distillation, compression, report",
-    "plan": "noise and epsilon by round of a configuration and its alternatives; no training",
+    "simulate": "all of it: teacher, federated distillation, compression, report",
+    "plan": "noise and epsilon by round, and of the alternatives; no training",
     "teacher": "train (or load) the teacher only",
     "federate": "teacher, public warm start and all federated rounds",
     "compress": "prune, quantize, export and measure the student of run.dir",
     "search-student": "find a student within latency and size limits; public data",
     "evaluate": "measure the models of run.dir on the test set again",
     "report": "write the reports of run.dir again",
-    "audit": "attack run.dir: canaries, membership inference, gradient inversion",
+    "audit": "attack run.dir: canaries, membership, gradient inversion",
     "ledger": "what was spent, by client, run and round",
     "verify": "check a deployable folder: sums, manifest, signature",
-    "demo": "write a page on which the model of run.dir answers in the browser",
+    "demo": "write a page that runs the student in the browser",
     "predict": "classify a file with an exported model",
 }
 
