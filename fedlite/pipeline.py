@@ -239,11 +239,18 @@ class Pipeline:
         if board is not None:
             with board:
                 board.log_final(report, names, confusion)
+                if report["search"]:
+                    board.log_search(report["search"], self.run.file("pictures"))
         return {}
 
     def _search_student(self) -> dict[str, Any]:
         teacher = self._load("teacher")
-        return run_student_search(self.config, self.run, self.splits, teacher, self.progress)
+        found = run_student_search(self.config, self.run, self.splits, teacher, self.progress)
+        board = self._board(purge_step=None)
+        if board is not None:
+            with board:
+                board.log_search(found, self.run.file("pictures"))
+        return found
 
     def _audit(self) -> dict[str, Any]:
         student, teacher = self._first_student(), self._load("teacher")

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
@@ -210,13 +211,24 @@ class RunBoard:
             self._picture(f"{PICTURES}/confusion_matrix", figure)
         if report["models"]:
             self._log_artefacts(report)
-        if search := report.get("search"):
-            self._writer.add_text(f"{SEARCH}/result", search_markdown(search))
         for tag, value in result_values(report).items():
             self._writer.add_scalar(tag, value, report["federation"]["rounds"])
         assert self._writer.file_writer is not None  # the board is open
         for summary in session_summaries(report):
             self._writer.file_writer.add_summary(summary)
+        self._writer.flush()
+
+    def log_search(self, search: dict[str, Any], folder: Path) -> None:
+        """Show what a search found, and its pictures.
+
+        Args:
+            search: the report's ``search`` (docs/report.md).
+            folder: holds its pictures as PNG files.
+        """
+        self._writer.add_text(f"{SEARCH}/{search['kind']}", search_markdown(search))
+        for name in search["pictures"]:
+            pixels = imread(folder / f"{name}.png")
+            self._writer.add_image(f"{SEARCH}/{name}", pixels, dataformats="HWC")
         self._writer.flush()
 
     def _log_artefacts(self, report: Report) -> None:

@@ -12,6 +12,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
 from fedlite.records import Evaluation
+from fedlite.tracking.pareto import accuracy_against_bytes
+from fedlite.tracking.pictures import save_figure
 from fedlite.tracking.tensorboard import RunBoard
 
 from .runs import (
@@ -127,12 +129,18 @@ def test_each_artefact_has_three_numbers_and_all_have_one_table(events: EventAcc
     assert size == {0: pytest.approx(22_300)}
     assert values(events, "8_artefacts/latency_ms_p50/teacher.torch") == {0: pytest.approx(2.4)}
     assert "SNR 11.0 dB" in text(events, "8_artefacts/table")
-    assert "9_search/result/text_summary" not in events.Tags()["tensors"]
+    assert "9_search/compression/text_summary" not in events.Tags()["tensors"]
 
 
 def test_a_search_is_told(tmp_path: Path, make_report: Callable[..., Report]) -> None:
-    events = log_run(tmp_path, make_report(search=search_section()))
-    assert "criterion=taylor" in text(events, "9_search/result")
+    search = search_section()
+    (name,) = search["pictures"]
+    save_figure(accuracy_against_bytes(make_report()), tmp_path / f"{name}.png")
+    with RunBoard(tmp_path / "run") as board:
+        board.log_search(search, tmp_path)
+    events = read(tmp_path / "run")
+    assert "criterion=taylor" in text(events, f"9_search/{search['kind']}")
+    assert f"9_search/{name}" in events.Tags()["images"]
 
 
 def test_plan_is_shown_before_anything_is_spent(tmp_path: Path, report: Report) -> None:
