@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlite.audit.one_run import bound_from_scores, epsilon_lower_bound, p_value
@@ -24,7 +24,6 @@ def test_without_delta_the_bound_is_the_exact_binomial_one() -> None:
     assert bound(100, delta=0.0) == pytest.approx(np.log(q / (1 - q)), abs=1e-3)
 
 
-@settings(deadline=None)
 @given(guesses=st.integers(2, 300), share=st.floats(0, 1))
 def test_half_right_proves_nothing_and_more_right_never_proves_less(
     guesses: int, share: float
@@ -34,7 +33,6 @@ def test_half_right_proves_nothing_and_more_right_never_proves_less(
     assert bound(correct, guesses) <= bound(min(correct + 1, guesses), guesses)
 
 
-@settings(deadline=None)
 @given(
     correct=st.integers(0, 200),
     epsilons=st.tuples(st.floats(0, 8), st.floats(0, 8)),
@@ -48,7 +46,6 @@ def test_a_larger_epsilon_is_harder_to_refute(
     assert p_value(low, **facts) <= p_value(high, **facts) + 1e-9
 
 
-@settings(deadline=None)
 @given(correct=st.integers(60, 100), deltas=st.tuples(st.floats(0, 1e-3), st.floats(0, 1e-3)))
 def test_a_larger_delta_never_proves_more(correct: int, deltas: tuple[float, float]) -> None:
     low, high = sorted(deltas)

@@ -14,13 +14,13 @@ from fedlite.compress.prune import (
     Width,
     cut_channels,
     plan_widths,
-    prune_channels,
 )
 from fedlite.compress.sensitivity import public_gradients
 from fedlite.config import ModelConfig
 from fedlite.data.types import PublicData
 from fedlite.errors import FedliteError, UsageError
 from fedlite.models.build import build_model, count_parameters
+from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
 
@@ -56,7 +56,7 @@ def widths_by_name(model: nn.Module) -> dict[str, int]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     which=st.sampled_from(ALL),
     ratio=st.floats(min_value=0, max_value=0.8),
@@ -68,7 +68,7 @@ def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
     try:
         pruned = prune_channels(model, shape, ratio, round_to)
     except FedliteError:
-        assert ratio < 0.5  # rounding kept every channel: never of a large ratio
+        assert round_to > 1 or ratio <= 0.25  # rounding kept every channel
         return
     assert pruned(torch.zeros(3, *shape)).shape == (3, 5)
     assert count_parameters(pruned) <= count_parameters(model)
@@ -76,7 +76,7 @@ def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
     assert all(p.grad is None for p in pruned.parameters())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     which=st.sampled_from(ALL),
     ratio=st.floats(min_value=0.3, max_value=0.8),

@@ -32,7 +32,7 @@ def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     sparsity=st.floats(min_value=0, max_value=0.99),
     criterion=st.sampled_from(["global", "local", "gradient"]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_masks_leave_exactly_the_strongest_weights(sparsity, criterion):
     model = mlp()
     weights = prunable_weights(model)

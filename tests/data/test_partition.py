@@ -38,7 +38,7 @@ def same(left: list[np.ndarray], right: list[np.ndarray]) -> bool:
 
 
 @pytest.mark.parametrize("config", DRAWN, ids=name_of)
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**31 - 1), short=st.integers(0, 250))
 def test_parts_are_disjoint_not_empty_and_cover_all(
     config: PartitionConfig, seed: int, short: int

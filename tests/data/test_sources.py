@@ -367,7 +367,7 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
             read_arrays(tmp_path / name, {"inputs_train": "x"})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(cut=0, flips=[846])  # a zip version that zipfile refuses with NotImplementedError
 @given(cut=st.integers(0, 10_000), flips=st.lists(st.integers(0, 10_000), max_size=3))
 def test_damaged_files_end_in_one_line_or_are_read(

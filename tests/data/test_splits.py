@@ -66,7 +66,6 @@ def numbers(splits: Splits) -> dict[str, list[int]]:
 
 
 @settings(
-    deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -29,7 +29,6 @@ VALUES = st.recursive(
 @given(kwargs=st.dictionaries(NAMES, VALUES, max_size=3))
 @settings(
     max_examples=25,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

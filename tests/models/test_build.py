@@ -83,7 +83,7 @@ def test_a_network_in_the_working_directory_is_found_and_its_answer_checked(tmp_
 
 
 @given(hidden=st.lists(st.integers(1, 9), max_size=3), features=st.integers(1, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_count_parameters_of_an_mlp(hidden, features):
     widths = [features, *hidden, 2]
     expected = sum((a + 1) * b for a, b in pairwise(widths))

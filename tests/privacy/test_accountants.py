@@ -91,7 +91,7 @@ PLANS = st.tuples(
 
 
 @pytest.mark.parametrize("accountant", ACCOUNTANTS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     plan=PLANS,
     more_steps=st.integers(1, 100),
@@ -113,7 +113,7 @@ def test_spending_more_never_lowers_epsilon(
 
 
 @pytest.mark.parametrize("accountant", ACCOUNTANTS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(first=PLANS, second=PLANS)
 def test_two_plans_cost_more_than_either_whatever_their_order(
     accountant: str, first: Segment, second: Segment
@@ -144,7 +144,7 @@ def test_a_tiny_noise_multiplier_takes_no_gigabytes(accountant: str) -> None:
         tracemalloc.stop()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     epsilon=st.floats(0.1, 20),
     sample_rate=st.sampled_from([0.001, 0.01, 0.1, 1.0]),

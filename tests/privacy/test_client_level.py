@@ -76,7 +76,7 @@ def test_an_update_that_is_not_finite_counts_as_zero_and_as_infinitely_long(bad:
     assert joint_norm(clipped) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     values=st.lists(st.floats(width=32), min_size=4, max_size=4),
     clip=st.floats(1e-6, 1e6),

@@ -129,7 +129,7 @@ NUMBERS = [
 ANY_FLOAT = st.one_of(st.floats(), st.sampled_from([0.0, -1.0, 1e-45, 1e-5, 0.5, 1.0, 50.0, INF]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     numbers=st.fixed_dictionaries(dict.fromkeys(NUMBERS, ANY_FLOAT)),
     trust=st.sampled_from(["local", "aggregate"]),

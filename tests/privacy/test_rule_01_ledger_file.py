@@ -63,7 +63,7 @@ def test_rdp_decides_once_a_ledger_holds_another_run() -> None:
     assert other.epsilon == by_rdp.epsilon > same.epsilon
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     rounds=st.lists(st.tuples(st.integers(1, 50), st.sampled_from([1.0, 2.0, 8.0])), max_size=12)
 )
@@ -191,7 +191,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return ledger.path.read_bytes()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_cut_off_last_line_is_dropped_and_charging_goes_on(
     data: st.DataObject, written: bytes, tmp_path_factory: pytest.TempPathFactory
@@ -206,7 +206,7 @@ def test_a_cut_off_last_line_is_dropped_and_charging_goes_on(
     assert Ledger(path, "x").entries() == [charge(1), charge(2), charge(4)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data(), known=st.booleans())
 def test_a_damaged_ledger_is_refused(
     data: st.DataObject,
@@ -293,7 +293,7 @@ def check_memory_hides_nothing(path: Path, operations: list[tuple[str, int]]) ->
             assert Ledger(path, "x").entries() == expected
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(operations=st.lists(OPERATIONS, max_size=14))
 def test_what_a_process_remembers_never_hides_what_the_file_says(
     operations: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory

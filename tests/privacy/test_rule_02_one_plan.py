@@ -135,7 +135,7 @@ def test_a_server_that_sends_less_noise_is_refused(
     assert world.ledger().entries() == []
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     epsilon=st.floats(0.2, 20),
     sample_rate=st.sampled_from([0.01, 0.1, 0.5, 1.0]),

@@ -249,7 +249,7 @@ def test_planted_bugs_of_noise_are_caught(planted: Aggregate, answered: int) -> 
 values = st.lists(st.floats(width=32), min_size=9, max_size=9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     cohort=st.lists(values, max_size=5),
     joining=values,
