@@ -132,9 +132,9 @@ BLOCKS = ("plain", "inverted_residual", "channel_shuffle")
 LISTS: dict[str, tuple[str, ...]] = {
     "audit.parts": AUDITS,
     "compress.formats": FORMATS,
-    "compress.search.criteria": ("l2", "l1", "taylor", "random"),
-    "compress.search.quantizations": ("static", "dynamic", "weight_only", "fp16", "qat", "none"),
-    "compress.search.norms": ("keep", "fold"),
+    "compress.search.criteria": CHOICES["compress.criterion"],
+    "compress.search.quantizations": CHOICES["compress.quantization"],
+    "compress.search.norms": CHOICES["compress.norms"],
     "search_student.blocks": BLOCKS,
 }
 # Lists whose every value lies within the range, and that hold at least one.

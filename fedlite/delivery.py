@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fedlite.compress.bundle import write_bundle
-from fedlite.compress.check import can_run, compare
+from fedlite.compress.check import can_run, compare, too_noisy
 from fedlite.compress.formats import export_file, suffix_of
 from fedlite.compress.measure import measure_cost, measure_eager, measure_file
 from fedlite.compress.shrink import Shrinker, training_steps
@@ -21,7 +21,7 @@ from fedlite.compress.stage import FEDERATED, PRUNED, QUANTIZED, compress_studen
 from fedlite.config import CompressConfig, Config
 from fedlite.data import PublicData, Splits
 from fedlite.errors import FedliteError
-from fedlite.files import write_whole
+from fedlite.files import replace_folder, write_whole
 from fedlite.models.build import count_parameters
 from fedlite.privacy import derive_seed
 from fedlite.records import Artefact
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 # What a search may choose and the report tells.
 CHOSEN = ("norms", "ratio", "criterion", "quantization", "bits", "recovery_steps", "sparsity")
 FULL_MODELS = ("teacher", "public_student", FEDERATED)
+EAGER = ("teacher", FEDERATED)  # also measured in eager torch
 COMPRESSED = (PRUNED, QUANTIZED)
 MODELS = "models"
 ENOUGH = 100  # examples to judge by
@@ -103,25 +104,24 @@ class Delivery:
         """Measure every model on the test set, in the runtime that serves it."""
         facts = self.run.facts("compress")
         artefacts = [Artefact(**one) for one in facts["artefacts"]]
-        formats = [name for name in self.config.compress.formats if name != "onnx"]
-        parameters = dict.fromkeys(COMPRESSED, facts["parameters_after"])
+        full = {name: self.load(name) for name in FULL_MODELS}
+        parameters = {name: count_parameters(model) for name, model in full.items()}
+        parameters |= dict.fromkeys(COMPRESSED, facts["parameters_after"])
+        others = [name for name in self.config.compress.formats if name != "onnx"]
         models: dict[str, Any] = {}
         measured: dict[str, Any] = {}
         baselines: list[dict[str, Any]] = []
-        total = len(FULL_MODELS) + 3 + len(formats) + len(artefacts)
+        total = len(full) + len(others) + len(EAGER) + 1 + len(artefacts)
         with self.progress.stage("measure", total=total) as bar:
-            for name in FULL_MODELS:
-                model = self.load(name)
-                parameters[name] = count_parameters(model)
+            for name, model in full.items():
                 models[name] = self._export_and_measure(model, name, "onnx")
                 bar.advance(accuracy=models[name]["accuracy"])
-                if name == "teacher":
-                    for other in formats:
-                        baselines += self._baseline(model, other)
-                        bar.advance()
-                if name != "public_student":
-                    baselines += self._eager(model, name, models[name])
-                    bar.advance()
+            for format_name in others:
+                baselines += self._baseline(full["teacher"], format_name)
+                bar.advance()
+            for name in EAGER:
+                baselines += self._eager(full[name], name, models[name])
+                bar.advance()
             if facts["folded_norms"]:
                 path = self.models / "folded_student.onnx"
                 models["folded_student"] = self._measure(path, "onnx", facts["parameters_folded"])
@@ -161,8 +161,7 @@ class Delivery:
     def _replace_models(self, made: Path) -> None:
         """Put new files in the place of those of an earlier compression, which count no longer."""
         self.run.forget("compress", "evaluate", "report")
-        shutil.rmtree(self.models, ignore_errors=True)
-        made.rename(self.models)
+        replace_folder(made, self.models)
 
     def _search(self, shrinker: Shrinker) -> tuple[CompressConfig, dict[str, Any]]:
         """The options that a search chose, and its section of the report."""
@@ -173,22 +172,10 @@ class Delivery:
 
         def make(trial: CompressConfig, folder: Path) -> Path:
             path = folder / f"student{suffix_of(format_name)}"
-            model = shrinker.quantizable(trial)
-            export_file(
-                format_name,
-                model,
-                task,
-                path,
-                trial,
-                shrinker.calibration(trial),
-                quantized=trial.quantization != "none",
-            )
-            found = compare(path, model, validation, python)
-            if found.snr_db < trial.min_snr_db:
-                raise FedliteError(
-                    f"logits {found.snr_db:.1f} dB above the error, under"
-                    f" compress.min_snr_db={trial.min_snr_db:g}"
-                )
+            shrinker.export(format_name, path, trial)
+            found = compare(path, shrinker.quantizable(trial), validation, python)
+            if reason := too_noisy(found, trial.min_snr_db):
+                raise FedliteError(reason)
             return path
 
         with self.progress.stage("search", total=config.search.trials) as bar:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,26 @@ def write_whole(path: Path, data: bytes | str) -> None:
         temporary.write_bytes(raw)
 
     write_atomically(path, write)
+
+
+def replace_folder(made: Path, path: Path) -> None:
+    """Put the finished folder ``made`` in the place of ``path``, whatever is there.
+
+    Both lie on one file system.
+
+    Raises:
+        OSError: it cannot be moved; what was at ``path`` is there still.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+        old = Path(aside) / "old"
+        if replaces := path.exists():
+            path.rename(old)
+        try:
+            made.rename(path)
+        except OSError:
+            if replaces:
+                old.rename(path)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:

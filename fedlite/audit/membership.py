@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from fedlite.audit.lira import Attack, Floats, Members, attack, balanced_members, confidence
 from fedlite.audit.retrain import Retraining
-from fedlite.compress.formats import export_file
 from fedlite.compress.runtime import logits_of, open_runtime
 from fedlite.compress.shrink import Shrinker
 from fedlite.data.types import PublicData, Task
@@ -143,7 +142,6 @@ def _compressed_logits(
 ) -> Tensor:
     """The candidates' logits as the deployed form of ``student`` answers in ONNX Runtime."""
     config = retraining.config
-    options = config.compress
     shrinker = Shrinker(
         student,
         compression.teacher,
@@ -153,15 +151,7 @@ def _compressed_logits(
         derive_seed(config.seed, "compress"),
     )
     path = directory / "student.onnx"
-    export_file(
-        "onnx",
-        shrinker.quantizable(options),
-        compression.task,
-        path,
-        options,
-        shrinker.calibration(options),
-        quantized=options.quantization != "none",
-    )
+    shrinker.export("onnx", path, config.compress)
     return Tensor(logits_of(open_runtime(path), retraining.candidates.inputs.numpy()))
 
 

@@ -19,6 +19,7 @@ from fedlite.compress.verify import (
 )
 from fedlite.data.types import Task
 from fedlite.errors import FedliteError, UsageError
+from fedlite.files import replace_folder
 
 # How inputs and outputs are called, in the formats that name them.
 NAMES = {"onnx": {"input": {"name": "input"}, "output": {"name": "logits"}}}
@@ -147,18 +148,10 @@ def write_folder(directory: Path, marker: str, kind: str, fill: Callable[[Path],
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
+            new = Path(temporary) / "new"
             new.mkdir()
             fill(new)
-            replaces = directory.exists()
-            if replaces:
-                directory.rename(old)
-            try:
-                new.rename(directory)
-            except OSError:
-                if replaces:
-                    old.rename(directory)
-                raise
+            replace_folder(new, directory)
     except (OSError, shutil.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise FedliteError(f"{directory}: cannot be written ({reason})") from error

@@ -107,12 +107,8 @@ def refusal(
         min_snr_db: ``compress.min_snr_db``; a file at the bound passes.
         max_accuracy_drop: ``compress.max_accuracy_drop``; a file at the bound passes.
     """
-    reasons = []
-    if comparison.snr_db < min_snr_db:
-        reasons.append(
-            f"its logits are {comparison.snr_db:.1f} dB above the error, under"
-            f" compress.min_snr_db={min_snr_db:g}"
-        )
+    noise = too_noisy(comparison, min_snr_db)
+    reasons = [noise] if noise else []
     drop = federated_accuracy - comparison.accuracy
     if drop > max_accuracy_drop + 1e-9:  # of floating point
         reasons.append(
@@ -120,6 +116,16 @@ def refusal(
             f" student's, over compress.max_accuracy_drop={max_accuracy_drop:g}"
         )
     return "; ".join(reasons)
+
+
+def too_noisy(comparison: Comparison, min_snr_db: float) -> str:
+    """Why a file is too far from its model, in one line; empty if it is not."""
+    if comparison.snr_db >= min_snr_db:
+        return ""
+    return (
+        f"its logits are {comparison.snr_db:.1f} dB above the error, under"
+        f" compress.min_snr_db={min_snr_db:g}"
+    )
 
 
 def check_structure(path: Path, task: Task, python: str | None = None) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig
+from fedlite.compress.recover import recover
+from fedlite.config import AugmentConfig, CompressConfig
 from fedlite.data.types import PublicData, Task
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public, require_public
+from fedlite.distill.public import require_public
 from fedlite.errors import FedliteError
 from fedlite.models.standardised import StandardisedConvolution
 
@@ -83,8 +83,8 @@ def fold_norms(
        weights and bias of the convolution before it are fitted, by least squares on public data,
        so that the convolution itself answers what convolution and norm answered in the student.
        Each fit sees the outputs of the fits before it and so makes up for their errors.
-    3. The whole copy is distilled from the student for ``config.norm_steps`` batches (alpha 0,
-       temperature 2), with the learning rate and batch size of recovery. Without step 2, nothing.
+    3. The whole copy is recovered from the student for ``config.norm_steps`` batches
+       (:func:`fedlite.compress.recover.recover`). Without step 2, nothing.
 
     Class and names of modules stay; what changes in the state dict is that the folded norms are
     gone and their convolutions have a bias.
@@ -113,19 +113,7 @@ def fold_norms(
     order = torch.randperm(len(public), generator=torch.Generator().manual_seed(seed))[:size]
     reference = copy.deepcopy(student).eval()
     _fit_constants(folded, reference, pairs, public.inputs[order])
-    distil_on_public(
-        folded,
-        reference,
-        public,
-        steps=config.norm_steps,
-        batch_size=config.recovery_batch_size,
-        learning_rate=config.recovery_learning_rate,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(loss="soft", alpha=0.0, temperature=2.0)),
-        augment=augment,
-        seed=seed,
-        on_step=on_step,
-    )
+    recover(folded, reference, public, config, augment, {}, seed, on_step, config.norm_steps)
     return folded.eval()
 
 

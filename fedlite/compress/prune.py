@@ -77,30 +77,6 @@ class Criterion:
         return totals
 
 
-def prune_channels(
-    model: nn.Module,
-    input_shape: tuple[int, ...],
-    ratio: float,
-    round_to: int,
-    layer_ratios: Mapping[str, float] | None = None,
-    criterion: Criterion | None = None,
-) -> nn.Module:
-    """A copy of ``model`` without the weakest channels, as :func:`plan_widths` says.
-
-    Channels that depend on each other (through residual sums, depthwise convolutions and norms)
-    are removed together; attention heads are removed whole; groups of a norm stay equal in size.
-    The outputs stay. Ratios of 0 give an equal copy.
-
-    Raises:
-        UsageError, FedliteError: as :func:`plan_widths` and :func:`cut_channels`.
-    """
-    plan = plan_widths(model, input_shape, ratio, round_to, layer_ratios or {})
-    if not plan:
-        return copy.deepcopy(model)
-    widths = {name: width.kept for name, width in plan.items()}
-    return cut_channels(model, input_shape, widths, criterion or Criterion())
-
-
 def plan_widths(
     model: nn.Module,
     input_shape: tuple[int, ...],

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from fedlite.compress.onnx_files import quiet
+from fedlite.compress.recover import recover
 from fedlite.compress.sparsify import prunable_weights
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig
+from fedlite.config import AugmentConfig, CompressConfig
 from fedlite.data.types import PublicData, Task
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public, require_public
+from fedlite.distill.public import require_public
 from fedlite.errors import FedliteError
 
 
@@ -29,8 +29,8 @@ def train_quantization_aware(
 
     Inputs and weights of convolutions and linear layers, and embedding tables, are rounded to
     int8 in the forward pass, as static quantization will round them (``config.symmetric``,
-    ``config.per_channel``), and gradients pass the rounding unchanged: torchao's PT2E flow. Only
-    the reference's logits teach (alpha 0).
+    ``config.per_channel``), and gradients pass the rounding unchanged: torchao's PT2E flow. Weights
+    that are zero stay zero.
 
     What comes back is a plain float model of the student's class and shapes. PT2E could convert the
     trained graph itself, and that exports to a valid ONNX file, but it would serve one runtime only
@@ -73,26 +73,18 @@ def train_quantization_aware(
             f"{type(student).__name__} cannot be trained with quantization simulated ({reason});"
             " use compress.quantization=static"
         ) from error
-    zeros = {name: weight == 0 for name, weight in prunable_weights(student).items()}
-
-    @torch.no_grad()
-    def keep_zeros(model: nn.Module) -> None:
-        for name, zero in zeros.items():
-            model.get_parameter(name).masked_fill_(zero, 0)
-
-    distil_on_public(
+    masks = {name: weight != 0 for name, weight in prunable_weights(student).items()}
+    recover(
         simulated,
         reference,
         public,
-        steps=config.qat_steps,
-        batch_size=config.recovery_batch_size,
-        learning_rate=config.qat_learning_rate,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(loss="soft", alpha=0.0, temperature=2.0)),
-        augment=augment,
-        seed=seed,
-        after_step=keep_zeros if any(bool(zero.any()) for zero in zeros.values()) else None,
-        on_step=on_step,
+        config,
+        augment,
+        {name: kept for name, kept in masks.items() if not kept.all()},
+        seed,
+        on_step,
+        config.qat_steps,
+        config.qat_learning_rate,
     )
     with torch.no_grad():
         for name, parameter in trained.named_parameters():

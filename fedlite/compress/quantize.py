@@ -12,11 +12,11 @@ from fedlite.compress.onnx_files import quiet, read_onnx, strip, write_onnx
 from fedlite.compress.onnx_weights import halve_floats, narrow_weights, share_constants
 from fedlite.compress.quant_static import quantize_activations
 from fedlite.config import CompressConfig
+from fedlite.config_checks import CHOICES
 from fedlite.data.types import PublicData
 from fedlite.distill.public import require_public
 from fedlite.errors import FedliteError, UsageError
 
-MODES = ("static", "dynamic", "weight_only", "fp16", "qat", "none")
 DYNAMIC_OPS = ("MatMul", "LSTM")  # Gemm is written as MatMul and Add
 INTEGER_OPS = {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
 INTEGER_OPS |= {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
@@ -89,9 +89,9 @@ def quantize_onnx(
 
 
 def _check(config: CompressConfig) -> None:
-    mode = config.quantization
-    if mode not in MODES:
-        raise UsageError(f"compress.quantization={mode}: must be one of {', '.join(MODES)}")
+    mode, modes = config.quantization, CHOICES["compress.quantization"]
+    if mode not in modes:
+        raise UsageError(f"compress.quantization={mode}: must be one of {', '.join(modes)}")
     if config.bits not in (8, 4):
         raise UsageError(f"compress.bits={config.bits}: must be 8 or 4")
     if config.bits == 4 and mode != "weight_only":

@@ -1,4 +1,4 @@
-"""Recovery of a pruned student: distillation on public data."""
+"""Recovery: what was cut, folded or rounded is distilled back, on public data."""
 
 from collections.abc import Callable
 
@@ -21,15 +21,16 @@ def recover(
     seed: int,
     on_step: Callable[[int], None] | None = None,
     steps: int | None = None,
+    learning_rate: float | None = None,
 ) -> None:
-    """Distil ``reference`` into the pruned ``student`` on public data, in place.
+    """Distil ``reference`` into the smaller ``student`` on public data, in place.
 
     Only the reference's logits teach (alpha 0): public labels would pull the student back to what
     public data knows, away from what private data taught. The student is left in train mode.
 
     Args:
         student: learns; of any widths.
-        reference: the unpruned student or the teacher; it stays as it is.
+        reference: the student before it was made smaller, or the teacher; it stays as it is.
         public: anything else is refused.
         config: learning rate, batch size and ``recovery_steps``.
         augment: of the public inputs.
@@ -37,6 +38,7 @@ def recover(
         seed: of batches and augmentation.
         on_step: called with the number of finished steps.
         steps: in place of ``config.recovery_steps``.
+        learning_rate: in place of ``config.recovery_learning_rate``.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`; compression sees no private data.
@@ -49,7 +51,7 @@ def recover(
         public,
         steps=config.recovery_steps if steps is None else steps,
         batch_size=config.recovery_batch_size,
-        learning_rate=config.recovery_learning_rate,
+        learning_rate=config.recovery_learning_rate if learning_rate is None else learning_rate,
         weight_decay=0.0,
         loss=build_loss(DistillConfig(loss="soft", alpha=0.0, temperature=2.0)),
         augment=augment,

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from fedlite.compress.formats import export_file
 from fedlite.compress.norms import bake_weights, fold_norms
 from fedlite.compress.qat import train_quantization_aware
 from fedlite.compress.schedule import prune_and_recover
@@ -119,6 +121,22 @@ class Shrinker:
                 self.seed,
                 self.on_step,
             ),
+        )
+
+    def export(self, format: str, path: Path, config: CompressConfig) -> None:
+        """Write the form that these options ask for to ``path``.
+
+        Raises:
+            FedliteError: as :func:`fedlite.compress.formats.export_file`, and :meth:`pruned`.
+        """
+        export_file(
+            format,
+            self.quantizable(config),
+            self.task,
+            path,
+            config,
+            self.calibration(config),
+            quantized=True,
         )
 
     def calibration(self, config: CompressConfig) -> PublicData:

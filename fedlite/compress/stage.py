@@ -33,7 +33,7 @@ class CompressedStudent:
     ``artefacts`` are all files, judged; ``shipped`` says by format which one of them goes into the
     deployable folder. ``folded_norms`` names the norms that were exchanged, and
     ``public_accuracy`` what each model (``federated_student``, ``folded_student``,
-    ``pruned_student``) reaches on the public validation data. ``max_difference`` is the largest
+    ``pruned_student``) reaches on the public examples that judge. ``max_difference`` is the largest
     difference of logits between the pruned model and its fp32 ONNX file, ``nonzero_weights``
     counts weights of its convolutions and linear layers.
     """
@@ -120,7 +120,7 @@ class _Judge:
     federated_accuracy: float
 
     def files_of(self, format_name: str) -> Iterator[Artefact]:
-        """The files of one format, the best to ship last but for one that nothing else beat."""
+        """The files of one format; the federated student's where all others were refused."""
         made = [self._file(PRUNED, format_name, self.shrinker.pruned(self.config))]
         if self.config.quantization != "none":
             model = self.shrinker.quantizable(self.config)

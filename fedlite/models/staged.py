@@ -7,10 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from fedlite.config_checks import BLOCKS
 from fedlite.models.blocks import ChannelShuffle, InvertedResidual, Plain, halving_strides, stack
 from fedlite.models.layers import global_pool, spatial_dims
 
-BLOCKS = ("plain", "inverted_residual", "channel_shuffle")
 STAGE_KEYS = {"block", "width", "depth", "kernel_size"}
 
 
@@ -24,8 +24,8 @@ class StagedNet(nn.Module):
     Args:
         input_shape: (C, H, W) or (C, L).
         num_classes: number of logits.
-        stages: of each its ``block`` (see :data:`BLOCKS`), ``width`` (channels; even for
-            ``channel_shuffle``), ``depth`` (blocks) and ``kernel_size`` (odd).
+        stages: of each its ``block`` (of :data:`fedlite.config_checks.BLOCKS`), ``width``
+            (channels; even for ``channel_shuffle``), ``depth`` (blocks) and ``kernel_size`` (odd).
         stem: channels of a 3-wide convolution before the stages; null: none.
         expansion: channels inside an inverted residual over channels between blocks.
         norm: ``weight`` (standardised weights, no norm at run time), ``group`` or null.

@@ -126,7 +126,6 @@ def search_compression(
         "compression",
         trials,
         limits,
-        trials[0].outcome,
         wanted,
         lambda some: cheapest(some, limits, wanted),
     )

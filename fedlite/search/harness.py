@@ -45,13 +45,17 @@ class Space:
     ``choices`` holds the values of every option. ``simplify`` keeps, of a value for every option,
     those that make a difference; points that simplify to the same are one point, tried once.
     ``objectives`` are numbers of :class:`Outcome`, each to ``maximize`` or ``minimize``. ``first``
-    is tried first; without it the first point is drawn like the others.
+    is tried first; without it the first point is drawn like the others. It is a value for every
+    option, or options that the space does not have: a candidate from outside, which is judged and
+    may be delivered but has no descendants. Points that are ``hopeless`` are passed over: they are
+    known to be beyond the limits before anything is made.
     """
 
     choices: Mapping[str, Sequence[Choice]]
     simplify: Callable[[Options], Options]
     objectives: Mapping[str, Direction]
     first: Options | None = None
+    hopeless: Callable[[Options], bool] = lambda options: False
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def run_trials(
     on_trial: OnTrial | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Trial]:
-    """Try points of ``space`` until the budget is spent or every point is known.
+    """Try points of ``space`` until the budget is spent or every other one is known or hopeless.
 
     After each trial ``directory/trials.json`` is written. A search with the same ``identity`` goes
     on where that file ends; every draw follows from (seed, trial), so that breaking off changes
@@ -136,7 +140,7 @@ def _stop_if_all_failed(trials: list[Trial], population: int) -> None:
 
 @dataclass(frozen=True)
 class _Proposal:
-    asked: optuna.Trial
+    asked: optuna.Trial | None  # None: from outside the space
     genes: Options
     options: Options
 
@@ -159,29 +163,33 @@ class _Evolution:
         self._known: set[frozenset[tuple[str, Choice]]] = set()
 
     def propose(self, number: int) -> _Proposal | None:
-        """A point that is not known yet; None where there seems to be none left."""
-        if number == 0 and self._space.first is not None:
-            return self._given(number, self._space.first)
+        """A point worth trying that is not known yet; None where there seems to be none left."""
+        if number == 0 and (first := self._space.first) is not None:
+            inside = first.keys() == self._genes.keys()
+            return self._given(number, first) if inside else _Proposal(None, {}, first)
         for attempt in range(CHILDREN):
             asked = self._ask(number, attempt)
             options = self._space.simplify(asked.params)
-            if _key(options) not in self._known:
+            if self._worth_trying(options):
                 return _Proposal(asked, asked.params, options)
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
         draws = random.Random(derive_seed(self._seed, "search-draws", number))
         for _ in range(DRAWS):
             genes = {name: draws.choice(values) for name, values in self._space.choices.items()}
-            if _key(self._space.simplify(genes)) not in self._known:
+            if self._worth_trying(self._space.simplify(genes)):
                 return self._given(number, genes)
         return None
 
     def replay(self, trial: Trial) -> None:
         """Take up a trial that was finished before."""
-        self.tell(self._given(trial.number, trial.genes).asked, trial)
+        asked = self._given(trial.number, trial.genes).asked if trial.genes else None
+        self.tell(asked, trial)
 
-    def tell(self, asked: optuna.Trial, trial: Trial) -> None:
-        """Enter what a proposal came to; a failed trial becomes nobody's parent."""
+    def tell(self, asked: optuna.Trial | None, trial: Trial) -> None:
+        """Enter what a proposal came to; one that failed or is from outside is nobody's parent."""
         self._known.add(_key(trial.options))
+        if asked is None:
+            return
         if (outcome := trial.outcome) is None:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             return
@@ -189,6 +197,9 @@ class _Evolution:
             asked.set_constraint(name, excess)
         values = [getattr(outcome, name) for name in self._space.objectives]
         self._study.tell(asked, [0.0 if value is None else float(value) for value in values])
+
+    def _worth_trying(self, options: Options) -> bool:
+        return _key(options) not in self._known and not self._space.hopeless(options)
 
     def _given(self, number: int, genes: Options) -> _Proposal:
         self._study.enqueue_trial(genes)

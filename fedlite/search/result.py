@@ -15,9 +15,9 @@ Choose = Callable[[Sequence[Trial]], Trial | None]
 class SearchResult:
     """A finished search.
 
-    ``kind`` is ``compression`` or ``student``. ``chosen`` keeps to ``limits`` if ``reached``;
-    else it is the trial that is least far over them. ``default`` is what was set by hand, measured
-    in the same way; None where it failed. ``wanted`` is the number of an outcome that should be
+    ``kind`` is ``compression`` or ``student``. The first of ``trials`` is what was set by hand.
+    ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over them.
+    ``wanted`` is the number of an outcome that should be
     small, and ``course`` what it was, after each trial, in the trial that was best so far (None
     before the first within the limits).
     """
@@ -27,7 +27,6 @@ class SearchResult:
     limits: Limits
     chosen: Trial
     reached: bool
-    default: Outcome | None
     wanted: str
     course: list[float | None]
 
@@ -36,6 +35,11 @@ class SearchResult:
         """What the chosen trial came to."""
         assert self.chosen.outcome is not None  # failed trials are never chosen
         return self.chosen.outcome
+
+    @property
+    def default(self) -> Outcome | None:
+        """What the trial that was set by hand came to; None where it failed."""
+        return self.trials[0].outcome
 
     @property
     def seconds(self) -> float:
@@ -84,7 +88,6 @@ def conclude(
     kind: str,
     trials: list[Trial],
     limits: Limits,
-    default: Outcome | None,
     wanted: str,
     choose: Choose,
 ) -> SearchResult:
@@ -92,9 +95,8 @@ def conclude(
 
     Args:
         kind: ``compression`` or ``student``.
-        trials: in the order they were tried.
+        trials: in the order they were tried; the first is what was set by hand.
         limits: those that the search was held to.
-        default: what was set by hand.
         wanted: the number that should be small.
         choose: the rule; see :data:`Choose`.
 
@@ -112,7 +114,6 @@ def conclude(
         limits=limits,
         chosen=chosen,
         reached=reached,
-        default=default,
         wanted=wanted,
         course=[None if trial is None else _number(trial, wanted) for trial in best_so_far],
     )
@@ -128,19 +129,35 @@ def describe(outcome: Outcome) -> str:
     return ", ".join(words)
 
 
+def difference(found: Outcome, default: Outcome) -> str:
+    """What was found against what was set by hand: ``+1.2 points, 0.30x the bytes, ...``."""
+    words = ["accuracy not known"]
+    if found.accuracy is not None and default.accuracy is not None:
+        words = [f"{100 * (found.accuracy - default.accuracy):+.1f} points"]
+    words.append(f"{found.bytes / default.bytes:.2f}x the bytes")
+    words.append(f"{found.latency_ms / default.latency_ms:.2f}x the latency")
+    if found.parameters is not None and default.parameters is not None:
+        words.append(f"{found.parameters / default.parameters:.2f}x the parameters")
+    return ", ".join(words)
+
+
 def one_line(result: SearchResult) -> str:
-    """What was found, or how near the search came to limits that it could not keep to."""
+    """What was found, or how near the search came to the limits, and what was set by hand."""
     chosen, count = result.chosen, len(result.trials)
-    if not result.reached:
-        return (
-            f"none of {count} trials keeps to all limits; the nearest, trial {chosen.number}, has"
-            f" {_overruns(result.limits, result.best)}"
+    by_hand = chosen is result.trials[0]
+    mark = ", set by hand" if by_hand else ""
+    if result.reached:
+        within = f"({len(result.feasible)} within the limits)"
+        text = f"trial {chosen.number} of {count} {within}{mark}: {describe(result.best)}"
+    else:
+        text = (
+            f"none of {count} trials keeps to all limits; the nearest, trial"
+            f" {chosen.number}{mark}, has {_overruns(result.limits, result.best)}"
         )
-    text = (
-        f"trial {chosen.number} of {count} ({len(result.feasible)} within the limits):"
-        f" {describe(result.best)}"
-    )
-    return text if result.default is None else f"{text}; set by hand: {describe(result.default)}"
+    if by_hand or result.default is None:
+        return text
+    against = difference(result.best, result.default)
+    return f"{text}; set by hand: {describe(result.default)}; the difference: {against}"
 
 
 def _overruns(limits: Limits, outcome: Outcome) -> str:

@@ -1,14 +1,15 @@
 """Searching a student: its blocks, widths, depths and kernels under limits of time and size."""
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
-from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from fedlite.compress.formats import export_file, suffix_of
 from fedlite.compress.measure import measure_cost
@@ -25,17 +26,25 @@ from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.losses import build_loss
 from fedlite.distill.public import distil_on_public, require_public
-from fedlite.errors import FedliteError, UsageError
+from fedlite.errors import UsageError
 from fedlite.files import state_sha256, write_whole
 from fedlite.models.build import build_model, count_parameters
 from fedlite.privacy import derive_seed
 from fedlite.records import Cost
-from fedlite.search.harness import OBJECTIVES, Budget, OnTrial, Space, run_trials
+from fedlite.search.harness import Budget, OnTrial, run_trials
 from fedlite.search.record import log_trial
 from fedlite.search.result import SearchResult, conclude, smallest_accurate
-from fedlite.search.trials import Choice, Limits, Options, Outcome, identity_of
+from fedlite.search.student_space import (
+    HAND_SET,
+    frame_of,
+    genes_of,
+    least_bytes,
+    student_of,
+    student_space,
+    student_yaml,
+)
+from fedlite.search.trials import Limits, Options, Outcome, identity_of
 
-STAGED = "fedlite.models.staged.StagedNet"
 STUDENT_FILE = "student.yaml"
 FEW = 128  # public examples on which a file that is only timed is folded and calibrated
 
@@ -69,7 +78,7 @@ def search_student(
     directory: Path,
     seed: int,
     *,
-    default: ModelConfig | None = None,
+    default: ModelConfig,
     export: Export | None = None,
     measure: Callable[[Path, MeasureConfig], Cost] = measure_cost,
     on_trial: OnTrial | None = None,
@@ -82,7 +91,11 @@ def search_student(
     that fold where ``compress.norms=fold``, and with no channel pruned. Time and size do not depend
     on the values of the weights. Those over
     ``config.target`` are left at that. The others are distilled from the teacher for
-    ``config.steps`` batches, in torch and with their norms, and scored on ``validation``.
+    ``config.steps`` batches, in torch and with their norms, and scored on ``validation``. A student
+    whose weights alone are over ``config.target.bytes`` is not tried at all.
+
+    The first trial is ``default``, trained whatever it costs, and a candidate like the others. It
+    also sets stem, expansion, norm and activation of all students if it is of stages itself.
 
     NSGA-II looks for high accuracy, low latency, few bytes and few parameters: the noise of DP-SGD
     is added to every parameter, so its norm, and the loss of accuracy in the worst case, grows with
@@ -104,8 +117,7 @@ def search_student(
         augment: of public inputs.
         directory: of the trials; an interrupted search goes on there.
         seed: of proposals, initial weights and distillation.
-        default: a student set by hand, to compare: measured and scored in the same way, whatever
-            the limits.
+        default: the student that is set by hand, of any class.
         export: writes the file that is measured; None: by ``compress``, as above.
         measure: bytes and latency of a file.
         on_trial: called with each new trial.
@@ -126,11 +138,24 @@ def search_student(
     write = export or _exporter(task, public, compress, seed)
     limits = Limits(latency_ms=config.target.latency_ms, bytes=config.target.bytes)
     measured = dataclasses.replace(compress.measure, batch_sizes=[1])
+    taught = _Remembered(teacher)
+    frame = frame_of(default)
+    space = student_space(config)
+    first = genes_of(default, space)
+    by_hand = first if first == HAND_SET else space.simplify(first)
+    weights_seed = derive_seed(seed, "search-student")
 
-    def judge(student: ModelConfig, folder: Path, limits: Limits) -> Outcome:
-        model = build_model(
-            student, task.input_shape, task.num_classes, derive_seed(seed, "search-student")
-        )
+    def student(options: Options) -> ModelConfig:
+        return default if options == HAND_SET else student_of(options, frame)
+
+    def build(options: Options) -> nn.Module:
+        return build_model(student(options), task.input_shape, task.num_classes, weights_seed)
+
+    def hopeless(options: Options) -> bool:
+        return limits.bytes is not None and least_bytes(build(options), compress) > limits.bytes
+
+    def judge(options: Options, folder: Path) -> Outcome:
+        model = build(options)
         path = write(model, folder)
         cost = measure(path, measured)
         outcome = Outcome(
@@ -140,18 +165,19 @@ def search_student(
             parameters=count_parameters(model),
             file=str(path.relative_to(directory)),
         )
-        if limits.shortfall(outcome):
+        if limits.shortfall(outcome) and options != by_hand:
             return outcome
-        _score(model, teacher, public, config, distill, augment, seed)
+        _score(model, taught, public, config, distill, augment, seed)
         accuracy = evaluate_model(model, validation, task.num_classes).accuracy
         return dataclasses.replace(outcome, accuracy=accuracy)
 
-    space, served = dataclasses.asdict(config), dataclasses.asdict(compress)
+    space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
     identity = identity_of(
         "student",
-        {name: value for name, value in space.items() if name not in ("trials", "max_seconds")},
+        {name: one for name, one in space_options.items() if name not in ("trials", "max_seconds")},
         compress.formats[0],
         {name: served[name] for name in SERVING},
+        dataclasses.asdict(default),
         dataclasses.asdict(distill),
         dataclasses.asdict(augment),
         state_sha256(teacher.state_dict()),
@@ -159,8 +185,8 @@ def search_student(
         seed,
     )
     trials = run_trials(
-        student_space(config),
-        lambda options, folder: judge(student_of(options), folder, limits),
+        dataclasses.replace(space, first=first, hopeless=hopeless),
+        judge,
         limits,
         Budget(config.trials, config.population, config.max_seconds),
         directory,
@@ -173,50 +199,29 @@ def search_student(
         "student",
         trials,
         limits,
-        None if default is None else _judge_default(judge, default, directory),
         "parameters",
         partial(smallest_accurate, limits=limits, max_drop=config.max_accuracy_drop),
     )
-    student = student_of(found.chosen.options)
+    winner = default if found.chosen is trials[0] else student_of(found.chosen.options, frame)
     path = directory / STUDENT_FILE
-    write_whole(path, student_yaml(student))
-    return StudentSearchResult(found, student, path)
+    write_whole(path, student_yaml(winner))
+    return StudentSearchResult(found, winner, path)
 
 
-def student_space(config: StudentSearchConfig) -> Space:
-    """Number of stages, and of each its block, width, depth and kernel size."""
-    most = max(config.stages)
-    choices: dict[str, list[Choice]] = {"stages": sorted(set(config.stages))}
-    for stage in range(most):
-        choices[f"block_{stage}"] = list(dict.fromkeys(config.blocks))
-        choices[f"width_{stage}"] = sorted(set(config.widths))
-        choices[f"depth_{stage}"] = sorted(set(config.depths))
-        choices[f"kernel_size_{stage}"] = sorted(set(config.kernel_sizes))
+class _Remembered(nn.Module):
+    """A frozen teacher that answers each batch once: every student is taught with the same ones."""
 
-    def simplify(genes: Options) -> Options:
-        there = {str(stage) for stage in range(int(genes["stages"]))}
-        return {
-            name: value
-            for name, value in genes.items()
-            if name == "stages" or name.rpartition("_")[2] in there
-        }
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        self._teacher = teacher
+        self._answers: dict[bytes, Tensor] = {}
 
-    return Space(choices, simplify, {**OBJECTIVES, "parameters": "minimize"})
-
-
-def student_of(options: Options) -> ModelConfig:
-    """The student that a point of :func:`student_space` stands for."""
-    stages = [
-        {key: options[f"{key}_{stage}"] for key in ("block", "width", "depth", "kernel_size")}
-        for stage in range(int(options["stages"]))
-    ]
-    return ModelConfig(name="searched", module=STAGED, kwargs={"stages": stages})
-
-
-def student_yaml(student: ModelConfig) -> str:
-    """A student as a config file, in the form of those in ``conf/student/``."""
-    head = "# Found by `fedlite search-student`; use it with `fedlite simulate student=FILE`.\n"
-    return head + OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(student)))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The teacher's logits (n, num_classes)."""
+        key = hashlib.sha256(inputs.numpy().tobytes()).digest()
+        if key not in self._answers:
+            self._answers[key] = cast(Tensor, self._teacher(inputs))
+        return self._answers[key]
 
 
 def _score(
@@ -244,18 +249,6 @@ def _score(
     )
 
 
-def _judge_default(
-    judge: Callable[[ModelConfig, Path, Limits], Outcome], default: ModelConfig, directory: Path
-) -> Outcome | None:
-    """What ``default`` comes to, trained whatever it costs; None where it cannot be made."""
-    folder = directory / "default"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return judge(default, folder, Limits())
-    except FedliteError:
-        return None
-
-
 def _exporter(task: Task, public: PublicData, compress: CompressConfig, seed: int) -> Export:
     """Exports by ``compress``, on a few public examples: the weights are not trained yet."""
     few = PublicData(public.inputs[:FEW], public.labels[:FEW])
@@ -275,7 +268,7 @@ def _exporter(task: Task, public: PublicData, compress: CompressConfig, seed: in
             path,
             compress,
             few,
-            quantized=compress.quantization != "none",
+            quantized=True,
         )
         return path
 

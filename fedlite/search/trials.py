@@ -36,8 +36,9 @@ class Outcome:
 class Trial:
     """One point of the search space and what came of it.
 
-    ``genes`` holds a value for every option of the space; ``options`` only those that make a
-    difference (no criterion where nothing is pruned). ``outcome`` is None for a trial that failed,
+    ``genes`` holds a value for every option of the space, or none where the candidate is from
+    outside; ``options`` only those that make a difference (no criterion where nothing is pruned).
+    ``outcome`` is None for a trial that failed,
     and ``reason`` says why.
     """
 

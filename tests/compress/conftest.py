@@ -9,11 +9,10 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from fedlite.compress.export import export_onnx
-from fedlite.config import AugmentConfig, DistillConfig, ModelConfig
+from fedlite.config import ModelConfig
 from fedlite.data.types import PublicData, Task, TestData
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
 from fedlite.models.build import build_model
+from tests.training import train_on_labels
 
 SHAPE = (1, 8, 8)
 CNN = ModelConfig(name="cnn", module="fedlite.models.cnn.CNN")
@@ -64,19 +63,7 @@ def digits() -> Digits:
 def student(digits: Digits) -> nn.Module:
     """A CNN trained on the public labels; in eval mode. Copy it before changing it."""
     model = build_model(CNN, SHAPE, 10, seed=0)
-    distil_on_public(
-        model,
-        model,
-        digits.public,
-        steps=300,
-        batch_size=64,
-        learning_rate=5e-3,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(alpha=1.0)),
-        augment=AugmentConfig(),
-        seed=0,
-    )
-    return model.eval()
+    return train_on_labels(model, digits.public, steps=300)
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from torch import nn
 
 from fedlite.compress.export import export_onnx, verify_onnx
 from fedlite.compress.formats import FORMAT_OF_SUFFIX, FORMATS, export_file, suffix_of
-from fedlite.compress.prune import prune_channels
 from fedlite.compress.runtime import logits_of, open_runtime
 from fedlite.config import CompressConfig
 from fedlite.config_checks import FORMATS as CONFIGURED
 from fedlite.data.types import Task
 from fedlite.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
+from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, Digits
 

@@ -10,16 +10,15 @@ from torch import nn
 
 from fedlite.compress.export import export_onnx, verify_onnx
 from fedlite.compress.norms import fit_convolution, fold_norms, foldable_norms
-from fedlite.compress.prune import prune_channels
 from fedlite.compress.pruned_file import load_pruned, save_pruned
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig, ModelConfig
+from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
 from fedlite.errors import FedliteError
 from fedlite.models.build import build_model
 from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
+from tests.pruning import prune_channels
+from tests.training import train_on_labels
 
 CONFIG = CompressConfig(norm_steps=60)
 NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -41,19 +40,7 @@ def fold(model, digits, config=CONFIG, **kwargs):
 def mobilenet(digits):
     """A student with GroupNorm that knows the digits, in eval mode."""
     model = build_model(MOBILENET, SHAPE, 10, seed=0)
-    distil_on_public(
-        model,
-        model,
-        digits.public,
-        steps=200,
-        batch_size=64,
-        learning_rate=1e-2,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(alpha=1.0)),
-        augment=AugmentConfig(),
-        seed=0,
-    )
-    return model.eval()
+    return train_on_labels(model, digits.public, steps=200, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.compress.prune import prune_channels
 from fedlite.compress.pruned_file import load_pruned, save_pruned
 from fedlite.compress.sparsify import apply_masks, weight_masks
 from fedlite.config import ModelConfig
 from fedlite.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
 from fedlite.models.standardised import StandardisedConvolution
+from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
 
@@ -40,7 +40,7 @@ INPUTS = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
     sparsity=st.floats(min_value=0, max_value=0.9),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_pruned_model_comes_back_from_its_file(tmp_path_factory, name, ratio, sparsity, seed):
     model = build_model(CONFIGS[name], SHAPE, 10, seed=seed)
     pruned = prune_channels(model, SHAPE, ratio, 2).eval()

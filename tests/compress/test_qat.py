@@ -13,12 +13,11 @@ from fedlite.compress.qat import train_quantization_aware
 from fedlite.compress.quantize import quantize_onnx
 from fedlite.compress.runtime import logits_of, open_runtime
 from fedlite.compress.sparsify import apply_masks, count_nonzero, weight_masks
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig, ModelConfig
+from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
 from fedlite.data.types import ClientData, TestData
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
 from fedlite.errors import FedliteError
 from fedlite.models.build import build_model
+from tests.training import train_on_labels
 
 from .conftest import MLP, MOBILENET, SHAPE, Digits
 
@@ -42,18 +41,7 @@ def outlier(digits: Digits) -> nn.Module:
     """
     network = ModelConfig(MLP.name, MLP.module, {"activation": "relu"})
     model = build_model(network, SHAPE, 10, seed=0)
-    distil_on_public(
-        model,
-        model,
-        digits.public,
-        steps=300,
-        batch_size=64,
-        learning_rate=5e-3,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(alpha=1.0)),
-        augment=AugmentConfig(),
-        seed=0,
-    )
+    train_on_labels(model, digits.public, steps=300)
     first, second, _ = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     with torch.no_grad():
         first.weight[3] *= 200

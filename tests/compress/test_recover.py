@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from fedlite.compress.prune import prune_channels
 from fedlite.compress.recover import recover
 from fedlite.compress.sparsify import count_nonzero, weight_masks
 from fedlite.config import AugmentConfig, CompressConfig
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
+from tests.pruning import prune_channels
 
 from .conftest import SHAPE, Digits
 

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.compress.prune import prune_channels
 from fedlite.compress.schedule import prune_and_recover
 from fedlite.compress.sparsify import count_nonzero, prunable_weights
 from fedlite.config import AugmentConfig, CompressConfig
@@ -14,6 +13,7 @@ from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.errors import UsageError
 from fedlite.models.build import build_model
+from tests.pruning import prune_channels
 
 from .conftest import CNN, SHAPE, Digits
 
@@ -37,7 +37,7 @@ def run(student: nn.Module, digits: Digits, config: CompressConfig, **options) -
     iterations=st.integers(1, 4),
     steps=st.integers(0, 5),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_every_plan_ends_at_the_same_widths_counts_and_steps(
     student, digits, ratio, sparsity, criterion, sparsity_criterion, iterations, steps
 ):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.prune import prune_channels
+from fedlite.config_checks import BLOCKS
 from fedlite.errors import UsageError
 from fedlite.models.blocks import ChannelShuffle, InvertedResidual, Plain
 from fedlite.models.build import build_model, count_parameters
-from fedlite.models.staged import BLOCKS, StagedNet
+from fedlite.models.staged import StagedNet
 from fedlite.privacy.checks import check_private_model
+from tests.pruning import prune_channels
 
 SHAPE = (1, 12, 12)
 

@@ -37,7 +37,6 @@ def concluded(trials: list[Trial], limits: Limits) -> SearchResult:
         "compression",
         trials,
         limits,
-        trials[0].outcome,
         "bytes",
         lambda some: cheapest(some, limits, "bytes"),
     )

@@ -31,7 +31,6 @@ def concluded(some: list[Trial], limits: Limits, wanted: str = "bytes") -> Searc
         "compression",
         some,
         limits,
-        some[0].outcome,
         wanted,
         lambda these: cheapest(these, limits, wanted),
     )

@@ -8,11 +8,23 @@ import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
-from fedlite.config import ModelConfig, StudentSearchConfig, TargetConfig
+from fedlite.compress.formats import export_file
+from fedlite.config import CompressConfig, ModelConfig, StudentSearchConfig, TargetConfig
 from fedlite.errors import UsageError
 from fedlite.models.build import build_model, count_parameters
 from fedlite.records import Cost, Latency
-from fedlite.search.students import search_student, student_of, student_space, student_yaml
+from fedlite.search.result import one_line
+from fedlite.search.student_space import (
+    HAND_SET,
+    STAGED,
+    frame_of,
+    genes_of,
+    least_bytes,
+    student_of,
+    student_space,
+    student_yaml,
+)
+from fedlite.search.students import search_student
 
 from .conftest import CNN, World
 
@@ -29,6 +41,17 @@ SMALL = StudentSearchConfig(
 )
 
 
+BY_HAND = ModelConfig("cnn", CNN, {"channels": [8, 8], "hidden": 8})
+SHUFFLED = ModelConfig(
+    "staged",
+    STAGED,
+    {
+        "stages": [{"block": "channel_shuffle", "width": 8, "depth": 1, "kernel_size": 3}],
+        "activation": "tanh",
+    },
+)
+
+
 def by_parameters(model: nn.Module, folder: Path) -> Path:
     """Writes the number of parameters, from which :func:`cost_of` makes costs."""
     path = folder / "student.onnx"
@@ -41,15 +64,21 @@ def cost_of(path: Path, config: Any) -> Cost:
     return Cost(4 * size, 0, {"1": Latency(*[size / 1e4] * 3)}, 1.0, 1, "made up")
 
 
-def search(world: World, directory: Path, config: StudentSearchConfig, **others: Any) -> Any:
-    made_up = {"export": by_parameters, "measure": cost_of}
+def search(
+    world: World,
+    directory: Path,
+    config: StudentSearchConfig,
+    compress: CompressConfig | None = None,
+    **others: Any,
+) -> Any:
+    made_up = {"export": by_parameters, "measure": cost_of, "default": BY_HAND}
     return search_student(
         world.trained,
         world.task,
         world.public,
         world.validation,
         config,
-        world.config.compress,
+        compress or world.config.compress,
         world.config.distill,
         world.config.dataset.augment,
         directory,
@@ -89,32 +118,104 @@ def test_what_is_over_the_limits_is_not_trained(
     limit = 12_000
     config = dataclasses.replace(SMALL, trials=10, target=TargetConfig(bytes=limit))
     result = search(world, tmp_path, config).search
-    over = [one for one in result.trials if one.outcome.bytes > limit]
+    by_hand, *others = result.trials
+    over = [one for one in others if one.outcome.bytes > limit]
     assert over
     assert all(one.outcome.accuracy is None for one in over)
-    assert sorted(trained) == sorted(one.outcome.parameters for one in result.feasible)
+    assert trained == [one.outcome.parameters for one in [by_hand, *others] if one not in over]
     assert result.reached
 
 
-def test_an_unreachable_target_names_the_nearest_and_trains_nothing(
-    world: World, tmp_path: Path
-) -> None:
-    config = dataclasses.replace(SMALL, target=TargetConfig(bytes=10))
+def test_an_unreachable_target_names_the_nearest(world: World, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, target=TargetConfig(latency_ms=0.001))
     found = search(world, tmp_path, config)
     assert not found.search.reached
-    assert found.search.best.accuracy is None
-    assert found.search.best.bytes == min(one.outcome.bytes for one in found.search.trials)
+    assert found.search.best.latency_ms == min(
+        one.outcome.latency_ms for one in found.search.trials
+    )
     assert found.path.exists()
 
 
-def test_a_student_set_by_hand_is_judged_in_the_same_way(world: World, tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, trials=1, target=TargetConfig(bytes=10))
-    by_hand = ModelConfig("cnn", CNN, {"channels": [8, 8], "hidden": 8})
-    default = search(world, tmp_path, config, default=by_hand).search.default
-    assert default.accuracy is not None
-    assert default.parameters == count_parameters(
-        build_model(by_hand, world.task.input_shape, 10, seed=0)
+def test_the_student_set_by_hand_is_judged_whatever_it_costs(world: World, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, target=TargetConfig(bytes=1_000))
+    result = search(world, tmp_path, config).search
+    assert result.trials[0].options == HAND_SET
+    assert result.default.bytes > 1_000
+    assert result.default.accuracy is not None
+    assert result.default.parameters == count_parameters(
+        build_model(BY_HAND, world.task.input_shape, 10, seed=0)
     )
+
+
+def test_where_nothing_better_is_found_the_student_set_by_hand_is_handed_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the search finds knows nothing here."""
+
+    def distil(model: nn.Module, *args: Any, **others: Any) -> None:
+        if isinstance(model, type(world.trained)):
+            model.load_state_dict(world.trained.state_dict())
+
+    monkeypatch.setattr("fedlite.search.students.distil_on_public", distil)
+    known = ModelConfig("cnn", CNN, {"channels": [8, 8]})
+    found = search(world, tmp_path, SMALL, default=known)
+    assert found.search.chosen.number == 0
+    assert found.student == known
+    assert OmegaConf.to_container(OmegaConf.load(found.path)) == dataclasses.asdict(known)
+    assert "set by hand" in one_line(found.search)
+
+
+def test_a_student_of_stages_set_by_hand_is_a_point_of_the_space(
+    world: World, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(SMALL, trials=3, blocks=["plain", "channel_shuffle"])
+    found = search(world, tmp_path, config, default=SHUFFLED)
+    by_hand, *others = found.search.trials
+    assert by_hand.options["block_0"] == "channel_shuffle"
+    assert by_hand.options not in [one.options for one in others]
+    assert found.student.kwargs["activation"] == "tanh"  # of all students, then
+
+
+def test_what_the_space_cannot_express_is_a_candidate_from_outside() -> None:
+    space = student_space(SMALL)
+    assert genes_of(BY_HAND, space) == HAND_SET
+    assert genes_of(SHUFFLED, space) == HAND_SET  # SMALL has no such block
+    assert frame_of(BY_HAND) == {}
+    options = {name: values[-1] for name, values in space.choices.items()}
+    assert genes_of(student_of(options, {}), space) == options
+
+
+def test_students_whose_weights_alone_are_too_large_are_not_tried(
+    world: World, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(SMALL, trials=20, target=TargetConfig(bytes=3_000))
+    compress = dataclasses.replace(world.config.compress, quantization="none")
+    _, *others = search(world, tmp_path, config, compress).search.trials
+    assert 0 < len(others) < 19
+    for one in others:
+        student = student_of(one.options, {})
+        model = build_model(student, world.task.input_shape, 10, seed=0)
+        assert least_bytes(model, compress) <= 3_000
+
+
+@pytest.mark.parametrize(
+    ("quantization", "bits"), [("none", 8), ("fp16", 8), ("static", 8), ("weight_only", 4)]
+)
+def test_no_file_is_smaller_than_its_weights(
+    world: World, tmp_path: Path, quantization: str, bits: int
+) -> None:
+    compress = dataclasses.replace(world.config.compress, quantization=quantization, bits=bits)
+    path = tmp_path / "student.onnx"
+    export_file("onnx", world.trained, world.task, path, compress, world.public, quantized=True)
+    assert path.stat().st_size > least_bytes(world.trained, compress)
+
+
+def test_the_teacher_is_asked_once_for_all_students(world: World, tmp_path: Path) -> None:
+    asked: list[int] = []
+    hook = world.trained.register_forward_hook(lambda *_: asked.append(1))
+    search(world, tmp_path, SMALL)
+    hook.remove()
+    assert len(asked) == SMALL.steps
 
 
 def test_exported_and_measured_as_it_would_be_served(world: World, tmp_path: Path) -> None:
@@ -130,6 +231,7 @@ def test_exported_and_measured_as_it_would_be_served(world: World, tmp_path: Pat
         world.config.dataset.augment,
         tmp_path,
         0,
+        default=SHUFFLED,
     )
     best = found.search.best
     assert best.latency_ms > 0
@@ -161,7 +263,7 @@ def test_every_block_of_the_space_builds(block: str) -> None:
     for stage in range(2):
         options |= {f"width_{stage}": 8 * (stage + 1), f"depth_{stage}": 2}
         options |= {f"kernel_size_{stage}": 3, f"block_{stage}": block}  # type: ignore[dict-item]
-    student = student_of(options)  # type: ignore[arg-type]
+    student = student_of(options, {})  # type: ignore[arg-type]
     assert [stage["width"] for stage in student.kwargs["stages"]] == [8, 16]
     build_model(student, (1, 28, 28), 10, seed=0)
     assert "search-student" in student_yaml(student)

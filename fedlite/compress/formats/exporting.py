@@ -19,7 +19,7 @@ from fedlite.config import CompressConfig
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.public import require_public
 from fedlite.errors import FedliteError, UsageError
-from fedlite.files import write_whole
+from fedlite.files import replace_folder, write_whole
 
 
 def export_file(
@@ -183,8 +183,6 @@ def _put(made: Path, path: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
             new = Path(temporary) / "new"
             shutil.copytree(made, new)
-            if path.exists():
-                path.rename(Path(temporary) / "old")
-            new.rename(path)
+            replace_folder(new, path)
     except OSError as error:
         raise FedliteError(f"{path}: cannot be written ({error.strerror or error})") from error
