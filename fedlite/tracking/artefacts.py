@@ -212,6 +212,6 @@ def _csv_row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
     for name in BASELINES:
         found = gains(entry, name, entries)
         row[f"smaller_than_{name}"], row[f"faster_than_{name}"] = found or (None, None)
-    row["float_ops"] = " ".join(entry.get("float_ops") or [])
+    row["float_ops"] = ", ".join(entry.get("float_ops") or [])
     row["refused"] = entry.get("refused") or ""
     return row
