@@ -125,7 +125,10 @@ class _OnnxRuntime:
 
 
 class _LiteRT:
-    """Integer inputs and outputs are scaled here: real = scale * (integer - zero point)."""
+    """Integer inputs and outputs are scaled here: real = scale * (integer - zero point).
+
+    A file whose ``shape_signature`` leaves the batch free is resized to what it is given.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -135,14 +138,21 @@ class _LiteRT:
             self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
-        self.batch_size: int | None = int(self._input["shape"][0])
+        self._rows = int(self._input["shape"][0])
+        free = self._input["shape_signature"][0] == -1
+        self.batch_size: int | None = None if free else self._rows
         self.input_shape: tuple[int, ...] = tuple(map(int, self._input["shape"][1:]))
         self.value_type = str(np.dtype(self._input["dtype"]))
         self.name = f"litert {importlib.metadata.version('ai-edge-litert')} cpu"
 
     def run(self, batch: Array) -> Array:
-        assert self.batch_size is not None
-        return _in_batches(batch, self.batch_size, self._run_one)
+        if self.batch_size is not None:
+            return _in_batches(batch, self.batch_size, self._run_one)
+        if len(batch) != self._rows:
+            self._interpreter.resize_tensor_input(self._input["index"], batch.shape)
+            self._interpreter.allocate_tensors()
+            self._rows = len(batch)
+        return self._run_one(batch)
 
     def _run_one(self, batch: Array) -> Array:
         values: NDArray[Any] = batch

@@ -1,24 +1,23 @@
-"""The converters' environments, and two trained students to convert."""
+"""The converters' environments, and trained students of every kind to convert."""
 
-import copy
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from fedlite.compress.check import Comparison, compare
 from fedlite.compress.formats import export_file, suffix_of
 from fedlite.compress.norms import fold_norms
 from fedlite.compress.runtime import size_of
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
+from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
+from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model
+from tests.training import train_on_labels
 
-from ..compress.conftest import MOBILENET, SHAPE, Digits, digits, student  # noqa: F401
+from ..compress.conftest import CNN, MOBILENET, Digits, digits  # noqa: F401
 
 PYTHONS = {
     "litert": "FEDLITE_LITERT_PYTHON",
@@ -36,6 +35,15 @@ def python_of(format: str) -> str:
 
 
 @dataclass(frozen=True)
+class Student:
+    """A trained network, what it sees, and the public data that it knows."""
+
+    model: nn.Module
+    task: Task
+    public: PublicData
+
+
+@dataclass(frozen=True)
 class Made:
     """An exported file, what stayed in float in it, and how it compares with its model."""
 
@@ -45,31 +53,74 @@ class Made:
     comparison: Comparison | None
 
 
+class Recurrent(nn.Module):
+    """What a user's own module may be."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(input_shape[0], 16, batch_first=True)
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x.transpose(1, 2))[0][:, -1])
+
+
+IMAGES = {
+    "cnn": CNN,
+    "mobilenet": MOBILENET,
+    "transformer": ModelConfig(
+        name="transformer",
+        module="fedlite.models.transformer.Transformer",
+        kwargs={"width": 16, "depth": 1},
+    ),
+    "scattering": ModelConfig(
+        name="scattering",
+        module="fedlite.models.scattering.ScatteringCNN",
+        kwargs={"orientations": 2},
+    ),
+}
+SERIES = {
+    "shuffle": ModelConfig(
+        name="staged",
+        module="fedlite.models.staged.StagedNet",
+        kwargs={
+            "stages": [
+                {"block": "plain", "width": 16, "depth": 1, "kernel_size": 3},
+                {"block": "channel_shuffle", "width": 16, "depth": 2, "kernel_size": 3},
+            ],
+            "stem": None,
+        },
+    ),
+    "lstm": ModelConfig(name="lstm", module=f"{__name__}.Recurrent"),
+}
+
+
 @pytest.fixture(scope="session")
-def students(digits: Digits, student: nn.Module) -> dict[str, nn.Module]:  # noqa: F811
-    """A CNN, and a mobile student whose norms were folded; both know the digits."""
-    mobile = build_model(MOBILENET, SHAPE, 10, seed=0)
-    distil_on_public(
-        mobile,
-        mobile,
-        digits.public,
-        steps=150,
-        batch_size=64,
-        learning_rate=5e-3,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(alpha=1.0)),
-        augment=AugmentConfig(),
-        seed=0,
-    )
-    config = CompressConfig(norm_steps=150)
-    folded = fold_norms(mobile, digits.task, digits.public, config, AugmentConfig(), seed=0)
-    return {"cnn": student, "mobilenet": folded}
+def students(digits: Digits) -> dict[str, Student]:  # noqa: F811
+    """All know the digits: as images, or as series of eight samples of eight signals."""
+    images, task = digits.public, digits.task
+    series = PublicData(images.inputs[:, 0], images.labels)
+    series_task = replace(task, input_shape=(8, 8), mean=task.mean * 8, std=task.std * 8)
+    found = {}
+    for name, config in IMAGES.items():
+        found[name] = Student(_trained(config, task, images), task, images)
+    for name, config in SERIES.items():
+        found[name] = Student(_trained(config, series_task, series), series_task, series)
+    folding = CompressConfig(norm_steps=150)
+    for name, one in found.items():
+        folded = fold_norms(one.model, one.task, one.public, folding, AugmentConfig(), seed=0)
+        found[name] = replace(one, model=folded)
+    return found
+
+
+def _trained(config: ModelConfig, task: Task, public: PublicData) -> nn.Module:
+    model = build_model(config, task.input_shape, task.num_classes, seed=0)
+    return train_on_labels(model, public, steps=150)
 
 
 @pytest.fixture(scope="session")
 def make(
-    students: dict[str, nn.Module],
-    digits: Digits,  # noqa: F811
+    students: dict[str, Student],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Made]:
     """Export a student to a format as an option string says, compare it; each once a session."""
@@ -86,17 +137,17 @@ def make(
                 quantization=quantization, converters={format: python}, **options
             )
             path = folder / f"{len(made)}{suffix_of(format)}"
-            model = copy.deepcopy(students[name])
+            one = students[name]
             float_ops = export_file(
                 format,
-                model,
-                digits.task,
+                one.model,
+                one.task,
                 path,
                 config,
-                digits.public,
+                one.public,
                 quantized=quantization != "none",
             )
-            found = compare(path, model, digits.public, python) if run else None
+            found = compare(path, one.model, one.public, python) if run else None
             made[key] = Made(path, size_of(path), float_ops, found)
         return made[key]
 

@@ -12,25 +12,26 @@ from fedlite.errors import FedliteError
 
 from .conftest import python_of
 
-WEIGHTS_OF_THE_CNN = 9258
-
 
 @pytest.mark.parametrize(
     ("name", "quantization", "options", "share"),
     [
         ("cnn", "none", {}, 1.0),
         ("mobilenet", "none", {}, 1.0),
+        ("transformer", "none", {}, 1.0),
+        ("shuffle", "none", {}, 1.0),
+        ("lstm", "none", {}, 1.0),
         ("cnn", "fp16", {}, 0.7),
         ("cnn", "weight_only", {}, 0.5),
         ("cnn", "weight_only", {"bits": 4}, 0.35),
     ],
 )
 def test_packages_have_the_right_structure_and_size(
-    make, digits, name, quantization, options, share
+    make, students, name, quantization, options, share
 ):
     plain = make("coreml", name, "none", run=False)
     found = make("coreml", name, quantization, run=False, **options)
-    check_structure(found.path, digits.task, python_of("coreml"))
+    check_structure(found.path, students[name].task, python_of("coreml"))
     assert found.bytes <= share * plain.bytes
     if quantization != "none":
         assert "conv" in found.float_ops
@@ -65,6 +66,6 @@ def test_an_older_package_is_replaced_whole(make, digits, students, tmp_path):
     shutil.copytree(make("coreml", "cnn", "none", run=False).path, path)
     (path / "left_over").touch()
     config = CompressConfig(converters={"coreml": python_of("coreml")})
-    export_file("coreml", students["cnn"], digits.task, path, config, None, quantized=False)
+    export_file("coreml", students["cnn"].model, digits.task, path, config, None, quantized=False)
     assert not (path / "left_over").exists()
     assert list(tmp_path.iterdir()) == [path]

@@ -32,6 +32,17 @@ def test_quantized_files_are_smaller_and_close(make, name, quantization, options
     assert found.comparison.accuracy > found.comparison.reference_accuracy - 0.02
 
 
+@pytest.mark.parametrize(
+    ("name", "stays_in_float"),
+    [("shuffle", []), ("transformer", ["softmax", "layer_norm"]), ("scattering", ["group_norm"])],
+)
+def test_static_files_of_every_kind_of_student_are_close(make, name, stays_in_float):
+    found = make("executorch", name, "static")
+    assert found.comparison.snr_db > 25
+    assert set(stays_in_float) <= set(found.float_ops)
+    assert not {"conv1d", "conv2d", "linear"} & set(found.float_ops)
+
+
 def test_operators_that_stay_in_float_are_listed(make):
     assert make("executorch", "cnn", "static").float_ops == ["max_pool2d", "tanh"]
     assert "conv2d" in make("executorch", "cnn", "dynamic").float_ops
@@ -41,7 +52,7 @@ def test_a_damaged_file_is_one_line(make, students, digits, tmp_path):
     python, damaged = python_of("executorch"), tmp_path / "damaged.pte"
     damaged.write_bytes(make("executorch", "cnn", "none").path.read_bytes()[:500])
     with pytest.raises(FedliteError, match="damaged") as caught:
-        compare(damaged, students["cnn"], digits.public, python)
+        compare(damaged, students["cnn"].model, digits.public, python)
     assert "\n" not in str(caught.value)
 
 
@@ -50,6 +61,6 @@ def test_an_environment_without_the_runtime_is_one_line(make, students, digits):
     assert can_run(path, python_of("executorch"))
     assert not can_run(path)
     with pytest.raises(FedliteError, match=r"pip install executorch"):
-        compare(path, students["cnn"], digits.public)
+        compare(path, students["cnn"].model, digits.public)
     with pytest.raises(FedliteError, match="executorch"):
         check_structure(path, digits.task)

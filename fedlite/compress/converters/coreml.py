@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._decomp import get_decompositions
 
 from fedlite.compress.converters.handover import Job, work
 
 MOVES = {"const", "cast", "reshape", "transpose", "expand_dims", "squeeze", "concat", "split"}
+ATEN = torch.ops.aten
+# Unknown to the converter: written out step by step.
+RECURRENT = [ATEN.gru.input, ATEN.lstm.input, ATEN.rnn_tanh.input, ATEN.rnn_relu.input]
 
 
 def convert(job: Job) -> list[str]:
@@ -31,7 +35,7 @@ def convert(job: Job) -> list[str]:
     four = options.quantization == "weight_only" and options.bits == 4
     target, precision = coremltools.target, coremltools.precision
     model = coremltools.convert(
-        job.program.run_decompositions({}),
+        job.program.run_decompositions(get_decompositions(RECURRENT)),
         convert_to="mlprogram",
         inputs=[
             coremltools.TensorType(name="input", shape=tuple(job.example.shape), dtype=np.float32)

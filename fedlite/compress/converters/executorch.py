@@ -16,6 +16,7 @@ from fedlite.compress.converters.ranges import Range
 
 WITHOUT_ARITHMETIC = {"view", "reshape", "flatten", "permute", "transpose", "getitem", "dropout"}
 WITHOUT_ARITHMETIC |= {"unsqueeze", "squeeze", "cat", "chunk", "split", "slice", "select", "expand"}
+WITHOUT_ARITHMETIC |= {"stack", "unflatten", "contiguous", "arange", "zeros"}
 
 
 def convert(job: Job) -> list[str]:

@@ -3,6 +3,7 @@
 python -m fedlite.compress.converters.litert FOLDER
 """
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedlite.compress.converters.free_batch import with_free_batch
 from fedlite.compress.converters.handover import Job, Quantization, work
 from fedlite.compress.converters.ranges import Range
 
 SIGNATURE = "serving_default"
 WITHOUT_ARITHMETIC = {"QUANTIZE", "DEQUANTIZE", "DELEGATE", "RESHAPE", "TRANSPOSE", "CAST"}
 WITHOUT_ARITHMETIC |= {"GATHER", "CONCATENATION", "SPLIT", "SLICE", "STRIDED_SLICE", "PACK", "PAD"}
+# Norms and attention: slow and coarse in integers. Beside them, static int8 is for layers alone.
+FLOAT_ONLY = {"RSQRT", "SQRT", "SOFTMAX", "GELU"}
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
 
 
 class _Named(nn.Module):
@@ -43,7 +48,7 @@ def convert(job: Job) -> list[str]:
             made = plain
         else:
             _quantize(plain, made, job.options, job.calibration)
-        job.target.write_bytes(_stripped(made))
+        job.target.write_bytes(with_free_batch(_stripped(made)))
         return _float_ops(made)
 
 
@@ -68,18 +73,18 @@ def _quantize(
             algorithm = "float_casting"
             weights = {"num_bits": 16, "dtype": qtyping.TensorDataType.FLOAT}
             precision, explicit = qtyping.ComputePrecision.FLOAT, True
-    made = quantizer.Quantizer(str(source))
-    made.update_quantization_recipe(
-        ".*",
-        qtyping.TFLOperationName.ALL_SUPPORTED,
-        qtyping.OpQuantizationConfig(
-            activation_tensor_config=activations,
-            weight_tensor_config=qtyping.TensorQuantizationConfig(**weights),
-            compute_precision=precision,
-            explicit_dequantize=explicit,
-        ),
-        algorithm,
+    settings = qtyping.OpQuantizationConfig(
+        activation_tensor_config=activations,
+        weight_tensor_config=qtyping.TensorQuantizationConfig(**weights),
+        compute_precision=precision,
+        explicit_dequantize=explicit,
     )
+    made = quantizer.Quantizer(str(source))
+    if options.quantization == "static":
+        _choose_operators(made, source, settings)
+    else:
+        everything = qtyping.TFLOperationName.ALL_SUPPORTED
+        made.update_quantization_recipe(".*", everything, settings, algorithm)
     ranges = None
     if made.need_calibration:
         assert calibration is not None
@@ -92,6 +97,28 @@ def _quantize(
                 np.full_like(found["max"], high),
             )
     made.quantize(ranges, enable_progress_report=False).export_model(str(target))
+
+
+def _choose_operators(made: Any, source: Path, settings: Any) -> None:
+    """Tell the quantizer which operators of the file become integers; input and output stay float.
+
+    Graphs within operators (what a window of values is reduced by) stay float too: the quantizer
+    finds no ranges there.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    model = flatbuffer_utils.read_model(str(source))
+    main, *inner = model.subgraphs
+    found = {flatbuffer_utils.opcode_to_name(model, one.opcodeIndex) for one in main.operators}
+    for name in LAYERS if found & FLOAT_ONLY else ["*"]:
+        made.update_quantization_recipe(".*", TFLOperationName(name), settings)
+    for name in ("INPUT", "OUTPUT"):
+        made.update_quantization_recipe(".*", TFLOperationName(name), algorithm_key="no_quantize")
+    names = [re.escape(tensor.name.decode()) for graph in inner for tensor in graph.tensors]
+    if names:
+        within, everything = f"^({'|'.join(names)});", TFLOperationName.ALL_SUPPORTED
+        made.update_quantization_recipe(within, everything, algorithm_key="no_quantize")
 
 
 def _ranges(path: Path, inputs: NDArray[np.float32], options: Quantization) -> dict[str, Range]:

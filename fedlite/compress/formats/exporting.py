@@ -35,8 +35,9 @@ def export_file(
     """Write ``model`` to ``path`` as a file of ``format``, atomically; an older one is replaced.
 
     It takes ``input``, normalised float32, and answers ``logits``. ONNX files take any batch, the
-    others one example at a time. Core ML packages are folders. ``qat`` is quantized like
-    ``static``: its weights were trained for that.
+    others one example at a time; LiteRT files can be resized where their graph allows it
+    (:mod:`fedlite.compress.converters.free_batch`). Core ML packages are folders. ``qat`` is
+    quantized like ``static``: its weights were trained for that.
 
     Args:
         format: a key of :data:`FORMATS`.
