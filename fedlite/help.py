@@ -214,7 +214,8 @@ usage: fedlite search-student [option=value ...]
                               the smallest this close to the best one wins
   compress.quantization=Q     the form that is measured (compress.norms=fold)
 
-Trains on public data alone. The winner is run.dir/search_student/student.yaml;
+Trains on public data alone. The configured student is the first trial, and wins
+where none is better. The winner is run.dir/search_student/student.yaml;
 `fedlite simulate student=FILE` takes it."""
     options = "\n".join(_entry(name, text, 26) for name, text in MAIN_OPTIONS)
     return f"""{textwrap.fill(f"fedlite {command}: {COMMANDS[command]}.", WIDTH)}

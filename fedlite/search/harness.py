@@ -199,7 +199,10 @@ class _Evolution:
         self._study.tell(asked, [0.0 if value is None else float(value) for value in values])
 
     def _worth_trying(self, options: Options) -> bool:
-        return _key(options) not in self._known and not self._space.hopeless(options)
+        key = _key(options)
+        if key not in self._known and self._space.hopeless(options):
+            self._known.add(key)
+        return key not in self._known
 
     def _given(self, number: int, genes: Options) -> _Proposal:
         self._study.enqueue_trial(genes)

@@ -12,7 +12,7 @@ from fedlite.search.trials import Choice, Options
 
 STAGED = "fedlite.models.staged.StagedNet"
 HAND_SET: Options = {"student": "hand-set"}  # of a candidate that the space cannot express
-HEAD = "# Found by `fedlite search-student`; use it with `fedlite simulate student=FILE`.\n"
+HEAD = "# Chosen by `fedlite search-student`; use it with `fedlite simulate student=FILE`.\n"
 
 
 def student_space(config: StudentSearchConfig) -> Space:

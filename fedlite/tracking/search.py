@@ -1,12 +1,17 @@
 """What a search found, for report.md and TensorBoard."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fedlite.tracking.artefacts import milliseconds
 from fedlite.tracking.words import human_bytes, human_seconds, percent
 
-_MEASURES = {"accuracy": percent, "latency_ms": milliseconds, "bytes": human_bytes}
-_HEADS = ("Accuracy (public data)", "Latency ms, batch 1", "Bytes")
+_MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {  # head and words of a number
+    "accuracy": ("Accuracy (public data)", percent),
+    "latency_ms": ("Latency ms, batch 1", milliseconds),
+    "bytes": ("Bytes", human_bytes),
+    "parameters": ("Parameters", "{:,}".format),  # of students
+}
 _ROWS = {"default": "Hand-set default", "best": "Found"}
 
 
@@ -17,15 +22,15 @@ def search_markdown(search: dict[str, Any]) -> str:
         search: the report's ``search`` (docs/report.md).
     """
     text = search["text"] if search["reached"] else f"**Not reached**: {search['text']}"
-    lines = [["", *_HEADS], [":--", *["--:"] * len(_HEADS)]]
-    for key, label in _ROWS.items():
-        if found := search.get(key):
-            lines.append([label, *(_cell(found.get(one), one) for one in _MEASURES)])
+    rows = {label: found for key, label in _ROWS.items() if (found := search.get(key))}
+    shown = [name for name in _MEASURES if any(name in found for found in rows.values())]
+    lines = [["", *(_MEASURES[name][0] for name in shown)], [":--", *["--:"] * len(shown)]]
+    lines += [[label, *(_cell(found, name) for name in shown)] for label, found in rows.items()]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     chosen = ", ".join(f"`{option}={value}`" for option, value in search["chosen"].items())
     took = f"{search['trials']} trials in {human_seconds(search['seconds'])}. Chosen: {chosen}."
     return "\n\n".join([text, table, took])
 
 
-def _cell(value: float | None, measure: str) -> str:
-    return "–" if value is None else _MEASURES[measure](value)
+def _cell(found: dict[str, float], name: str) -> str:
+    return _MEASURES[name][1](found[name]) if name in found else "–"

@@ -135,6 +135,7 @@ def test_a_student_that_was_searched_for_is_simulated(tmp_path: Path) -> None:
         "search_student.widths=[8,12]",
         "search_student.depths=[1]",
         "search_student.stages=[2]",
+        "search_student.max_accuracy_drop=1",  # the smallest wins: not the one set by hand
     )
     assert run(["search-student", *TINY, *QUICK, *options, f"run.dir={folder}"]) == 0
     winner = folder / "search_student" / "student.yaml"

@@ -6,12 +6,11 @@ import pytest
 from torch import nn
 
 from fedlite.compose import compose_config
-from fedlite.config import AugmentConfig, Config, DistillConfig, ModelConfig
+from fedlite.config import Config, ModelConfig
 from fedlite.data import load_splits
 from fedlite.data.types import PublicData, Task
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
 from fedlite.models.build import build_model
+from tests.training import train_on_labels
 
 from ..conftest import TINY
 
@@ -36,22 +35,11 @@ def world() -> World:
     shape = splits.task.input_shape
 
     model = build_model(ModelConfig("cnn", CNN, {"channels": [8, 8]}), shape, 10, seed=0)
-    distil_on_public(
-        model,
-        model,
-        splits.public,
-        steps=120,
-        batch_size=64,
-        learning_rate=5e-3,
-        weight_decay=0.0,
-        loss=build_loss(DistillConfig(alpha=1.0)),
-        augment=AugmentConfig(),
-        seed=0,
-    )
+    train_on_labels(model, splits.public, steps=120)
     return World(
         config=config,
         task=splits.task,
         public=splits.public,
         validation=splits.public_validation,
-        trained=model.eval(),
+        trained=model,
     )

@@ -1,5 +1,6 @@
 """The loop: evolution finds what is there, breaks off and goes on, and survives failed trials."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -162,3 +163,31 @@ def test_a_damaged_file_of_trials_is_named(tmp_path: Path) -> None:
     (tmp_path / "trials.json").write_text('{"identity": "toy", "trials": [{"number": 0}]}')
     with pytest.raises(FedliteError, match=r"trials\.json.*delete it"):
         search(tmp_path, 3)
+
+
+def test_a_candidate_from_outside_is_tried_first_and_kept_on_resuming(tmp_path: Path) -> None:
+    def judged(options: Options, folder: Path) -> Outcome:
+        return Outcome(0.1, 20_000, 0.9) if options == outside else evaluate(options, folder)
+
+    outside: Options = {"student": "hand-set"}
+    space = dataclasses.replace(SPACE, first=outside)
+    found = {}
+    for ends in ((20,), (1, 9, 20)):
+        for end in ends:
+            trials = run_trials(
+                space, judged, LIMITS, Budget(end, 5), tmp_path / str(ends), "toy", 0
+            )
+        found[ends] = points(trials)
+    assert found[20,] == found[1, 9, 20]
+    assert (trials[0].options, trials[0].genes) == (outside, {})
+    assert all(trial.options.keys() <= SPACE.choices.keys() for trial in trials[1:])
+
+
+def test_hopeless_points_are_passed_over(tmp_path: Path) -> None:
+    def hopeless(options: Options) -> bool:
+        return float(options["ratio"]) < 0.4
+
+    space = dataclasses.replace(SPACE, first=None, hopeless=hopeless)
+    trials = run_trials(space, evaluate, LIMITS, Budget(1000, 5), tmp_path, "toy", 0)
+    assert len(trials) == 5 * 3 * 2  # ratios from 0.4 to 0.6
+    assert not any(hopeless(trial.options) for trial in trials)

@@ -3,7 +3,14 @@
 import pytest
 
 from fedlite.errors import FedliteError
-from fedlite.search.result import SearchResult, cheapest, conclude, one_line, smallest_accurate
+from fedlite.search.result import (
+    SearchResult,
+    cheapest,
+    conclude,
+    difference,
+    one_line,
+    smallest_accurate,
+)
 from fedlite.search.trials import Limits, Outcome, Trial
 
 LIMITS = Limits(latency_ms=0.2, bytes=50_000, reference_accuracy=0.9, max_accuracy_drop=0.02)
@@ -99,3 +106,21 @@ def test_out_of_reach_what_kept_its_accuracy_comes_first() -> None:
     assert concluded(lossy_and_small, Limits(0.2, 10_000, 0.9, 0.02)).chosen.number == 0
     all_lossy = trials(Outcome(0.1, 60_000, 0.8), Outcome(0.1, 10_500, 0.87))
     assert concluded(all_lossy, Limits(0.2, 10_000, 0.9, 0.02)).chosen.number == 1
+
+
+def test_the_difference_is_told_in_every_respect() -> None:
+    by_hand = Outcome(0.1, 40_000, 0.85, parameters=10_000)
+    found = Outcome(0.05, 30_000, 0.862, parameters=4_000)
+    words = "+1.2 points, 0.75x the bytes, 0.50x the latency, 0.40x the parameters"
+    assert difference(found, by_hand) == words
+    untrained = Outcome(0.05, 30_000, None, parameters=4_000)
+    assert difference(untrained, by_hand).startswith("accuracy not known, 0.75x the bytes")
+
+
+@pytest.mark.parametrize("bytes_limit", [50_000, 10])
+def test_what_was_set_by_hand_can_be_chosen(bytes_limit: int) -> None:
+    limits = Limits(bytes=bytes_limit)
+    result = concluded(trials(Outcome(0.1, 9_000, 0.9), Outcome(0.2, 9_500, 0.8)), limits)
+    assert result.chosen is result.trials[0]
+    assert "set by hand" in one_line(result)
+    assert "difference" not in one_line(result)
