@@ -53,13 +53,15 @@ def replace_folder(made: Path, path: Path) -> None:
     Raises:
         OSError: it cannot be moved; what was at ``path`` is there still.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+    ) as aside:
         old = Path(aside) / "old"
         if replaces := path.exists():
             path.rename(old)
         try:
             made.rename(path)
-        except OSError:
+        except BaseException:  # Ctrl-C too
             if replaces:
                 old.rename(path)
             raise

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 LAYERS = ("Conv", "MatMul", "Gemm", "Clip", "Relu")  # activations vanish into the layer before
-# With these too, a network of layers and activations stays in integers from end to end.
+# With these too, a network of layers and activations stays in integers between its ends.
 BETWEEN_LAYERS = (
     *("Add", "Mul", "Sigmoid", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"),
     *("Concat", "Split", "Slice", "Pad"),
@@ -93,10 +93,10 @@ def pool_globally(model: onnx.ModelProto) -> None:
 def fill_depthwise(graph: onnx.GraphProto) -> None:
     """Widen depthwise convolutions to a multiple of ``DEPTHWISE_CHANNELS`` channels, in place.
 
-    The new channels are made by zero weights of the convolution before, and zero weights of the
-    one after ignore them: all results stay. The runtime's fast kernel takes full groups of channels
-    alone; the other one, which serves pruned networks otherwise, is half as fast. Depthwise
-    convolutions that are not between two others, activations apart, stay as they are.
+    The new channels are copies, so that ranges of activations stay, and zero weights of the
+    convolution after ignore them: all results stay. The runtime's fast kernel takes full groups of
+    channels alone; the other one, which serves pruned networks otherwise, is half as fast.
+    Depthwise convolutions that are not between two others, activations apart, stay as they are.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
@@ -121,9 +121,10 @@ def fill_depthwise(graph: onnx.GraphProto) -> None:
         for position in range(1, len(node.input) if axis == 0 else 2):  # the bias has outputs alone
             values = numpy_helper.to_array(constants[node.input[position]])
             widths = [(0, missing if i == axis else 0) for i in range(values.ndim)]
-            node.input[position] += "_filled"
+            node.input[position] += f"_filled_{axis}"
             constants[node.input[position]] = numpy_helper.from_array(
-                np.pad(values, widths), node.input[position]
+                np.pad(values, widths, mode="wrap" if axis == 0 else "constant"),
+                node.input[position],
             )
 
     for node in graph.node:

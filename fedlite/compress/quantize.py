@@ -25,8 +25,9 @@ INTEGER_OPS |= {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 WITHOUT_ARITHMETIC = {"DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Identity", "Gather"}
 WITHOUT_ARITHMETIC |= {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Expand"}
 WITHOUT_ARITHMETIC |= {"Concat", "Split", "Slice", "ReorderInput", "ReorderOutput"}
+INTEGER_FORM = re.compile(r"Q([A-Z]|uantize)")  # not QuickGelu, the runtime's SiLU
 # What the runtime adds to the name of an operator that it computes in a form of its own.
-FORM = re.compile(r"^(Fused|QLinear|Q|DynamicQuantize)|Integer(ToFloat)?$")
+FORM = re.compile(r"^(Fused|QLinear|Q(?=[A-Z])|DynamicQuantize)|Integer(ToFloat)?$")
 
 
 def precision_of(config: CompressConfig) -> str:
@@ -170,7 +171,7 @@ def float_ops(path: Path) -> list[str]:
             shapes.update(node.output)
             continue
         every[FORM.sub("", name)] += 1
-        if name.startswith("Q") or (reads_integers and name != "DequantizeLinear"):
+        if INTEGER_FORM.match(name) or (reads_integers and name != "DequantizeLinear"):
             integers.update(node.output)  # QuantizeLinear, QLinearConv, QGemm, MaxPool of integers
         elif name not in WITHOUT_ARITHMETIC and name not in INTEGER_OPS:
             found[name] += 1

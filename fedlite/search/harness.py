@@ -24,7 +24,9 @@ TRIALS_FILE = "trials.json"
 TRIALS_FOLDER = "trials"
 CHILDREN = 10  # that evolution may propose in vain, all of them known, before points are drawn
 DRAWS = 5000  # known points in a row after which the space counts as used up
+PASSES = 100  # points over a limit that one proposal passes over; then it takes one of them
 
+_Key = frozenset[tuple[str, Choice]]  # of a point: its options
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: dict[str, Direction] = {  # numbers of an outcome
     "accuracy": "maximize",
@@ -47,8 +49,8 @@ class Space:
     ``objectives`` are numbers of :class:`Outcome`, each to ``maximize`` or ``minimize``. ``first``
     is tried first; without it the first point is drawn like the others. It is a value for every
     option, or options that the space does not have: a candidate from outside, which is judged and
-    may be delivered but has no descendants. Points that are ``hopeless`` are passed over: they are
-    known to be beyond the limits before anything is made.
+    may be delivered but has no descendants. Points that are ``hopeless``, known to be beyond the
+    limits before anything is made, are passed over while there seem to be others.
     """
 
     choices: Mapping[str, Sequence[Choice]]
@@ -78,7 +80,7 @@ def run_trials(
     on_trial: OnTrial | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Trial]:
-    """Try points of ``space`` until the budget is spent or every other one is known or hopeless.
+    """Try points of ``space`` until the budget is spent or nothing is left that is worth a trial.
 
     After each trial ``directory/trials.json`` is written. A search with the same ``identity`` goes
     on where that file ends; every draw follows from (seed, trial), so that breaking off changes
@@ -160,7 +162,9 @@ class _Evolution:
             name: CategoricalDistribution(values) for name, values in space.choices.items()
         }
         self._study = optuna.create_study(directions=list(space.objectives.values()))
-        self._known: set[frozenset[tuple[str, Choice]]] = set()
+        self._known: set[_Key] = set()
+        self._hopeless: dict[_Key, Options] = {}  # genes of points that were passed over
+        self._reached = False  # whether a trial was within the limits
 
     def propose(self, number: int) -> _Proposal | None:
         """A point worth trying that is not known yet; None where there seems to be none left."""
@@ -170,15 +174,21 @@ class _Evolution:
         for attempt in range(CHILDREN):
             asked = self._ask(number, attempt)
             options = self._space.simplify(asked.params)
-            if self._worth_trying(options):
+            if self._worth_trying(options, asked.params):
                 return _Proposal(asked, asked.params, options)
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
         draws = random.Random(derive_seed(self._seed, "search-draws", number))
+        patience = len(self._hopeless) + PASSES
         for _ in range(DRAWS):
             genes = {name: draws.choice(values) for name, values in self._space.choices.items()}
-            if self._worth_trying(self._space.simplify(genes)):
+            if self._worth_trying(self._space.simplify(genes), genes):
                 return self._given(number, genes)
-        return None
+            if len(self._hopeless) == patience:
+                break
+        untried = [genes for key, genes in self._hopeless.items() if key not in self._known]
+        if not untried or (self._reached and len(self._hopeless) < patience):
+            return None
+        return self._given(number, untried[-1])
 
     def replay(self, trial: Trial) -> None:
         """Take up a trial that was finished before."""
@@ -193,16 +203,21 @@ class _Evolution:
         if (outcome := trial.outcome) is None:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             return
-        for name, excess in self._limits.excess(outcome).items():
+        excesses = self._limits.excess(outcome)
+        self._reached |= not any(excess > 0 for excess in excesses.values())
+        for name, excess in excesses.items():
             asked.set_constraint(name, excess)
         values = [getattr(outcome, name) for name in self._space.objectives]
         self._study.tell(asked, [0.0 if value is None else float(value) for value in values])
 
-    def _worth_trying(self, options: Options) -> bool:
+    def _worth_trying(self, options: Options, genes: Options) -> bool:
         key = _key(options)
-        if key not in self._known and self._space.hopeless(options):
-            self._known.add(key)
-        return key not in self._known
+        if key in self._known or key in self._hopeless:
+            return False
+        if self._space.hopeless(options):
+            self._hopeless[key] = genes
+            return False
+        return True
 
     def _given(self, number: int, genes: Options) -> _Proposal:
         self._study.enqueue_trial(genes)
@@ -220,5 +235,5 @@ class _Evolution:
         return asked
 
 
-def _key(options: Options) -> frozenset[tuple[str, Choice]]:
+def _key(options: Options) -> _Key:
     return frozenset(options.items())

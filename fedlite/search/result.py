@@ -17,9 +17,8 @@ class SearchResult:
 
     ``kind`` is ``compression`` or ``student``. The first of ``trials`` is what was set by hand.
     ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over them.
-    ``wanted`` is the number of an outcome that should be
-    small, and ``course`` what it was, after each trial, in the trial that was best so far (None
-    before the first within the limits).
+    ``wanted`` is the number of an outcome that should be small, and ``course`` what it was, after
+    each trial, in the trial that was best so far (None before the first within the limits).
     """
 
     kind: str

@@ -26,7 +26,7 @@ from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.losses import build_loss
 from fedlite.distill.public import distil_on_public, require_public
-from fedlite.errors import UsageError
+from fedlite.errors import FedliteError, UsageError
 from fedlite.files import state_sha256, write_whole
 from fedlite.models.build import build_model, count_parameters
 from fedlite.privacy import derive_seed
@@ -89,10 +89,10 @@ def search_student(
     Each one is built and, before anything is trained, exported and measured as it would be served:
     in the first of ``compress.formats``, with the quantization of ``compress``, without the norms
     that fold where ``compress.norms=fold``, and with no channel pruned. Time and size do not depend
-    on the values of the weights. Those over
-    ``config.target`` are left at that. The others are distilled from the teacher for
-    ``config.steps`` batches, in torch and with their norms, and scored on ``validation``. A student
-    whose weights alone are over ``config.target.bytes`` is not tried at all.
+    on the values of the weights. Those over ``config.target`` are left at that. The others are
+    distilled from the teacher for ``config.steps`` batches, in torch and with their norms, and
+    scored on ``validation``. Students whose weights alone are over ``config.target.bytes`` are
+    passed over while there are others.
 
     The first trial is ``default``, trained whatever it costs, and a candidate like the others. It
     also sets stem, expansion, norm and activation of all students if it is of stages itself.
@@ -152,7 +152,12 @@ def search_student(
         return build_model(student(options), task.input_shape, task.num_classes, weights_seed)
 
     def hopeless(options: Options) -> bool:
-        return limits.bytes is not None and least_bytes(build(options), compress) > limits.bytes
+        if limits.bytes is None:
+            return False
+        try:
+            return least_bytes(build(options), compress) > limits.bytes
+        except FedliteError:  # its trial fails, and says why
+            return False
 
     def judge(options: Options, folder: Path) -> Outcome:
         model = build(options)

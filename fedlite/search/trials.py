@@ -38,8 +38,7 @@ class Trial:
 
     ``genes`` holds a value for every option of the space, or none where the candidate is from
     outside; ``options`` only those that make a difference (no criterion where nothing is pruned).
-    ``outcome`` is None for a trial that failed,
-    and ``reason`` says why.
+    ``outcome`` is None for a trial that failed, and ``reason`` says why.
     """
 
     number: int

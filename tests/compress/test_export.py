@@ -119,7 +119,8 @@ def test_onnx_files_of_every_precision(student, digits: Digits, tmp_path, quanti
     )
     smaller = quantization != "none"
     assert (path.stat().st_size < 0.7 * plain.stat().st_size) == smaller
-    assert ("Conv" in float_ops) == (quantization in ("dynamic", "fp16"))
+    in_float = any(name.startswith("Conv") for name in float_ops)
+    assert in_float == (quantization in ("dynamic", "fp16"))
     assert open_runtime(path).run(digits.test.inputs[:3].numpy()).shape == (3, 10)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["plain.onnx", "student.onnx"]
 

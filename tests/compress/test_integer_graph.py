@@ -1,5 +1,6 @@
 """Graphs that suit integer kernels: what they compute stays, and what they hold changes."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,20 @@ class Depthwise(nn.Module):
         return self.head((x + self.body(x)).mean((2, 3)))
 
 
+class Tied(nn.Module):
+    """The pointwise convolutions before and after the depthwise one share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.point = nn.Conv2d(1, 20, 3, padding=1), nn.Conv2d(20, 20, 1)
+        self.depthwise = nn.Conv2d(20, 20, 3, padding=1, groups=20)
+        self.head = nn.Linear(20, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.depthwise(self.point(torch.relu(self.stem(x)))))
+        return self.head(self.point(x).mean((2, 3)))
+
+
 class Pooled(nn.Module):
     """One convolution, max pool and a hidden layer."""
 
@@ -63,15 +78,19 @@ def groups(graph: onnx.GraphProto) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("wide", "filled", "activation"),
-    [(20, 32, nn.ReLU6), (24, 32, nn.Sigmoid), (8, 16, nn.Identity), (32, 32, nn.ReLU6)],
+    ("make", "filled"),
+    [
+        (partial(Depthwise, 20), 32),
+        (partial(Depthwise, 24, nn.Sigmoid), 32),
+        (partial(Depthwise, 8, nn.Identity), 16),
+        (partial(Depthwise, 32), 32),
+        (Tied, 32),
+    ],
 )
-def test_depthwise_channels_are_filled_up_and_results_stay(
-    digits: Digits, tmp_path, wide, filled, activation
-):
+def test_depthwise_channels_are_filled_up_and_results_stay(digits: Digits, tmp_path, make, filled):
     torch.manual_seed(0)
     source, target = tmp_path / "source.onnx", tmp_path / "filled.onnx"
-    model = exported(Depthwise(wide, activation), digits, source)
+    model = exported(make(), digits, source)
     fill_depthwise(model.graph)
     assert groups(model.graph) == [filled]
     write_onnx(model, target)
@@ -79,6 +98,36 @@ def test_depthwise_channels_are_filled_up_and_results_stay(
     inputs = digits.test.inputs.numpy()
     wanted, found = (logits_of(open_runtime(path), inputs) for path in (source, target))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_new_channels_leave_the_middle_of_the_values_where_it_was(digits: Digits, tmp_path):
+    """They are calibrated like the others, so 1 percent of all values stays 1 percent."""
+    torch.manual_seed(0)
+    source, target = tmp_path / "source.onnx", tmp_path / "int8.onnx"
+    config = CompressConfig(quantization="static", calibration="percentile", percentile=99)
+    inputs = digits.test.inputs.numpy()
+    found = {}
+    for wide in (4, 16):
+        narrow = Depthwise(4)
+        if wide == 16:  # the same network, filled by hand
+            narrow = widened(narrow)
+        export_onnx(narrow.eval(), digits.task, source, 20)
+        quantize_onnx(source, target, config, digits.public)
+        found[wide] = logits_of(open_runtime(target), inputs)
+        torch.manual_seed(0)
+    np.testing.assert_allclose(found[4], found[16], atol=1e-5)
+
+
+def widened(model: Depthwise) -> Depthwise:
+    """Four channels within become sixteen; each quartet gives a quarter of the sum."""
+    wide = Depthwise(16)
+    values = model.state_dict()
+    for name, value in values.items():
+        if name.startswith(("body.0", "body.2")):
+            values[name] = torch.cat([value] * 4)
+    values["body.4.weight"] = torch.cat([values["body.4.weight"] / 4] * 4, dim=1)
+    wide.load_state_dict(values)
+    return wide
 
 
 def test_depthwise_channels_that_others_read_stay_as_they_are(digits: Digits, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from fedlite.errors import FedliteError
 from fedlite.search.harness import Budget, Space, run_trials
-from fedlite.search.trials import Limits, Options, Outcome, Trial
+from fedlite.search.trials import Choice, Limits, Options, Outcome, Trial
 
 from .toy import LIMITS, POINTS, SPACE, evaluate
 
@@ -188,6 +188,34 @@ def test_hopeless_points_are_passed_over(tmp_path: Path) -> None:
         return float(options["ratio"]) < 0.4
 
     space = dataclasses.replace(SPACE, first=None, hopeless=hopeless)
-    trials = run_trials(space, evaluate, LIMITS, Budget(1000, 5), tmp_path, "toy", 0)
+    limits = Limits(bytes=25_000)
+    trials = run_trials(space, evaluate, limits, Budget(1000, 5), tmp_path, "toy", 0)
     assert len(trials) == 5 * 3 * 2  # ratios from 0.4 to 0.6
     assert not any(hopeless(trial.options) for trial in trials)
+
+
+def test_where_nothing_is_within_the_limits_hopeless_points_tell_how_near_one_comes(
+    tmp_path: Path,
+) -> None:
+    space = dataclasses.replace(SPACE, first=None, hopeless=lambda options: True)
+    limits = Limits(bytes=1)
+    trials = run_trials(space, evaluate, limits, Budget(12, 5), tmp_path, "toy", 0)
+    assert len({tuple(trial.options.items()) for trial in trials}) == 12
+
+
+def test_a_proposal_does_not_look_for_ever_for_a_point_that_is_not_hopeless(
+    tmp_path: Path,
+) -> None:
+    values: list[Choice] = list(range(10_000))
+    asked = []
+
+    def hopeless(options: Options) -> bool:
+        asked.append(options)
+        return True
+
+    space = dataclasses.replace(
+        SPACE, choices={**SPACE.choices, "recovery_steps": values}, first=None, hopeless=hopeless
+    )
+    trials = run_trials(space, evaluate, LIMITS, Budget(2, 5), tmp_path, "toy", 0)
+    assert len(trials) == 2
+    assert len(asked) < 500

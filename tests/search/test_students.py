@@ -126,6 +126,18 @@ def test_what_is_over_the_limits_is_not_trained(
     assert result.reached
 
 
+def test_a_student_that_cannot_be_built_is_a_failed_trial(world: World, tmp_path: Path) -> None:
+    """A channel shuffle wants an even width."""
+    target = TargetConfig(bytes=100_000)
+    config = dataclasses.replace(
+        SMALL, trials=3, blocks=["channel_shuffle"], widths=[15], depths=[1, 2], target=target
+    )
+    by_hand, *others = search(world, tmp_path, config).search.trials
+    assert by_hand.outcome is not None
+    assert all("even" in one.reason for one in others)
+    assert others
+
+
 def test_an_unreachable_target_names_the_nearest(world: World, tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, target=TargetConfig(latency_ms=0.001))
     found = search(world, tmp_path, config)
