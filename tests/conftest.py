@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -51,6 +52,12 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FEDLITE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """What a test draws from torch's own generator does not hang on the tests before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -130,7 +130,13 @@ def test_the_real_training_code_passes(mode: str) -> None:
     audit = audited_examples(example_plan(), mode)
     assert audit.claimed_epsilon == pytest.approx(CLAIM, abs=0.02)
     assert audit.passed
-    assert 0.05 < audit.bound.epsilon < 1.0  # canaries are seen at all
+
+
+def test_canaries_are_seen_at_all() -> None:
+    """With seeded noise: with a secret's, one run in twenty or so proves next to nothing."""
+    assert 0.05 < audited_examples(example_plan()).bound.epsilon < 1.0
+    for adaptive in (False, True):
+        assert 0.05 < audited_clients(client_plan(adaptive=adaptive)).bound.epsilon < 1.0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,6 @@ def test_the_real_release_of_clients_passes(mode: str, adaptive: bool) -> None:
     audit = audited_clients(client_plan(adaptive=adaptive), mode)
     assert audit.claimed_epsilon == pytest.approx(CLAIM, abs=0.02)
     assert audit.passed
-    assert 0.05 < audit.bound.epsilon < 1.0
 
 
 @pytest.mark.parametrize(
