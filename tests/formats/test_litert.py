@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from torch import Tensor, nn
 
 from fedlite.compress.check import compare
+from fedlite.compress.formats import export_file
 from fedlite.compress.runtime import logits_of, open_runtime
+from fedlite.config import CompressConfig
+
+from .conftest import python_of
 
 
 @pytest.mark.parametrize("name", ["cnn", "mobilenet"])
@@ -102,6 +107,28 @@ def test_the_batch_of_a_plain_network_can_be_changed(make, digits, quantization)
 def test_a_file_whose_batch_cannot_be_changed_says_one(make):
     path = make("litert", "transformer", "static").path
     assert Interpreter(str(path)).get_input_details()[0]["shape_signature"][0] == 1
+
+
+class Scaled(nn.Module):
+    """Its largest value, a number without dimensions, scales the whole input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest = x.flatten().max().reshape(()).sigmoid()
+        return self.head((x * largest.reshape(1, 1, 1, 1)).flatten(1))
+
+
+def test_a_network_that_mixes_a_batch_converts_and_keeps_its_batch(digits, tmp_path):
+    path, model = tmp_path / "scaled.tflite", Scaled().eval()
+    config = CompressConfig(converters={"litert": python_of("litert")})
+    export_file("litert", model, digits.task, path, config, None, quantized=False)
+    runtime = open_runtime(path)
+    assert runtime.batch_size == 1
+    one = digits.test.inputs[:1]
+    np.testing.assert_allclose(runtime.run(one.numpy()), model(one).detach(), atol=1e-4)
 
 
 def test_names_of_classes_and_files_do_not_ship(make):
