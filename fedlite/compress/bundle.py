@@ -104,7 +104,7 @@ def _describe(entry: dict[str, Any], path: Path, task: Task) -> dict[str, Any]:
     """``entry`` with what the file at ``path`` tells of itself."""
     named = NAMES.get(entry["format"], {})
     opened: dict[str, Any] = {"runtime": "none on the machine that made it", "batch": "as exported"}
-    value_type = "float32" if entry["format"] != "litert" else "as the file says"
+    value_type = "float32"
     if can_run(path):
         runtime = open_runtime(path)
         opened = {"runtime": runtime.name, "batch": runtime.batch_size or "any"}

@@ -266,15 +266,7 @@ def _exporter(task: Task, public: PublicData, compress: CompressConfig, seed: in
             served = fold_norms(model, task, few, short, AugmentConfig(), seed)
         else:
             served = bake_weights(model)
-        export_file(
-            compress.formats[0],
-            served,
-            task,
-            path,
-            compress,
-            few,
-            quantized=True,
-        )
+        export_file(compress.formats[0], served, task, path, compress, few, quantized=True)
         return path
 
     return export
