@@ -1,0 +1,6 @@
+"""``python -m fedlite``: the same command line as ``fedlite``."""
+
+from fedlite.cli import main
+
+if __name__ == "__main__":
+    main()
