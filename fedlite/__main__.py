@@ -1,6 +1,6 @@
 """``python -m fedlite``: the same command line as ``fedlite``."""
 
-from fedlite.cli import main
+from fedlite.cli.main import main
 
 if __name__ == "__main__":
     main()

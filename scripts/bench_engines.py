@@ -21,21 +21,23 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from fedlite.privacy.dp_sgd import train_steps
 
-from fedlite.compose import compose_config
-from fedlite.config import Config
-from fedlite.data import Splits, load_splits
+from fedlite.base.errors import FedliteError
+from fedlite.base.logs import route_logs
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.data.splits import Splits, load_splits
 from fedlite.distill.evaluate import evaluate_model, predict_logits
 from fedlite.distill.losses import build_loss
-from fedlite.errors import FedliteError
-from fedlite.federation.engines import run_federation
 from fedlite.federation.messages import State
+from fedlite.federation.plans import build_plan
 from fedlite.federation.server_app import Federation
-from fedlite.logs import route_logs
+from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import build_model, load_state
-from fedlite.plans import build_plan
-from fedlite.privacy import PrivacyPlan, SecureRandomness, train_steps
-from fedlite.records import Evaluation, RoundRecord
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import SecureRandomness
+from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
 
 CASES = ("bare", "inprocess-0", "inprocess-2", "ray")
 ENGINES = {

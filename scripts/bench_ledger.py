@@ -19,8 +19,8 @@ from typing import Any
 
 from bench_accounting import clear_caches
 
-from fedlite.privacy import Charge, Ledger, PrivacyPlan, derive_max_participations
-from fedlite.privacy.ledger import sync_ledgers
+from fedlite.privacy.ledger import Charge, Ledger, sync_ledgers
+from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 
 BUDGET = 8.0
 DELTA = 1e-5

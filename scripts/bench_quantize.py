@@ -17,29 +17,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedlite.compress.export import export_onnx
-from fedlite.compress.quantize import quantize_onnx
-from fedlite.compress.runtime import Array, Runtime, logits_of, open_runtime
-from fedlite.config import CompressConfig, ModelConfig
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.onnx.quantize import quantize_onnx
+from fedlite.compress.options import CompressOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model, count_parameters
+from fedlite.models.options import ModelOptions
+from fedlite.serve.kind import Array, Runtime
+from fedlite.serve.runtime import logits_of, open_runtime
 
 CLASSES = 10
-CNN = ModelConfig("cnn", "fedlite.models.cnn.CNN")
+CNN = ModelOptions("cnn", "fedlite.models.cnn.CNN")
 MODES = {
-    "fp32": CompressConfig(quantization="none"),
-    "static": CompressConfig(quantization="static"),
-    "static, per tensor": CompressConfig(quantization="static", per_channel=False),
-    "dynamic": CompressConfig(quantization="dynamic"),
-    "weight_only 8": CompressConfig(quantization="weight_only"),
-    "weight_only 4": CompressConfig(quantization="weight_only", bits=4),
-    "fp16": CompressConfig(quantization="fp16"),
+    "fp32": CompressOptions(quantization="none"),
+    "static": CompressOptions(quantization="static"),
+    "static, per tensor": CompressOptions(quantization="static", per_channel=False),
+    "dynamic": CompressOptions(quantization="dynamic"),
+    "weight_only 8": CompressOptions(quantization="weight_only"),
+    "weight_only 4": CompressOptions(quantization="weight_only", bits=4),
+    "fp16": CompressOptions(quantization="fp16"),
 }
 
 
-def mobilenet(**options: object) -> ModelConfig:
+def mobilenet(**options: object) -> ModelOptions:
     """The mobilenet with ``options``."""
-    return ModelConfig("mobilenet", "fedlite.models.mobilenet.MobileNet", options)
+    return ModelOptions("mobilenet", "fedlite.models.mobilenet.MobileNet", options)
 
 
 NETWORKS = {
@@ -66,7 +68,7 @@ def measure(network: nn.Module, task: Task, options: argparse.Namespace, folder:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(256, *task.input_shape, generator=generator)
     public = PublicData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
-    export_onnx(network, task, folder / "source.onnx", CompressConfig().opset)
+    export_onnx(network, task, folder / "source.onnx", CompressOptions().opset)
     paths = {name: folder / f"{name}.onnx" for name in MODES}
     for name, config in MODES.items():
         quantize_onnx(folder / "source.onnx", paths[name], config, public)

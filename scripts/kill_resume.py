@@ -21,10 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fedlite.base.files import read_json
+from fedlite.base.tensors import load_tensors, state_sha256
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.files import load_tensors, read_json, state_sha256
 
-FEDLITE = [sys.executable, "-c", "from fedlite.cli import main; main()", "simulate"]
+FEDLITE = [sys.executable, "-c", "from fedlite.cli.main import main; main()", "simulate"]
 SMALL = (
     "federation.num_clients=6",
     "federation.rounds=8",

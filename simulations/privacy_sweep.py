@@ -25,13 +25,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedlite.cli import run
-from fedlite.errors import FedliteError, UsageError
-from fedlite.files import read_json, write_whole
-from fedlite.run_directory import STATE_FILE
-from fedlite.tracking.pictures import accuracy_against_epsilon, save_figure
-from fedlite.tracking.table import plain_table
-from fedlite.tracking.words import NOT_PRIVATE, epsilon_text, percent
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import read_json, write_whole
+from fedlite.cli.main import run
+from fedlite.report.charts import accuracy_against_epsilon, save_figure
+from fedlite.report.table import plain_table
+from fedlite.report.words import NOT_PRIVATE, epsilon_text, percent
+from fedlite.runs.directory import STATE_FILE
 
 REFERENCE = "reference"
 MECHANISMS = {  # name -> (its option, the key of its epsilon, its label)

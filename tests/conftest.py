@@ -11,9 +11,9 @@ from hypothesis import settings
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
-from fedlite.cli import run
-from fedlite.compose import compose_config
-from fedlite.config import Config
+from fedlite.cli.main import run
+from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
 
 # Every run of the suite sees the same examples; `pytest --hypothesis-profile=explore` sees others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

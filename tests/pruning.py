@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from fedlite.compress.prune import Criterion, cut_channels, plan_widths
+from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
 
 
 def prune_channels(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.files import replace_folder
+from fedlite.base.files import replace_folder
 
 
 def folder(path: Path, content: str) -> Path:

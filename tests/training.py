@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from fedlite.config import AugmentConfig, DistillConfig
+from fedlite.data.options import AugmentOptions
+from fedlite.distill.options import DistillOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.losses import build_loss
 from fedlite.distill.public import distil_on_public
@@ -20,8 +21,8 @@ def train_on_labels(
         batch_size=64,
         learning_rate=learning_rate,
         weight_decay=0.0,
-        loss=build_loss(DistillConfig(alpha=1.0)),
-        augment=AugmentConfig(),
+        loss=build_loss(DistillOptions(alpha=1.0)),
+        augment=AugmentOptions(),
         seed=0,
     )
     return model.eval()

@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedlite.audit.one_run import CONFIDENCE, Bound, bound_from_scores
-from fedlite.privacy import (
-    ClientPlan,
-    PrivacyPlan,
-    Randomness,
-    compute_epsilon,
-    draw_cohort,
-    release_average,
-    train_steps,
-)
+from fedlite.federation.training import LocalWork, train_client
+from fedlite.federation.workbench import TrainedPart
+from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.client_level import ClientPlan, draw_cohort, release_average
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import Randomness
 
 OVERSHOOT = 10.0  # a canary's push before clipping, in clip norms: without clipping it stands out
 LARGEST_DELTA = 1e-5  # a larger one would drown the bound; every plan has an epsilon here too
@@ -84,7 +81,7 @@ def example_scores(
     participations: int,
     noise_of: NoiseOf,
 ) -> NDArray[np.float64]:
-    """Train one weight for each canary with the real ``train_steps``; the weights are the scores.
+    """Train one weight for each canary as clients train; the weights are the scores.
 
     The data are the included canaries alone, as one-hot inputs of a linear layer under a loss that
     is linear too: every gradient points along the canary's own weight and is clipped.
@@ -94,7 +91,7 @@ def example_scores(
         plan: clipping and noise; None trains without privacy.
         steps: of one participation.
         sample_rate: Poisson probability of each example in each step.
-        participations: calls of ``train_steps``, each with fresh randomness.
+        participations: rounds of a client, each with fresh randomness.
         noise_of: where a participation gets its sampling and its noise.
 
     Returns:
@@ -104,22 +101,10 @@ def example_scores(
     model = nn.Linear(len(included), 1, bias=False)
     nn.init.zeros_(model.weight)
     inputs = OVERSHOOT * clip * torch.eye(len(included))[torch.from_numpy(included)]
-    nothing = torch.zeros(len(inputs), dtype=torch.int64)
+    part = TrainedPart(model, lambda model, rows: -model(inputs[rows])[:, 0], len(inputs))
+    work = LocalWork(steps, sample_rate, 1.0, learning_rate=1.0, momentum=0.0)
     for number in range(1, participations + 1):
-        train_steps(
-            model,
-            lambda outputs, labels, taught: -outputs[:, 0],
-            inputs,
-            nothing,
-            nothing[:, None],
-            steps=steps,
-            sample_rate=sample_rate,
-            expected_batch_size=1.0,
-            learning_rate=1.0,
-            momentum=0.0,
-            randomness=noise_of(number),
-            plan=plan,
-        )
+        train_client(model, part, work, plan, noise_of(number))
     moved: NDArray[np.float64] = model.weight.detach()[0].double().numpy() / clip
     return moved
 

@@ -18,16 +18,14 @@ from torch import Tensor, nn
 
 from fedlite.audit.dirac import sum_level
 from fedlite.data.types import PublicData
-from fedlite.distill.losses import Loss
-from fedlite.plans import Plans
-from fedlite.privacy import (
-    DeterministicRandomness,
-    PrivacyPlan,
-    Randomness,
-    clip_update,
-    release_average,
-    train_steps,
-)
+from fedlite.distill.answers import Answers, answers_of
+from fedlite.distill.loss import Loss, example_losses
+from fedlite.federation.plans import Plans
+from fedlite.federation.training import LocalWork, train_client
+from fedlite.federation.workbench import TrainedPart
+from fedlite.privacy.client_level import clip_update, release_average
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 
 State = dict[str, Tensor]
 
@@ -72,7 +70,7 @@ def observed_gradients(
     student: nn.Module,
     loss: Loss,
     planted: PublicData,
-    taught: Tensor,
+    taught: Answers,
     plans: Plans,
     learning_rate: float,
     randomness: Randomness,
@@ -105,26 +103,15 @@ def _one_step(
     student: nn.Module,
     loss: Loss,
     planted: PublicData,
-    taught: Tensor,
+    taught: Answers,
     plan: PrivacyPlan | None,
     randomness: Randomness,
 ) -> State:
-    """Minus the change of all weights in one step of ``train_steps``, per unit of learning rate."""
+    """Minus the change of all weights in one step of a client, per unit of learning rate."""
     trained = copy.deepcopy(student)
-    train_steps(
-        trained,
-        loss,
-        planted.inputs,
-        planted.labels,
-        taught,
-        steps=1,
-        sample_rate=1.0,
-        expected_batch_size=1.0,
-        learning_rate=GAIN,
-        momentum=0.0,
-        randomness=randomness,
-        plan=plan,
-    )
+    losses = example_losses(loss, planted.inputs, planted.labels, taught)
+    work = LocalWork(1, 1.0, 1.0, learning_rate=GAIN, momentum=0.0)
+    train_client(trained, TrainedPart(trained, losses, 1), work, plan, randomness)
     before = dict(student.named_parameters())
     return {
         name: ((before[name] - parameter) / GAIN).detach()
@@ -137,7 +124,7 @@ def invert(
     student: nn.Module,
     loss: Loss,
     planted: PublicData,
-    taught: Tensor,
+    taught: Answers,
     gradients: dict[str, State],
     *,
     steps: int,
@@ -151,7 +138,7 @@ def invert(
         student: the network that the gradients are of; not changed.
         loss: of one example, as in training.
         planted: the one example (1, ...).
-        taught: the teacher's logits on it (1, classes).
+        taught: the teacher's answers on it.
         gradients: by name; from :func:`observed_gradients`.
         steps: of each search.
         seed: of the point where a search starts.
@@ -263,7 +250,7 @@ def match_gradient(
     student: nn.Module,
     loss: Loss,
     planted: PublicData,
-    taught: Tensor,
+    taught: Answers,
     gradient: State,
     *,
     layer: str,
@@ -290,7 +277,8 @@ def match_gradient(
     def distances(guess: Tensor) -> tuple[Tensor, Tensor]:
         """Of the gradients with a little total variation, and of the features."""
         reached.clear()
-        losses = loss(student(guess), planted.labels, taught)
+        answers = answers_of(student, guess, loss.student_taps)
+        losses = loss(answers, planted.labels, taught)
         own = torch.autograd.grad(losses.sum(), parameters, create_graph=True)
         flat = torch.cat([value.flatten() for value in own])
         apart = 1 - F.cosine_similarity(flat, wanted, dim=0)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from fedlite.audit.lira import Attack, Floats, Members, attack, balanced_members, confidence
 from fedlite.audit.retrain import Retraining
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.compress.shrink import Shrinker
+from fedlite.compress.shrink.shrinker import Shrinker
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import predict_logits
 from fedlite.models.build import load_state
-from fedlite.privacy import derive_seed
+from fedlite.privacy.randomness import derive_seed
+from fedlite.serve.runtime import logits_of, open_runtime
 
 STUDENT, COMPRESSED, CONTROL = "student", "compressed", "control"
 

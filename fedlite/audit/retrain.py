@@ -1,6 +1,6 @@
 """Retraining the student at a run's plan, on data whose membership is the audit's own choice.
 
-The server's loop, its strategy, the moving average and ``train_steps`` are those of the run; only
+The server's loop, its strategy, the moving average and a client's training are those of the run; only
 the clients' data differ. They come from the server's test part: no client's data are touched, so
 an audit charges no ledger, and may train without privacy for comparison.
 """
@@ -17,31 +17,38 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedlite.audit.audited import Audited
 from fedlite.audit.dirac import sum_level
-from fedlite.config import Config
-from fedlite.distill.losses import build_loss
-from fedlite.errors import FedliteError
-from fedlite.federation.grid import InProcessGrid
-from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained_reply
-from fedlite.federation.node import PARTITION_ID
-from fedlite.federation.server_app import Federation, run_rounds
-from fedlite.files import state_sha256
+from fedlite.base.errors import FedliteError
+from fedlite.base.records import Evaluation
+from fedlite.base.tensors import state_sha256
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import build_loss, example_losses
+from fedlite.federation.client import PARTITION_ID
+from fedlite.federation.messages import ARRAYS, CONFIG, State, to_arrays, to_state, trained_reply
+from fedlite.federation.options import FederationOptions
+from fedlite.federation.plans import Plans
+from fedlite.federation.rounds import Federation, run_rounds
+from fedlite.federation.training import LocalWork, train_client
+from fedlite.federation.transport.grid import InProcessGrid
+from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import frozen_names, load_state
-from fedlite.plans import Plans
-from fedlite.privacy import Ledger, PrivacyPlan, make_randomness, train_steps
-from fedlite.records import Evaluation
+from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import make_randomness
 
 
 @dataclass(frozen=True)
 class Candidates:
     """Examples whose membership the audit decides, dealt to the clients of a reduced cohort.
 
-    ``inputs`` (m, ...), ``labels`` (m,), ``taught`` (m, classes), ``owners`` (m,) client ids.
+    ``inputs`` (m, ...), ``labels`` (m,), ``taught`` the teacher's answers on them, ``owners`` (m,)
+    client ids.
     """
 
     inputs: Tensor
     labels: Tensor
-    taught: Tensor
+    taught: Answers
     owners: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -68,7 +75,7 @@ class Retraining:
         directory: for the server's checkpoints and ledgers, removed by the caller.
     """
 
-    config: Config
+    config: Audited
     plans: Plans
     rounds: int
     nominal: int
@@ -88,9 +95,10 @@ class Retraining:
         Raises:
             FedliteError: a client failed.
         """
-        config, plans = self._reduced(), self.plans if private else Plans()
+        config, plans = self.config, self.plans if private else Plans()
         federation = Federation(
-            config=config,
+            options=self._reduced(),
+            seed=config.seed,
             run_id=f"audit-{number}",
             num_clients=self.candidates.num_clients,
             plan=None,  # a client's noise is the audit's business; the server adds none of it
@@ -102,6 +110,9 @@ class Retraining:
             evaluate=lambda state: Evaluation(0.0, 0.0, 0.0),
             on_round=lambda record: None,
             checkpoint_path=self.directory / f"audit-{number}.pt",
+            evaluate_every=self.rounds,
+            secret_cohort=plans.client is not None and config.privacy.randomness == "secure",
+            quiet=config.privacy.trust == "aggregate",
         )
         app = self._client_app(members, number, plans.example)
         run_rounds(InProcessGrid(app, self.candidates.num_clients, {}), federation)
@@ -110,15 +121,14 @@ class Retraining:
             raise FedliteError("audit: a client failed while a student was retrained; see the log")
         return federation.result
 
-    def _reduced(self) -> Config:
+    def _reduced(self) -> FederationOptions:
         """The run's options with few clients, all of whom take part in ``rounds`` rounds."""
         federation = dataclasses.replace(
             self.config.federation, num_clients=self.candidates.num_clients, rounds=self.rounds
         )
         if self.plans.client is None:  # else sampling is a part of what is claimed
             federation = dataclasses.replace(federation, fraction=1.0)
-        tracking = dataclasses.replace(self.config.tracking, evaluate_every=self.rounds)
-        return dataclasses.replace(self.config, federation=federation, tracking=tracking)
+        return federation
 
     def _client_app(
         self, members: NDArray[np.bool_], number: int, plan: PrivacyPlan | None
@@ -126,7 +136,14 @@ class Retraining:
         """Clients that hold the ``members`` and train as the run's clients do."""
         config, student, candidates = self.config, self.student, self.candidates
         mode = config.privacy.randomness if plan else "deterministic"
-        loss, sample_rate = build_loss(config.distill), config.privacy.sample_rate
+        loss, local = build_loss(config.distill), config.federation
+        work = LocalWork(
+            local.local_steps,
+            config.privacy.sample_rate,
+            config.privacy.sample_rate * self.nominal,
+            local.learning_rate,
+            local.momentum,
+        )
         if plan is not None and plan.trust == "aggregate":  # this cohort's sum gets all the noise
             share = plan.noise_multiplier / math.sqrt(candidates.num_clients)
             plan = dataclasses.replace(sum_level(plan), noise_multiplier=share)
@@ -144,22 +161,14 @@ class Retraining:
             server_round = int(str(message.content.config_records[CONFIG]["server-round"]))
             rows = torch.from_numpy(members & (candidates.owners == client))
             load_state(student, to_state(message.content.array_records[ARRAYS]), where="audit")
-            train_steps(
-                student,
-                loss,
-                candidates.inputs[rows],
-                candidates.labels[rows],
-                candidates.taught[rows],
-                steps=config.federation.local_steps,
-                sample_rate=sample_rate,
-                expected_batch_size=sample_rate * self.nominal,
-                learning_rate=config.federation.learning_rate,
-                momentum=config.federation.momentum,
-                randomness=make_randomness(
-                    mode, config.seed, "audit-local-steps", number, client, server_round
-                ),
-                plan=plan,
+            losses = example_losses(
+                loss, candidates.inputs[rows], candidates.labels[rows], candidates.taught[rows]
             )
-            return trained_reply(message, student.state_dict(), 0.0)
+            randomness = make_randomness(
+                mode, config.seed, "audit-local-steps", number, client, server_round
+            )
+            part = TrainedPart(student, losses, int(rows.sum()))
+            state = train_client(student, part, work, plan, randomness)
+            return trained_reply(message, to_arrays(state), 0.0)
 
         return app

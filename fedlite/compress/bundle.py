@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedlite.compress.card import model_card
-from fedlite.compress.runtime import can_run, open_runtime, size_of
-from fedlite.compress.signature import public_pem, read_signing_key, sign
-from fedlite.compress.verify import (
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import replace_folder
+from fedlite.data.types import Task
+from fedlite.report.card import model_card
+from fedlite.serve.runtime import open_runtime, runs_here, size_of
+from fedlite.serve.signature import public_pem, read_signing_key, sign
+from fedlite.serve.verify import (
     MANIFEST,
     PUBLIC_KEY,
     SIGNATURE,
     SUMS,
     checksums,
 )
-from fedlite.data.types import Task
-from fedlite.errors import FedliteError, UsageError
-from fedlite.files import replace_folder
 
 # How inputs and outputs are called, in the formats that name them.
 NAMES = {"onnx": {"input": {"name": "input"}, "output": {"name": "logits"}}}
@@ -42,7 +42,7 @@ def write_bundle(
     ``preprocessing.json`` (how raw inputs are normalised), ``MODEL_CARD.md``, ``manifest.json``
     (what each artefact is) and ``SHA256SUMS`` (``sha256sum -c``; files inside folders too). With a
     signing key also ``SHA256SUMS.sig`` (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and
-    ``public_key.pem``. :func:`fedlite.compress.verify.verify_bundle` checks all of it.
+    ``public_key.pem``. :func:`fedlite.serve.verify.verify_bundle` checks all of it.
 
     Args:
         directory: made, or replaced if it is an older bundle.
@@ -51,7 +51,7 @@ def write_bundle(
             ``format`` and ``precision`` as in the report's ``artefacts``. To each is added what
             the file itself tells: ``bytes``, ``runtime``, ``batch``, ``input`` and ``output``.
         task: what the models see and answer.
-        report: see :func:`fedlite.compress.card.model_card`.
+        report: see :func:`fedlite.report.card.model_card`.
         privacy_statement: markdown.
         metrics_table: markdown.
         signing_key: PEM file of an ed25519 private key.
@@ -105,7 +105,7 @@ def _describe(entry: dict[str, Any], path: Path, task: Task) -> dict[str, Any]:
     named = NAMES.get(entry["format"], {})
     opened: dict[str, Any] = {"runtime": "none on the machine that made it", "batch": "as exported"}
     value_type = "float32"
-    if can_run(path):
+    if runs_here(path):
         runtime = open_runtime(path)
         opened = {"runtime": runtime.name, "batch": runtime.batch_size or "any"}
         value_type = runtime.value_type

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedlite.compress.elsewhere import run_module
-from fedlite.compress.runtime import size_of
-from fedlite.config import MeasureConfig
+from fedlite.base.elsewhere import run_module
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.records import Cost, Latency, Measurement
+from fedlite.compress.options import MeasureOptions
 from fedlite.data.types import PublicData, TestData
 from fedlite.distill.evaluate import evaluate_logits
-from fedlite.errors import FedliteError, UsageError
-from fedlite.records import Cost, Latency, Measurement
+from fedlite.serve.runtime import size_of
 
 
 def measure_file(
@@ -27,7 +27,7 @@ def measure_file(
     data: PublicData | TestData,
     num_classes: int,
     parameters: int,
-    config: MeasureConfig,
+    config: MeasureOptions,
     python: str | None = None,
 ) -> Measurement:
     """Quality and cost of the file at ``path``, all of it in its own runtime in a fresh process.
@@ -54,7 +54,7 @@ def measure_file(
     return Measurement(evaluation.accuracy, evaluation.macro_f1, parameters, cost)
 
 
-def measure_cost(path: Path, config: MeasureConfig, python: str | None = None) -> Cost:
+def measure_cost(path: Path, config: MeasureOptions, python: str | None = None) -> Cost:
     """What the file at ``path`` costs; arguments and errors as in :func:`measure_file`.
 
     Inputs are Gaussian noise of the shape that the file takes. Latencies are of whole calls of the
@@ -66,7 +66,7 @@ def measure_cost(path: Path, config: MeasureConfig, python: str | None = None) -
     return _file_cost(path, config, python, [])
 
 
-def measure_eager(model: nn.Module, config: MeasureConfig, input_shape: tuple[int, ...]) -> Cost:
+def measure_eager(model: nn.Module, config: MeasureOptions, input_shape: tuple[int, ...]) -> Cost:
     """What ``model`` costs in eager torch: the baseline of its exported files.
 
     Arguments and figures as in :func:`measure_cost`; ``bytes`` is the size of the saved state dict.
@@ -84,7 +84,7 @@ def measure_eager(model: nn.Module, config: MeasureConfig, input_shape: tuple[in
             raise FedliteError(f"measuring {type(model).__name__} in torch: {error}") from error
         extra = ["--input-shape", *map(str, input_shape)]
         name = f"{type(model).__name__} in torch"
-        return _cost(_work("measure_eager_worker", path, config, None, extra, name), weights)
+        return _cost(_work("fedlite.compress.measure_eager_worker", path, config, None, extra, name), weights)
 
 
 def _require(path: Path) -> None:
@@ -92,8 +92,10 @@ def _require(path: Path) -> None:
         raise UsageError(f"{path}: no such file; expected an exported model")
 
 
-def _file_cost(path: Path, config: MeasureConfig, python: str | None, extra: Sequence[str]) -> Cost:
-    return _cost(_work("measure_worker", path, config, python, extra, str(path)), path)
+def _file_cost(
+    path: Path, config: MeasureOptions, python: str | None, extra: Sequence[str]
+) -> Cost:
+    return _cost(_work("fedlite.serve.measure_worker", path, config, python, extra, str(path)), path)
 
 
 def _cost(facts: dict[str, Any], path: Path) -> Cost:
@@ -111,7 +113,7 @@ def _cost(facts: dict[str, Any], path: Path) -> Cost:
 def _work(
     module: str,
     path: Path,
-    config: MeasureConfig,
+    config: MeasureOptions,
     python: str | None,
     extra: Sequence[str],
     name: str,
@@ -129,7 +131,7 @@ def _work(
         arguments = [str(part) for key, values in options.items() for part in (key, *values)]
         try:
             run_module(
-                f"fedlite.compress.{module}", [str(path.resolve()), *arguments, *extra], python
+                module, [str(path.resolve()), *arguments, *extra], python
             )
         except UsageError:
             raise

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from fedlite.compress.measure_worker import cost_facts, parser
-from fedlite.compress.runtime import Array
+from fedlite.serve.kind import Array
+from fedlite.serve.measure_worker import cost_facts, parser
 
 
 class Eager:
-    """A pickled model as a :class:`fedlite.compress.runtime.Runtime`."""
+    """A pickled model as a :class:`fedlite.serve.kind.Runtime`."""
 
     name = f"torch {torch.__version__.split('+')[0]} eager cpu"
     batch_size = None

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from fedlite.config import AugmentConfig
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
+from fedlite.data.options import AugmentOptions
 
 
-def augment(inputs: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def augment(inputs: Tensor, config: AugmentOptions, generator: torch.Generator) -> Tensor:
     """Draw one augmented copy of every example of a batch.
 
     A shifted image is filled with its own edge pixels. ``inputs`` is left as it is.
@@ -36,7 +36,7 @@ def augment(inputs: Tensor, config: AugmentConfig, generator: torch.Generator) -
     return inputs
 
 
-def _shift_and_flip(inputs: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _shift_and_flip(inputs: Tensor, config: AugmentOptions, generator: torch.Generator) -> Tensor:
     """Gather each image at shifted, mirrored and clamped pixel positions."""
     count, channels, height, width = inputs.shape
     device = generator.device

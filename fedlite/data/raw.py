@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlite.config import DatasetConfig
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
+from fedlite.data.options import SOURCES, DatasetOptions
 
 Array = NDArray[Any]
 
@@ -30,7 +30,16 @@ class RawData:
     scale: float | None = None
 
 
-def root_path(config: DatasetConfig) -> Path:
+def read_raw(config: DatasetOptions) -> RawData:
+    """Read and check the examples of ``config``; nothing is split or normalised yet.
+
+    Raises:
+        UsageError: the source cannot be read or holds bad values; one line says what and where.
+    """
+    return check_raw(SOURCES.find(config.source)(config), config)
+
+
+def root_path(config: DatasetOptions) -> Path:
     """The path ``dataset.root``, which must exist.
 
     Raises:
@@ -72,7 +81,7 @@ def arrange(inputs: Array, layout: str) -> Array:
     )
 
 
-def check_raw(raw: RawData, config: DatasetConfig) -> RawData:
+def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
     """Check a source's examples and bring them into their final types.
 
     Inputs become uint8 or float32, labels int64, groups int64 codes 0.. in sorted order of the
@@ -147,7 +156,9 @@ def _check_same_kind(train: Array, test: Array, where: str) -> None:
         )
 
 
-def _class_names(raw: RawData, config: DatasetConfig, labels: Array, where: str) -> tuple[str, ...]:
+def _class_names(
+    raw: RawData, config: DatasetOptions, labels: Array, where: str
+) -> tuple[str, ...]:
     """Names from the configuration, else from the source, else the class numbers."""
     classes = int(labels.max()) + 1
     if config.class_names is not None:

@@ -7,13 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedlite.config import DatasetConfig, PartitionConfig
+from fedlite.base.errors import UsageError
 from fedlite.data.draws import Rows, draw, generator
-from fedlite.data.partition import partition_rows
-from fedlite.data.raw import Array, RawData
-from fedlite.data.sources import read_source
+from fedlite.data.options import DatasetOptions, PartitionOptions
+from fedlite.data.partition import partition_of, partition_rows
+from fedlite.data.raw import Array, RawData, read_raw
 from fedlite.data.types import ClientData, PublicData, Task, TestData
-from fedlite.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ class Splits:
 
 
 def load_splits(
-    config: DatasetConfig, partition: PartitionConfig, num_clients: int | None, seed: int
+    config: DatasetOptions, partition: PartitionOptions, num_clients: int | None, seed: int
 ) -> Splits:
     """Read a data set and split it; the same arguments always give the same split.
 
@@ -72,8 +71,8 @@ def load_splits(
     Raises:
         UsageError: the data cannot be read, or the sizes asked for do not fit.
     """
-    raw = read_source(config)
-    natural = partition.name == "natural"
+    raw = read_raw(config)
+    natural = partition_of(partition).whole_groups
     parts = _draw_parts(raw, config, natural, num_clients, seed)
     client_rows = partition_rows(
         raw.labels_train[parts.private],
@@ -119,7 +118,7 @@ class _Parts:
 
 
 def _draw_parts(
-    raw: RawData, config: DatasetConfig, natural: bool, num_clients: int | None, seed: int
+    raw: RawData, config: DatasetOptions, natural: bool, num_clients: int | None, seed: int
 ) -> _Parts:
     groups = raw.groups if natural else None
 
@@ -160,7 +159,7 @@ def _share(fraction: float, count: int) -> int:
     return max(1, round(fraction * count))
 
 
-def _describe(raw: RawData, public_rows: Rows, config: DatasetConfig) -> Task:
+def _describe(raw: RawData, public_rows: Rows, config: DatasetOptions) -> Task:
     """The task, with mean and standard deviation per leading dimension of the public inputs."""
     assert raw.scale is not None
     assert raw.class_names is not None

@@ -29,6 +29,14 @@ class Task:
         """Number of classes."""
         return len(self.class_names)
 
+    def blank(self, count: int) -> Tensor:
+        """``count`` equal inputs of no content (count, *input_shape)."""
+        return torch.zeros(count, *self.input_shape)
+
+    def random(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` random inputs (count, *input_shape)."""
+        return torch.randn((count, *self.input_shape), generator=generator)
+
     def normalise(self, raw: Tensor) -> Tensor:
         """Raw inputs (n, *input_shape) of any dtype to normalised float32 of the same shape."""
         shape = (1, -1) + (1,) * (len(self.input_shape) - 1)

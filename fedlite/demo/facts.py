@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fedlite.compress.card import latencies_of, measures_of, wilson_interval
-from fedlite.tracking.words import epsilon_text, is_private, not_private_reason
+from fedlite.report.card import latencies_of, measures_of, wilson_interval
+from fedlite.report.words import epsilon_text, is_private, not_private_reason
 
 
 def page_facts(report: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from fedlite.compress.verify import sha256
-from fedlite.errors import FedliteError, UsageError
-from fedlite.files import write_whole
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import write_whole
+from fedlite.serve.verify import sha256
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"

@@ -9,10 +9,10 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.bundle import write_folder
-from fedlite.compress.predict import DEFAULT
 from fedlite.demo.ort import FILES
-from fedlite.errors import FedliteError, UsageError
+from fedlite.serve.predict import DEFAULT
 
 STATIC = Path(__file__).parent / "static"
 FACTS = "demo.json"

@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 from fedlite import __version__
-from fedlite.config import AugmentConfig, DistillConfig, ModelConfig, TeacherConfig
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData, Task
+from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.distill.teacher import freeze, train_teacher
 from fedlite.distill.warm_start import warm_start
-from fedlite.errors import FedliteError, UsageError
-from fedlite.files import load_tensors, save_tensors, state_sha256
 from fedlite.models.build import build_model, import_class, load_state
+from fedlite.models.options import ModelOptions
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +29,11 @@ TEACHERS, PUBLIC_STUDENTS = "teachers", "public_students"
 
 
 def teacher_cache_key(
-    config: TeacherConfig,
+    config: TeacherOptions,
     task: Task,
     public: PublicData,
     validation: PublicData,
-    augment: AugmentConfig,
+    augment: AugmentOptions,
     seed: int,
 ) -> str:
     """The sha256 (hex) of all that decides the trained weights.
@@ -54,11 +56,11 @@ def teacher_cache_key(
 
 
 def cached_teacher(
-    config: TeacherConfig,
+    config: TeacherOptions,
     task: Task,
     public: PublicData,
     validation: PublicData,
-    augment: AugmentConfig,
+    augment: AugmentOptions,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> tuple[nn.Module, bool]:
@@ -86,11 +88,11 @@ def cached_teacher(
 def cached_warm_start(
     cache_dir: str | None,
     student: nn.Module,
-    model: ModelConfig,
+    model: ModelOptions,
     teacher: nn.Module,
     public: PublicData,
-    config: DistillConfig,
-    augment: AugmentConfig,
+    config: DistillOptions,
+    augment: AugmentOptions,
     seed: int,
     on_step: Callable[[int], None] | None = None,
 ) -> bool:
@@ -123,7 +125,7 @@ def cached_warm_start(
     return False
 
 
-def _key(facts: dict[str, Any], model: ModelConfig, *parts: PublicData) -> str:
+def _key(facts: dict[str, Any], model: ModelOptions, *parts: PublicData) -> str:
     facts = {**facts, "module": model.module, "versions": [__version__, torch.__version__]}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(Path(inspect.getfile(import_class(model.module))).read_bytes())

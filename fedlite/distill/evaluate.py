@@ -6,19 +6,14 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from torch import Tensor, nn
 
+from fedlite.base.records import Evaluation
 from fedlite.data.types import PublicData, TestData
-from fedlite.records import Evaluation
+from fedlite.distill.answers import taught_answers
 
 
 def predict_logits(model: nn.Module, inputs: Tensor, batch_size: int = 1024) -> Tensor:
     """Logits (n, C) of ``inputs`` (n, ...) in eval mode without gradients; the mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return torch.cat([model(batch) for batch in torch.split(inputs, batch_size)])
-    finally:
-        model.train(was_training)
+    return taught_answers(model, inputs, batch_size=batch_size).logits
 
 
 def evaluate_logits(

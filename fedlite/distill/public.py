@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from fedlite.config import AugmentConfig
 from fedlite.data.augment import augment as augment_inputs
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
-from fedlite.distill.losses import Loss
+from fedlite.distill.answers import Answers, answers_of
+from fedlite.distill.loss import Loss
+
+Teach = Callable[[Tensor], Answers]
+"""Inputs (n, ...) -> the teacher's answers on them."""
 
 
 def require_public(data: object) -> None:
@@ -35,9 +39,20 @@ def shuffled_batches(n: int, batch_size: int, generator: torch.Generator) -> Ite
         queue = queue[size:]
 
 
+def teacher_answers(reference: nn.Module, loss: Loss) -> Teach:
+    """What ``reference`` answers, in eval mode (in which it is left) and without gradients."""
+    reference.eval()
+
+    def teach(inputs: Tensor) -> Answers:
+        with torch.no_grad():
+            return answers_of(reference, inputs, loss.teacher_taps)
+
+    return teach
+
+
 def distil_on_public(
     student: nn.Module,
-    reference: nn.Module,
+    teach: Teach,
     public: PublicData,
     *,
     steps: int,
@@ -45,20 +60,19 @@ def distil_on_public(
     learning_rate: float,
     weight_decay: float,
     loss: Loss,
-    augment: AugmentConfig,
+    augment: AugmentOptions,
     seed: int,
     after_step: Callable[[nn.Module], None] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Train ``student`` in place to answer like ``reference`` on ``public``; AdamW, cosine decay.
+    """Train ``student`` in place to answer like its teacher on ``public``; AdamW, cosine decay.
 
-    Student and reference see the same augmented batch. The reference runs in eval mode without
-    gradients. The result depends on the arguments and ``seed`` alone; the global generator is left
-    as it was. The student is left in train mode, the reference in eval mode.
+    Student and teacher see the same augmented batch. The result depends on the arguments and
+    ``seed`` alone; the global generator is left as it was. The student is left in train mode.
 
     Args:
         student: trained in place.
-        reference: gives the teacher logits.
+        teach: gives the teacher's answers; see :func:`teacher_answers`.
         public: anything else than public data is refused.
         steps: number of batches.
         batch_size: examples per batch, at most all of them.
@@ -78,17 +92,16 @@ def distil_on_public(
     optimizer = torch.optim.AdamW(student.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
     batches = shuffled_batches(len(public), batch_size, generator)
-    reference.eval()
     student.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for step in range(1, steps + 1):
             index = next(batches)
             inputs = augment_inputs(public.inputs[index], augment, generator)
-            with torch.no_grad():
-                taught = reference(inputs)
+            taught = teach(inputs)
             optimizer.zero_grad()
-            losses = loss(student(inputs), public.labels[index], taught)
+            answers = answers_of(student, inputs, loss.student_taps)
+            losses = loss(answers, public.labels[index], taught)
             torch.autograd.backward(losses.mean())
             optimizer.step()
             schedule.step()

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedlite.config import AugmentConfig, TeacherConfig
+from fedlite.base.errors import UsageError
 from fedlite.data.augment import augment as augment_inputs
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.evaluate import evaluate_logits, predict_logits
+from fedlite.distill.options import TeacherOptions
 from fedlite.distill.public import require_public, shuffled_batches
-from fedlite.errors import UsageError
 from fedlite.models.build import load_state
 
 
@@ -27,8 +28,8 @@ def train_teacher(
     model: nn.Module,
     public: PublicData,
     validation: PublicData,
-    config: TeacherConfig,
-    augment: AugmentConfig,
+    config: TeacherOptions,
+    augment: AugmentOptions,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> None:

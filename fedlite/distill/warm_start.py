@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fedlite.config import AugmentConfig, DistillConfig, WarmStartConfig
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public
+from fedlite.distill.loss import build_loss
+from fedlite.distill.options import DistillOptions, WarmStartOptions
+from fedlite.distill.public import distil_on_public, teacher_answers
 
 
-def warm_start_steps(config: WarmStartConfig, examples: int) -> int:
+def warm_start_steps(config: WarmStartOptions, examples: int) -> int:
     """Number of steps that ``config.epochs`` passes over ``examples`` take."""
     return config.epochs * math.ceil(examples / config.batch_size)
 
@@ -20,8 +21,8 @@ def warm_start(
     student: nn.Module,
     teacher: nn.Module,
     public: PublicData,
-    config: DistillConfig,
-    augment: AugmentConfig,
+    config: DistillOptions,
+    augment: AugmentOptions,
     seed: int,
     on_step: Callable[[int], None] | None = None,
 ) -> None:
@@ -32,16 +33,16 @@ def warm_start(
     Raises:
         TypeError: ``public`` is not :class:`PublicData`.
     """
-    settings = config.warm_start
+    settings, loss = config.warm_start, build_loss(config)
     distil_on_public(
         student,
-        teacher,
+        teacher_answers(teacher, loss),
         public,
         steps=warm_start_steps(settings, len(public)),
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        loss=build_loss(config),
+        loss=loss,
         augment=augment,
         seed=seed,
         on_step=on_step,

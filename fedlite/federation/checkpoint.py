@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.base.tensors import load_tensors, save_tensors
 from fedlite.federation.messages import State
-from fedlite.files import load_tensors, save_tensors
-from fedlite.records import Evaluation, RoundRecord
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,25 @@ knowing the cohort, so there it is drawn from secret randomness (rules 5 and 15)
 
 import numpy as np
 
-from fedlite.config import FederationConfig
-from fedlite.privacy import SecureRandomness, derive_seed
+from fedlite.federation.options import FederationOptions
 from fedlite.privacy.client_level import draw_cohort
+from fedlite.privacy.randomness import SecureRandomness, derive_seed
 
 
-def participation_rate(config: FederationConfig, num_clients: int) -> float:
+def participation_rate(config: FederationOptions, num_clients: int) -> float:
     """The probability that a round asks one given client."""
     if config.sampling == "bernoulli" or config.fraction >= 1:
         return config.fraction
     return cohort_size(config, num_clients) / num_clients
 
 
-def cohort_size(config: FederationConfig, num_clients: int) -> int:
+def cohort_size(config: FederationOptions, num_clients: int) -> int:
     """Clients of a round under fixed-size sampling."""
     return max(1, round(config.fraction * num_clients))
 
 
 def select_cohort(
-    config: FederationConfig,
+    config: FederationOptions,
     num_clients: int,
     seed: int,
     server_round: int,

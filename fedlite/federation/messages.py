@@ -17,8 +17,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.common.serde import recorddict_to_proto
 from torch import Tensor
 
-from fedlite.errors import FedliteError
-from fedlite.privacy import PrivacyPlan
+from fedlite.base.errors import FedliteError
+from fedlite.privacy.plan import PrivacyPlan
 
 HELLO = "query.hello"
 TEACHER = "query.teacher"
@@ -76,11 +76,12 @@ def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
     return ArrayRecord({name: value.detach() for name, value in state.items()})
 
 
-def trained_reply(request: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
-    """The noised student and the client's spent epsilon (0 without privacy)."""
+def trained_reply(request: Message, arrays: ArrayRecord, epsilon: float) -> Message:
+    """The noised student, as its sum protocol sends it, and the client's spent epsilon (0 without
+    privacy)."""
     report = ConfigRecord({"status": "trained", "epsilon": epsilon})
     weight = MetricRecord({WEIGHT: 1})
-    content = RecordDict({ARRAYS: to_arrays(state), METRICS: weight, REPORT: report})
+    content = RecordDict({ARRAYS: arrays, METRICS: weight, REPORT: report})
     return Message(content, reply_to=request)
 
 

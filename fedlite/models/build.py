@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from fedlite.config import ModelConfig
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
+from fedlite.models.options import ModelOptions
 
 
 def import_class(path: str) -> type[nn.Module]:
@@ -36,7 +36,7 @@ def import_class(path: str) -> type[nn.Module]:
 
 
 def build_model(
-    config: ModelConfig, input_shape: tuple[int, ...], num_classes: int, seed: int
+    config: ModelOptions, input_shape: tuple[int, ...], num_classes: int, seed: int
 ) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
 

@@ -7,8 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fedlite.models.blocks import InvertedResidual, Plain, halving_strides, stack
+from fedlite.models.blocks.inverted_residual import InvertedResidual
+from fedlite.models.blocks.plain import Plain
 from fedlite.models.layers import global_pool, spatial_dims
+from fedlite.models.stacking import halving_strides, stack
 
 
 class MobileNet(nn.Module):

@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fedlite.models.blocks import conv_unit, stack
 from fedlite.models.layers import activation as build_activation
 from fedlite.models.layers import global_pool, spatial_dims
+from fedlite.models.stacking import conv_unit, stack
 
 
 class ResidualBlock(nn.Module):

@@ -1,15 +1,16 @@
 """The student that is put together from stages: what ``fedlite search-student`` searches among."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from fedlite.config_checks import BLOCKS
-from fedlite.models.blocks import ChannelShuffle, InvertedResidual, Plain, halving_strides, stack
+from fedlite.models.blocks.plain import Plain
 from fedlite.models.layers import global_pool, spatial_dims
+from fedlite.models.options import BLOCKS
+from fedlite.models.stacking import halving_strides, stack
 
 STAGE_KEYS = {"block", "width", "depth", "kernel_size"}
 
@@ -24,7 +25,7 @@ class StagedNet(nn.Module):
     Args:
         input_shape: (C, H, W) or (C, L).
         num_classes: number of logits.
-        stages: of each its ``block`` (of :data:`fedlite.config_checks.BLOCKS`), ``width``
+        stages: of each its ``block`` (a module of ``fedlite.models.blocks``), ``width``
             (channels; even for ``channel_shuffle``), ``depth`` (blocks) and ``kernel_size`` (odd).
         stem: channels of a 3-wide convolution before the stages; null: none.
         expansion: channels inside an inverted residual over channels between blocks.
@@ -53,13 +54,6 @@ class StagedNet(nn.Module):
         for index, stage in enumerate(stages):
             _check_stage(f"stages[{index}]", stage)
         unit = partial(Plain, norm_name=norm, activation_name=activation)
-        blocks: dict[str, Callable[..., nn.Module]] = {
-            "plain": partial(unit, after=activation),
-            "inverted_residual": partial(
-                InvertedResidual, expansion=expansion, norm_name=norm, activation_name=activation
-            ),
-            "channel_shuffle": partial(ChannelShuffle, norm_name=norm, activation_name=activation),
-        }
         width = input_shape[0]
         strides = halving_strides(min(input_shape[1:]), len(stages) + (stem is not None))
         self.stem: nn.Module = nn.Identity()
@@ -68,7 +62,14 @@ class StagedNet(nn.Module):
             width = stem
         built = []
         for stage, stride in zip(stages, strides, strict=True):
-            block = partial(blocks[stage["block"]], dims, kernel_size=stage["kernel_size"])
+            block = partial(
+                BLOCKS.find(stage["block"]),
+                dims,
+                kernel_size=stage["kernel_size"],
+                expansion=expansion,
+                norm_name=norm,
+                activation_name=activation,
+            )
             built.append(
                 nn.Sequential(*stack(block, width, [stage["width"]], [stage["depth"]], [stride]))
             )
@@ -86,8 +87,8 @@ class StagedNet(nn.Module):
 def _check_stage(where: str, stage: Mapping[str, Any]) -> None:
     if set(stage) != STAGE_KEYS:
         raise ValueError(f"{where}={dict(stage)}: needs exactly {', '.join(sorted(STAGE_KEYS))}")
-    if stage["block"] not in BLOCKS:
-        raise ValueError(f"{where}.block={stage['block']}: must be one of {', '.join(BLOCKS)}")
+    if problem := BLOCKS.problem(stage["block"]):
+        raise ValueError(f"{where}.block={stage['block']}: {problem}")
     if min(stage["width"], stage["depth"]) < 1:
         raise ValueError(f"{where}={dict(stage)}: width and depth must be 1 or more")
     if stage["kernel_size"] % 2 != 1:

@@ -18,22 +18,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, reduce
 
+import numpy as np
 from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
+from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import rdp as opacus_rdp
+from opacus.accountants.analysis.prv import Domain, PoissonSubsampledGaussianPRV
 
-from fedlite.errors import UsageError
-
-# The RDP of one step is a pure function of (sample rate, noise multiplier, order) that Opacus
-# works out anew in every call, PRV's included; remembering it makes a round's epsilon ten times
-# cheaper (scripts/bench_accounting.py).
-opacus_rdp._compute_rdp = lru_cache(maxsize=65536)(opacus_rdp._compute_rdp)
+from fedlite.base.errors import UsageError
 
 # Opacus stops at order 63, where no epsilon below 0.13 can be shown at delta 1e-5.
-LARGE_ORDERS = [80, 96, 128, 192, 256, 384, 512, 1024]
-RDP_ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, *LARGE_ORDERS]
-INTEGER_ORDERS = [*range(2, 64), *LARGE_ORDERS]  # enough to bracket; fractional ones are slow
+Orders = tuple[float, ...]
+LARGE_ORDERS: Orders = (80, 96, 128, 192, 256, 384, 512, 1024)
+OPACUS_ORDERS: Orders = tuple(RDPAccountant.DEFAULT_ALPHAS)
+RDP_ORDERS: Orders = (*OPACUS_ORDERS, *LARGE_ORDERS)
+INTEGER_ORDERS: Orders = (*range(2, 64), *LARGE_ORDERS)  # enough to bracket; others are slow
 
 Segment = tuple[float, float, int]
 
@@ -75,8 +75,33 @@ def _epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -> floa
     return {"prv": _prv_epsilon, "pld": _pld_epsilon}[accountant](merged, delta)
 
 
+class _Prv(PRVAccountant):  # type: ignore[misc]  # untyped library class
+    """Opacus' accountant with the width of its grid from remembered RDP.
+
+    ``_get_domain`` is Opacus' own formula (``compute_safe_domain_size``, remark 5.6 of Gopi et
+    al.); only the RDP of a step, most of its time, is worked out once
+    (scripts/bench_accounting.py).
+    """
+
+    def _get_domain(
+        self,
+        prvs: Sequence[PoissonSubsampledGaussianPRV],
+        num_self_compositions: Sequence[int],
+        eps_error: float,
+        delta_error: float,
+    ) -> Domain:
+        total = sum(num_self_compositions)
+        widths = [_rdp_epsilon(self.history, delta_error / 4, OPACUS_ORDERS)]
+        for noise_multiplier, sample_rate, _ in self.history:
+            once = [(noise_multiplier, sample_rate, 1)]
+            widths.append(_rdp_epsilon(once, delta_error / (8 * total), OPACUS_ORDERS))
+        width = max(*widths, eps_error) + 3
+        mesh = eps_error / np.sqrt(total * np.log(12 / delta_error) / 2)
+        return Domain.create_aligned(-width, width, mesh)
+
+
 def _prv_epsilon(history: Sequence[Segment], delta: float) -> float:
-    engine = PRVAccountant()
+    engine = _Prv()
     engine.history = list(history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # log(0) at the edge of the loss's support, masked after
@@ -111,12 +136,23 @@ def _step_pld(
     )
 
 
-def _rdp_epsilon(history: Sequence[Segment], delta: float, orders: list[float]) -> float:
-    engine = RDPAccountant()
-    engine.history = list(history)
+def _rdp_epsilon(history: Sequence[Segment], delta: float, orders: Orders) -> float:
+    rdp = sum(_step_rdp(z, q, orders) * steps for z, q, steps in history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the best order may be the smallest or largest tried
-        return max(0.0, float(engine.get_epsilon(delta=delta, alphas=orders)))
+        epsilon, _ = opacus_rdp.get_privacy_spent(orders=orders, rdp=rdp, delta=delta)
+    return max(0.0, float(epsilon))
+
+
+@lru_cache(maxsize=1024)
+def _step_rdp(noise_multiplier: float, sample_rate: float, orders: Orders) -> NDArray[np.float64]:
+    """The RDP of one step at every order: Opacus would work it out anew for every epsilon."""
+    found: NDArray[np.float64] = np.asarray(
+        opacus_rdp.compute_rdp(
+            q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders
+        )
+    )
+    return found
 
 
 def calibrate_noise_multiplier(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.privacy.accounting import Segment, calibrate_noise_multiplier, compute_epsilon
 from fedlite.privacy.randomness import Randomness
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.privacy.accounting import Segment, compute_epsilon
 
 FORMAT = "fedlite-ledger-1"

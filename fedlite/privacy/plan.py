@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.privacy.accounting import Segment, calibrate_noise_multiplier, compute_epsilon
 
 PARTICIPATION_QUANTILE = 0.999

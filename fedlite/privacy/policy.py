@@ -9,13 +9,14 @@ import math
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from re import fullmatch
+from typing import get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fedlite.config_checks import CHOICES
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
+from fedlite.privacy.options import Accountant, RandomnessMode, Trust, Unit
 from fedlite.privacy.plan import PrivacyPlan
 
 # Far outside, single precision rounds the noise away and leaves gradients: at a clip norm of 1e-45
@@ -103,12 +104,12 @@ def _problem(policy: Policy) -> str:
         return f"max_delta: {policy.max_delta:g} must be above 0 and below 1"
     if not 0 <= policy.min_noise_multiplier < math.inf:
         return f"min_noise_multiplier: {policy.min_noise_multiplier:g} must be 0 or more and finite"
-    chosen = [("units", value, "privacy.unit") for value in policy.units]
-    chosen += [("trust", value, "privacy.trust") for value in policy.trust]
-    chosen += [("randomness", policy.randomness, "privacy.randomness")]
+    chosen = [("units", value, get_args(Unit)) for value in policy.units]
+    chosen += [("trust", value, get_args(Trust)) for value in policy.trust]
+    chosen += [("randomness", policy.randomness, get_args(RandomnessMode))]
     for key, value, choices in chosen:
-        if value not in CHOICES[choices]:
-            return f"{key}: {value!r} is not one of {', '.join(CHOICES[choices])}"
+        if value not in choices:
+            return f"{key}: {value!r} is not one of {', '.join(choices)}"
     if "aggregate" in policy.trust and policy.min_cohort is None:
         return "min_cohort: missing; trust aggregate needs the number of clients to count on"
     if policy.min_cohort is not None and policy.min_cohort < 2:
@@ -144,7 +145,7 @@ def refusal(policy: Policy, plan: PrivacyPlan | None, unit: str, num_examples: i
 
 def _plan_refusal(policy: Policy, plan: PrivacyPlan, num_examples: int) -> str:
     """Conditions are what must hold, negated, so that NaN fulfils none of them."""
-    if plan.accountant not in (accountants := CHOICES["privacy.accountant"]):
+    if plan.accountant not in (accountants := get_args(Accountant)):
         return f"accountant {plan.accountant!r} is not one of {', '.join(accountants)}"
     if plan.randomness != policy.randomness:
         return f"randomness {plan.randomness}: this client's policy is {policy.randomness}"

@@ -9,25 +9,25 @@ from typing import Any
 
 from torch import nn
 
+from fedlite.base.records import Measurement
+from fedlite.base.tensors import state_sha256
 from fedlite.compress.measure import measure_file
-from fedlite.compress.norms import foldable_norms
-from fedlite.config import CompressConfig, MeasureConfig
+from fedlite.compress.options import CompressOptions, MeasureOptions
+from fedlite.compress.shrink.norms import foldable_norms
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.public import require_public
-from fedlite.files import state_sha256
-from fedlite.records import Measurement
+from fedlite.search.archive import log_trial
 from fedlite.search.harness import OBJECTIVES, Budget, OnTrial, Space, run_trials
-from fedlite.search.record import log_trial
 from fedlite.search.result import SearchResult, cheapest, conclude
 from fedlite.search.trials import Choice, Limits, Options, Outcome, identity_of
 
 RATIO_STEP = 0.05
 
-Make = Callable[[CompressConfig, Path], Path]
+Make = Callable[[CompressOptions, Path], Path]
 """(the options of one trial, an empty folder) -> the one file made of the student there."""
 
-Measure = Callable[[Path, PublicData, int, int, MeasureConfig], Measurement]
+Measure = Callable[[Path, PublicData, int, int, MeasureOptions], Measurement]
 """As :func:`fedlite.compress.measure.measure_file`."""
 
 
@@ -36,7 +36,7 @@ class CompressionSearchResult:
     """What was found, the options that make it, and the file that was measured."""
 
     search: SearchResult
-    config: CompressConfig
+    config: CompressOptions
     path: Path
 
 
@@ -45,7 +45,7 @@ def search_compression(
     student: nn.Module,
     task: Task,
     validation: PublicData,
-    config: CompressConfig,
+    config: CompressOptions,
     directory: Path,
     seed: int,
     *,
@@ -66,7 +66,7 @@ def search_compression(
     sum. The test set is never seen here.
 
     Args:
-        make: makes the file of a trial. A :class:`~fedlite.errors.FedliteError` is a failed trial.
+        make: makes the file of a trial. A :class:`~fedlite.base.errors.FedliteError` is a failed trial.
             Many trials differ in quantization alone: it does well to keep what it pruned.
         student: the federated student; accuracy is lost against it.
         task: what it sees and answers.
@@ -133,7 +133,7 @@ def search_compression(
     return CompressionSearchResult(found, chosen, directory / found.best.file)
 
 
-def compression_space(config: CompressConfig, foldable: bool) -> Space:
+def compression_space(config: CompressOptions, foldable: bool) -> Space:
     """The options of ``config.search``, each with the value that is set by hand among them.
 
     Args:
@@ -169,7 +169,7 @@ def compression_space(config: CompressConfig, foldable: bool) -> Space:
     return Space(choices, simplify, OBJECTIVES, first)
 
 
-def with_options(config: CompressConfig, options: Options) -> CompressConfig:
+def with_options(config: CompressOptions, options: Options) -> CompressOptions:
     """``config`` with the options of a trial, and the first of its formats alone.
 
     Options that a trial does not name make no difference to it and stay as they are set by hand;
@@ -179,7 +179,7 @@ def with_options(config: CompressConfig, options: Options) -> CompressConfig:
     return dataclasses.replace(config, formats=config.formats[:1], **exchanged)  # type: ignore[arg-type]
 
 
-def _deciding(config: CompressConfig) -> dict[str, Any]:
+def _deciding(config: CompressOptions) -> dict[str, Any]:
     """The options that decide what the trials are and what comes of them."""
     options = dataclasses.asdict(config)
     options["formats"] = config.formats[:1]

@@ -16,8 +16,8 @@ from typing import Literal
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from fedlite.errors import FedliteError
-from fedlite.privacy import derive_seed
+from fedlite.base.errors import FedliteError
+from fedlite.privacy.randomness import derive_seed
 from fedlite.search.trials import Choice, Limits, Options, Outcome, Trial, TrialFile
 
 TRIALS_FILE = "trials.json"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
+from fedlite.report.words import human_bytes, percent
 from fedlite.search.trials import Limits, Outcome, Trial
-from fedlite.tracking.words import human_bytes, percent
 
 Choose = Callable[[Sequence[Trial]], Trial | None]
 """The trial within the limits that would be delivered; None where none is within them."""

@@ -6,8 +6,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import nn
 
-from fedlite.config import CompressConfig, ModelConfig, StudentSearchConfig
+from fedlite.compress.options import CompressOptions
+from fedlite.models.options import ModelOptions
 from fedlite.search.harness import OBJECTIVES, Space
+from fedlite.search.options import StudentSearchOptions
 from fedlite.search.trials import Choice, Options
 
 STAGED = "fedlite.models.staged.StagedNet"
@@ -15,7 +17,7 @@ HAND_SET: Options = {"student": "hand-set"}  # of a candidate that the space can
 HEAD = "# Chosen by `fedlite search-student`; use it with `fedlite simulate student=FILE`.\n"
 
 
-def student_space(config: StudentSearchConfig) -> Space:
+def student_space(config: StudentSearchOptions) -> Space:
     """Number of stages, and of each its block, width, depth and kernel size."""
     most = max(config.stages)
     choices: dict[str, list[Choice]] = {"stages": sorted(set(config.stages))}
@@ -36,7 +38,7 @@ def student_space(config: StudentSearchConfig) -> Space:
     return Space(choices, simplify, {**OBJECTIVES, "parameters": "minimize"})
 
 
-def frame_of(student: ModelConfig) -> dict[str, Any]:
+def frame_of(student: ModelOptions) -> dict[str, Any]:
     """What all students of a search share: stem, expansion, norm and activation.
 
     They are those of ``student`` where it is a :class:`~fedlite.models.staged.StagedNet`; else
@@ -47,16 +49,16 @@ def frame_of(student: ModelConfig) -> dict[str, Any]:
     return {name: value for name, value in student.kwargs.items() if name != "stages"}
 
 
-def student_of(options: Options, frame: dict[str, Any]) -> ModelConfig:
+def student_of(options: Options, frame: dict[str, Any]) -> ModelOptions:
     """The student that a point of :func:`student_space` stands for."""
     stages = [
         {key: options[f"{key}_{stage}"] for key in ("block", "width", "depth", "kernel_size")}
         for stage in range(int(options["stages"]))
     ]
-    return ModelConfig(name="searched", module=STAGED, kwargs={"stages": stages, **frame})
+    return ModelOptions(name="searched", module=STAGED, kwargs={"stages": stages, **frame})
 
 
-def genes_of(student: ModelConfig, space: Space) -> Options:
+def genes_of(student: ModelOptions, space: Space) -> Options:
     """A value for every option of ``space`` that makes ``student``, or :data:`HAND_SET`."""
     if student.module != STAGED:
         return HAND_SET
@@ -70,13 +72,13 @@ def genes_of(student: ModelConfig, space: Space) -> Options:
     return genes if inside else HAND_SET
 
 
-def least_bytes(model: nn.Module, compress: CompressConfig) -> float:
+def least_bytes(model: nn.Module, compress: CompressOptions) -> float:
     """What a file of ``model`` holds at least: its weights, not its biases, norms or graph."""
     bits = {"none": 32, "fp16": 16}.get(compress.quantization, compress.bits)
     weights = sum(one.numel() for one in model.parameters() if one.dim() > 1)
     return weights * bits / 8
 
 
-def student_yaml(student: ModelConfig) -> str:
+def student_yaml(student: ModelOptions) -> str:
     """A student as a config file, in the form of those in ``conf/student/``."""
     return HEAD + OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(student)))

@@ -7,32 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from torch import Tensor, nn
 
-from fedlite.compress.formats import export_file, suffix_of
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import write_whole
+from fedlite.base.records import Cost
+from fedlite.base.tensors import state_sha256
+from fedlite.compress.exporting import export_file
+from fedlite.compress.format import suffix_of
 from fedlite.compress.measure import measure_cost
-from fedlite.compress.norms import bake_weights, fold_norms
-from fedlite.config import (
-    AugmentConfig,
-    CompressConfig,
-    DistillConfig,
-    MeasureConfig,
-    ModelConfig,
-    StudentSearchConfig,
-)
+from fedlite.compress.options import CompressOptions, MeasureOptions
+from fedlite.compress.shrink.norms import bake_weights, fold_norms
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData, Task
+from fedlite.distill.answers import Answers
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.distill.losses import build_loss
-from fedlite.distill.public import distil_on_public, require_public
-from fedlite.errors import FedliteError, UsageError
-from fedlite.files import state_sha256, write_whole
+from fedlite.distill.loss import Loss, build_loss
+from fedlite.distill.options import DistillOptions
+from fedlite.distill.public import Teach, distil_on_public, require_public, teacher_answers
 from fedlite.models.build import build_model, count_parameters
-from fedlite.privacy import derive_seed
-from fedlite.records import Cost
+from fedlite.models.options import ModelOptions
+from fedlite.privacy.randomness import derive_seed
+from fedlite.search.archive import log_trial
 from fedlite.search.harness import Budget, OnTrial, run_trials
-from fedlite.search.record import log_trial
+from fedlite.search.options import StudentSearchOptions
 from fedlite.search.result import SearchResult, conclude, smallest_accurate
 from fedlite.search.student_space import (
     HAND_SET,
@@ -62,7 +61,7 @@ class StudentSearchResult:
     """What was found, the student, and the config file that ``student=FILE`` takes."""
 
     search: SearchResult
-    student: ModelConfig
+    student: ModelOptions
     path: Path
 
 
@@ -71,16 +70,16 @@ def search_student(
     task: Task,
     public: PublicData,
     validation: PublicData,
-    config: StudentSearchConfig,
-    compress: CompressConfig,
-    distill: DistillConfig,
-    augment: AugmentConfig,
+    config: StudentSearchOptions,
+    compress: CompressOptions,
+    distill: DistillOptions,
+    augment: AugmentOptions,
     directory: Path,
     seed: int,
     *,
-    default: ModelConfig,
+    default: ModelOptions,
     export: Export | None = None,
-    measure: Callable[[Path, MeasureConfig], Cost] = measure_cost,
+    measure: Callable[[Path, MeasureOptions], Cost] = measure_cost,
     on_trial: OnTrial | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> StudentSearchResult:
@@ -138,14 +137,15 @@ def search_student(
     write = export or _exporter(task, public, compress, seed)
     limits = Limits(latency_ms=config.target.latency_ms, bytes=config.target.bytes)
     measured = dataclasses.replace(compress.measure, batch_sizes=[1])
-    taught = _Remembered(teacher)
+    loss = build_loss(distill)
+    teach = _remembered(teacher_answers(teacher, loss))
     frame = frame_of(default)
     space = student_space(config)
     first = genes_of(default, space)
     by_hand = first if first == HAND_SET else space.simplify(first)
     weights_seed = derive_seed(seed, "search-student")
 
-    def student(options: Options) -> ModelConfig:
+    def student(options: Options) -> ModelOptions:
         return default if options == HAND_SET else student_of(options, frame)
 
     def build(options: Options) -> nn.Module:
@@ -172,7 +172,7 @@ def search_student(
         )
         if limits.shortfall(outcome) and options != by_hand:
             return outcome
-        _score(model, taught, public, config, distill, augment, seed)
+        _score(model, teach, loss, public, config, distill, augment, seed)
         accuracy = evaluate_model(model, validation, task.num_classes).accuracy
         return dataclasses.replace(outcome, accuracy=accuracy)
 
@@ -213,48 +213,46 @@ def search_student(
     return StudentSearchResult(found, winner, path)
 
 
-class _Remembered(nn.Module):
-    """A frozen teacher that answers each batch once: every student is taught with the same ones."""
+def _remembered(teach: Teach) -> Teach:
+    """``teach`` asked once for each batch: every student is taught with the same ones."""
+    answers: dict[bytes, Answers] = {}
 
-    def __init__(self, teacher: nn.Module) -> None:
-        super().__init__()
-        self._teacher = teacher
-        self._answers: dict[bytes, Tensor] = {}
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The teacher's logits (n, num_classes)."""
+    def recall(inputs: Tensor) -> Answers:
         key = hashlib.sha256(inputs.numpy().tobytes()).digest()
-        if key not in self._answers:
-            self._answers[key] = cast(Tensor, self._teacher(inputs))
-        return self._answers[key]
+        if key not in answers:
+            answers[key] = teach(inputs)
+        return answers[key]
+
+    return recall
 
 
 def _score(
     model: nn.Module,
-    teacher: nn.Module,
+    teach: Teach,
+    loss: Loss,
     public: PublicData,
-    config: StudentSearchConfig,
-    distill: DistillConfig,
-    augment: AugmentConfig,
+    config: StudentSearchOptions,
+    distill: DistillOptions,
+    augment: AugmentOptions,
     seed: int,
 ) -> None:
-    """Distil ``teacher`` into ``model`` in place, as the warm start does but shorter."""
+    """Teach ``model`` in place, as the warm start does but shorter."""
     settings = distill.warm_start
     distil_on_public(
         model,
-        teacher,
+        teach,
         public,
         steps=config.steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        loss=build_loss(distill),
+        loss=loss,
         augment=augment,
         seed=derive_seed(seed, "search-student-distil"),
     )
 
 
-def _exporter(task: Task, public: PublicData, compress: CompressConfig, seed: int) -> Export:
+def _exporter(task: Task, public: PublicData, compress: CompressOptions, seed: int) -> Export:
     """Exports by ``compress``, on a few public examples: the weights are not trained yet."""
     few = PublicData(public.inputs[:FEW], public.labels[:FEW])
     suffix = suffix_of(compress.formats[0])
@@ -263,7 +261,7 @@ def _exporter(task: Task, public: PublicData, compress: CompressConfig, seed: in
     def export(model: nn.Module, folder: Path) -> Path:
         path = folder / f"student{suffix}"
         if compress.norms == "fold":
-            served = fold_norms(model, task, few, short, AugmentConfig(), seed)
+            served = fold_norms(model, task, few, short, AugmentOptions(), seed)
         else:
             served = bake_weights(model)
         export_file(compress.formats[0], served, task, path, compress, few, quantized=True)

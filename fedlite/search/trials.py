@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedlite.errors import FedliteError
-from fedlite.files import read_json, write_json
+from fedlite.base.errors import FedliteError
+from fedlite.base.files import read_json, write_json
 
 Choice = str | int | float
 Options = dict[str, Choice]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fedlite.audit.retrain import Candidates, Retraining
-from fedlite.compose import compose_config
-from fedlite.config import Config
-from fedlite.data import Splits, load_splits
+from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
+from fedlite.data.splits import Splits, load_splits
 from fedlite.models.build import build_model
-from fedlite.plans import Plans
+from fedlite.federation.plans import Plans
 from tests.conftest import TINY
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fedlite.cli import run
+from fedlite.cli.main import run
 from fedlite.privacy import dp_sgd
 from tests.conftest import TINY
 from tests.e2e.command import refusal

@@ -8,13 +8,10 @@ import pytest
 
 from fedlite.audit import dirac
 from fedlite.audit.dirac import DiracAudit, audit_clients, audit_examples, example_scores
-from fedlite.privacy import (
-    ClientPlan,
-    PrivacyPlan,
-    client_level,
-    dp_sgd,
-    make_randomness,
-)
+from fedlite.privacy import client_level, dp_sgd
+from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import make_randomness
 
 CLAIM = 1.43
 MODES = ["deterministic", "secure"]

@@ -14,13 +14,13 @@ from fedlite.audit.inversion import (
     invert,
     observed_gradients,
 )
-from fedlite.audit.pictures import inverted_example
+from fedlite.audit.attack_charts import inverted_example
 from fedlite.data.types import PublicData
 from fedlite.distill.losses import build_loss
 from fedlite.models.build import build_model
-from fedlite.plans import Plans
-from fedlite.privacy import DeterministicRandomness
-from fedlite.tracking.pictures import figure_pixels
+from fedlite.federation.plans import Plans
+from fedlite.privacy.randomness import DeterministicRandomness
+from fedlite.report.charts import figure_pixels
 from tests.audit.conftest import World
 
 

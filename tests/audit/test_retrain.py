@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation.messages import State
 from tests.audit.conftest import World
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedlite.errors import FedliteError
-from fedlite.tracking.audits import audits_markdown, bounds, conclude, violations
+from fedlite.base.errors import FedliteError
+from fedlite.report.audits import audits_markdown, bounds, conclude, violations
 
 
 def attack(bound: float) -> dict[str, Any]:

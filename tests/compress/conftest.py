@@ -8,20 +8,20 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from fedlite.compress.export import export_onnx
-from fedlite.config import ModelConfig
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, Task, TestData
 from fedlite.models.build import build_model
 from tests.training import train_on_labels
 
 SHAPE = (1, 8, 8)
-CNN = ModelConfig(name="cnn", module="fedlite.models.cnn.CNN")
-MOBILENET = ModelConfig(
+CNN = ModelOptions(name="cnn", module="fedlite.models.cnn.CNN")
+MOBILENET = ModelOptions(
     name="mobilenet",
     module="fedlite.models.mobilenet.MobileNet",
     kwargs={"channels": (16, 24), "depths": (1, 2)},
 )
-MLP = ModelConfig(name="mlp", module="fedlite.models.mlp.MLP")
+MLP = ModelOptions(name="mlp", module="fedlite.models.mlp.MLP")
 
 
 @dataclass(frozen=True)

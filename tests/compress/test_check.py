@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from fedlite.compress.check import (
+from fedlite.compress.compare import (
     Comparison,
-    can_run,
+    runs_in,
     check_structure,
     compare,
     refusal,
     snr_db,
 )
 from fedlite.data.types import PublicData
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 
 from .conftest import Digits
 
@@ -46,7 +46,7 @@ def test_the_figures_are_those_of_the_file(student, student_path, digits: Digits
 
 def test_another_python_answers_alike(student, student_path, digits: Digits):
     few = PublicData(digits.public.inputs[:50], digits.public.labels[:50])
-    assert can_run(student_path, sys.executable)
+    assert runs_in(student_path, sys.executable)
     assert compare(student_path, student, few, sys.executable) == compare(
         student_path, student, few
     )

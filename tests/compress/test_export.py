@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.export import export_onnx, verify_onnx
-from fedlite.compress.formats import FORMAT_OF_SUFFIX, FORMATS, export_file, suffix_of
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.config import CompressConfig
-from fedlite.config_checks import FORMATS as CONFIGURED
+from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.format import name_of, suffix_of
+from fedlite.compress.options import FORMATS
+from fedlite.compress.exporting import export_file
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.options import CompressOptions
+from fedlite.runs.rules import FORMATS as CONFIGURED
 from fedlite.data.types import Task
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
 from tests.pruning import prune_channels
 
@@ -111,7 +113,7 @@ def test_formats_are_those_of_the_configuration_and_known_by_suffix():
 
 @pytest.mark.parametrize("quantization", ["none", "static", "dynamic", "fp16"])
 def test_onnx_files_of_every_precision(student, digits: Digits, tmp_path, quantization):
-    config = CompressConfig(quantization=quantization)
+    config = CompressOptions(quantization=quantization)
     path, plain = tmp_path / "student.onnx", tmp_path / "plain.onnx"
     export_file("onnx", student, digits.task, plain, config, None, quantized=False)
     float_ops = export_file(
@@ -126,7 +128,7 @@ def test_onnx_files_of_every_precision(student, digits: Digits, tmp_path, quanti
 
 
 def test_static_files_are_calibrated_on_public_data_alone(student, digits: Digits, tmp_path):
-    config, path = CompressConfig(quantization="static"), tmp_path / "student.onnx"
+    config, path = CompressOptions(quantization="static"), tmp_path / "student.onnx"
     for calibration in (None, digits.test):
         with pytest.raises(TypeError, match="PublicData"):
             export_file("onnx", student, digits.task, path, config, calibration, quantized=True)
@@ -145,7 +147,7 @@ def test_static_files_are_calibrated_on_public_data_alone(student, digits: Digit
 def test_a_quantization_that_a_format_lacks_is_one_line(
     student, digits: Digits, tmp_path, format, options, said
 ):
-    config, path = CompressConfig(**options), tmp_path / f"student{suffix_of(format)}"
+    config, path = CompressOptions(**options), tmp_path / f"student{suffix_of(format)}"
     with pytest.raises(UsageError, match=said) as caught:
         export_file(format, student, digits.task, path, config, digits.public, quantized=True)
     assert "\n" not in str(caught.value)
@@ -161,7 +163,7 @@ def test_a_converter_that_is_missing_is_one_line(student, digits: Digits, tmp_pa
         ({format: sys.executable}, "is not installed there"),
         ({format: "/no/such/python"}, f"compress.converters.{format}=/no/such/python: no such"),
     ]:
-        config = CompressConfig(converters=converters)
+        config = CompressOptions(converters=converters)
         with pytest.raises(FedliteError, match=said) as caught:
             export_file(format, student, digits.task, path, config, None, quantized=False)
         assert "\n" not in str(caught.value)

@@ -10,12 +10,12 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from fedlite.compress.export import export_onnx
-from fedlite.compress.integer_graph import fill_depthwise, layers_in_float
-from fedlite.compress.onnx_files import write_onnx
-from fedlite.compress.quantize import quantize_onnx
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.config import CompressConfig
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.onnx.integer_graph import fill_depthwise, layers_in_float
+from fedlite.compress.onnx.files import write_onnx
+from fedlite.compress.onnx.quantize import quantize_onnx
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.options import CompressOptions
 from fedlite.data.types import PublicData
 
 from .conftest import Digits
@@ -104,7 +104,7 @@ def test_new_channels_leave_the_middle_of_the_values_where_it_was(digits: Digits
     """They are calibrated like the others, so 1 percent of all values stays 1 percent."""
     torch.manual_seed(0)
     source, target = tmp_path / "source.onnx", tmp_path / "int8.onnx"
-    config = CompressConfig(quantization="static", calibration="percentile", percentile=99)
+    config = CompressOptions(quantization="static", calibration="percentile", percentile=99)
     inputs = digits.test.inputs.numpy()
     found = {}
     for wide in (4, 16):
@@ -168,7 +168,7 @@ def test_zero_points_of_weights_are_left_out(digits: Digits, tmp_path):
     torch.manual_seed(0)
     exported(Depthwise(32), digits, tmp_path / "source.onnx")
     public = PublicData(digits.public.inputs[:64], digits.public.labels[:64])
-    config = CompressConfig(quantization="static")
+    config = CompressOptions(quantization="static")
     quantize_onnx(tmp_path / "source.onnx", tmp_path / "q.onnx", config, public)
     graph = onnx.load(tmp_path / "q.onnx").graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}

@@ -15,17 +15,17 @@ import torch
 from torch import nn
 
 from fedlite.compress.measure import measure_cost, measure_eager, measure_file
-from fedlite.compress.measure_worker import cost_facts, described, latency_ms
-from fedlite.compress.runtime import Array
-from fedlite.config import MeasureConfig
+from fedlite.serve.measure_worker import cost_facts, described, latency_ms
+from fedlite.serve.kind import Array
+from fedlite.compress.options import MeasureOptions
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
-from fedlite.records import Latency
+from fedlite.base.records import Latency
 
 from .conftest import MLP, SHAPE, Digits
 
-QUICK = MeasureConfig(threads=1, warmup=2, runs=20, batch_sizes=[1, 8])
+QUICK = MeasureOptions(threads=1, warmup=2, runs=20, batch_sizes=[1, 8])
 
 
 class Fixed:
@@ -145,13 +145,13 @@ def test_a_runtime_that_brings_torch_along_says_so():
 
 @pytest.mark.parametrize("module", ["measure_worker", "predict"])
 def test_the_light_modules_do_not_import_torch(module):
-    code = f"import sys, fedlite.compress.{module}; print('torch' in sys.modules)"
+    code = f"import sys, fedlite.serve.{module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_the_worker_writes_json_or_says_in_one_line_why_not(student_path, tmp_path):
-    module = [sys.executable, "-m", "fedlite.compress.measure_worker"]
+    module = [sys.executable, "-m", "fedlite.serve.measure_worker"]
     out = tmp_path / "facts.json"
     subprocess.run([*module, student_path, "--out", out, "--runs", "5"], check=True)
     assert set(json.loads(out.read_text())) == {

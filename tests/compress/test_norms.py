@@ -8,24 +8,26 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.export import export_onnx, verify_onnx
-from fedlite.compress.norms import fit_convolution, fold_norms, foldable_norms
-from fedlite.compress.pruned_file import load_pruned, save_pruned
-from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
+from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.shrink.norms import fit_convolution, fold_norms, foldable_norms
+from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.models.build import build_model
 from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 from tests.pruning import prune_channels
 from tests.training import train_on_labels
 
-CONFIG = CompressConfig(norm_steps=60)
+CONFIG = CompressOptions(norm_steps=60)
 NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
 def with_kwargs(config, **kwargs):
-    return ModelConfig(config.name, config.module, {**config.kwargs, **kwargs})
+    return ModelOptions(config.name, config.module, {**config.kwargs, **kwargs})
 
 
 def has_norms(model):
@@ -33,7 +35,7 @@ def has_norms(model):
 
 
 def fold(model, digits, config=CONFIG, **kwargs):
-    return fold_norms(model, digits.task, digits.public, config, AugmentConfig(), 0, **kwargs)
+    return fold_norms(model, digits.task, digits.public, config, AugmentOptions(), 0, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ class Odd(nn.Module):
          ["stem.1", "blocks.0.body.1", "blocks.0.body.4", "blocks.0.body.7", "neck.1"]),
         (with_kwargs(CNN, norm="weight"), []),
         (MLP, []),
-        (ModelConfig("transformer", "fedlite.models.transformer.Transformer"), []),
+        (ModelOptions("transformer", "fedlite.models.transformer.Transformer"), []),
     ],
 )  # fmt: skip
 def test_foldable_norms_are_named_in_running_order(config, names):
@@ -106,7 +108,7 @@ def test_a_folded_student_has_no_norms_and_answers_alike(mobilenet, folded, digi
 
 
 def test_the_fit_alone_comes_near_and_distillation_comes_nearer(mobilenet, folded, digits):
-    fitted = fold(mobilenet, digits, CompressConfig(norm_steps=0))
+    fitted = fold(mobilenet, digits, CompressOptions(norm_steps=0))
     without = copy.deepcopy(mobilenet)
     for name in foldable_norms(mobilenet, SHAPE):
         without.set_submodule(name, nn.Identity())
@@ -119,7 +121,7 @@ def test_the_fit_alone_comes_near_and_distillation_comes_nearer(mobilenet, folde
 def test_the_student_stays_and_equal_calls_give_equal_results(mobilenet, digits):
     before = copy.deepcopy(mobilenet.state_dict())
     steps = []
-    config = CompressConfig(norm_steps=3)
+    config = CompressOptions(norm_steps=3)
     first = fold(mobilenet, digits, config, on_step=steps.append)
     torch.manual_seed(5)
     second = fold(mobilenet, digits, config)
@@ -160,7 +162,7 @@ def test_norms_of_series_are_folded_too(digits):
     series = PublicData(digits.public.inputs.reshape(-1, *shape), digits.public.labels)
     task = dataclasses.replace(digits.task, input_shape=shape)
     student = build_model(with_kwargs(CNN, norm="group"), shape, 10, seed=0)
-    folded = fold_norms(student, task, series, CompressConfig(norm_steps=0), AugmentConfig(), 0)
+    folded = fold_norms(student, task, series, CompressOptions(norm_steps=0), AugmentOptions(), 0)
     assert not has_norms(folded)
     assert signal_to_noise(folded, student, series.inputs) > 10
 
@@ -177,7 +179,7 @@ def test_a_student_with_nothing_to_fold_comes_back_equal(student, digits):
 def test_private_data_is_a_type_error(mobilenet, digits):
     private = ClientData(0, digits.public.inputs, digits.public.labels)
     with pytest.raises(TypeError, match="only PublicData"):
-        fold_norms(mobilenet, digits.task, private, CONFIG, AugmentConfig(), 0)
+        fold_norms(mobilenet, digits.task, private, CONFIG, AugmentOptions(), 0)
 
 
 def test_a_model_that_cannot_be_traced_is_one_clear_line():

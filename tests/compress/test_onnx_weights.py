@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fedlite.compress.onnx_files import strip
-from fedlite.compress.onnx_weights import (
+from fedlite.compress.onnx.files import strip
+from fedlite.compress.onnx.weights import (
     halve_floats,
     narrow_weights,
     quantize_weight,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedlite.compress.predict import choose_model, predict
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.errors import FedliteError
+from fedlite.serve.predict import choose_model, predict
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.base.errors import FedliteError
 
 from .bundles import ship
 from .conftest import Digits
@@ -203,7 +203,7 @@ def test_an_image_far_too_large_is_refused(model, tmp_path, monkeypatch):
 
 def test_predicting_needs_no_torch(model, digits: Digits, tmp_path):
     code = (
-        "import sys; from fedlite.cli import run;"
+        "import sys; from fedlite.cli.main import run;"
         " code = run(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
     )
     file = one_digit(tmp_path, digits)

@@ -9,31 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.compress.prune import (
+from fedlite.compress.shrink.prune import (
     Criterion,
     Width,
     cut_channels,
     plan_widths,
 )
-from fedlite.compress.sensitivity import public_gradients
-from fedlite.config import ModelConfig
+from fedlite.compress.shrink.sensitivity import public_gradients
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model, count_parameters
 from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
 
-NORMED = ModelConfig("cnn", CNN.module, {"norm": "group"})
-STANDARDISED = ModelConfig("cnn", CNN.module, {"norm": "weight"})
-TRANSFORMER = ModelConfig("t", "fedlite.models.transformer.Transformer", {"depth": 1})
+NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
+STANDARDISED = ModelOptions("cnn", CNN.module, {"norm": "weight"})
+TRANSFORMER = ModelOptions("t", "fedlite.models.transformer.Transformer", {"depth": 1})
 BLOCKS = ("plain", "inverted_residual", "channel_shuffle")
 
 
-def staged(block: str, norm: str | None = None) -> ModelConfig:
+def staged(block: str, norm: str | None = None) -> ModelOptions:
     stages = [{"block": block, "width": width, "depth": 2, "kernel_size": 3} for width in (8, 16)]
     kwargs = {"stages": stages, "norm": norm, "stem": 8}
-    return ModelConfig("staged", "fedlite.models.staged.StagedNet", kwargs)
+    return ModelOptions("staged", "fedlite.models.staged.StagedNet", kwargs)
 
 
 ALL = [
@@ -201,7 +201,7 @@ def test_l1_and_l2_disagree_about_one_large_weight_and_many_small_ones():
 
 def test_taylor_keeps_channels_that_the_loss_leans_on():
     """Inputs that are always zero: their large weights mean nothing to the loss."""
-    model = build_model(ModelConfig("mlp", MLP.module, {"hidden": [16]}), (20,), 5, seed=0)
+    model = build_model(ModelOptions("mlp", MLP.module, {"hidden": [16]}), (20,), 5, seed=0)
     with torch.no_grad():
         model.hidden[0].weight[:8, 10:] = 0
         model.hidden[0].weight[8:, :10] = 0
@@ -268,7 +268,7 @@ def test_a_layer_that_cannot_be_cut_under_its_name_is_one_line(name, says):
 
 @pytest.mark.parametrize(
     ("config", "ratio"),
-    [(ModelConfig("linear", MLP.module, {"hidden": ()}), 0.5), (CNN, 0.01)],
+    [(ModelOptions("linear", MLP.module, {"hidden": ()}), 0.5), (CNN, 0.01)],
 )
 def test_nothing_to_prune_is_an_error_of_one_line(config, ratio):
     model = build_model(config, SHAPE, 10, seed=0)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.compress.pruned_file import load_pruned, save_pruned
-from fedlite.compress.sparsify import apply_masks, weight_masks
-from fedlite.config import ModelConfig
-from fedlite.errors import FedliteError, UsageError
+from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
+from fedlite.compress.shrink.sparsify import apply_masks, weight_masks
+from fedlite.models.options import ModelOptions
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
 from fedlite.models.standardised import StandardisedConvolution
 from tests.pruning import prune_channels
@@ -19,17 +19,17 @@ from tests.pruning import prune_channels
 from .conftest import CNN, MLP, MOBILENET, SHAPE
 
 MODELS = "fedlite.models"
-NORMED = ModelConfig("cnn", CNN.module, {"norm": "group"})
+NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
 CONFIGS = {
     "cnn": CNN,
     "normed": NORMED,
     "mobilenet": MOBILENET,
-    "resnet": ModelConfig(
+    "resnet": ModelOptions(
         "resnet", f"{MODELS}.resnet.ResNet", {"channels": [8, 16], "depths": [1, 1]}
     ),
     "mlp": MLP,
-    "scattering": ModelConfig("scattering", f"{MODELS}.scattering.ScatteringCNN", {"mix": 16}),
-    "transformer": ModelConfig("transformer", f"{MODELS}.transformer.Transformer", {"depth": 1}),
+    "scattering": ModelOptions("scattering", f"{MODELS}.scattering.ScatteringCNN", {"mix": 16}),
+    "transformer": ModelOptions("transformer", f"{MODELS}.transformer.Transformer", {"depth": 1}),
 }
 INPUTS = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
 
@@ -69,7 +69,7 @@ def test_a_model_without_its_norms_comes_back(tmp_path):
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_standardised_convolutions_come_back_as_they_were_saved(tmp_path, plain):
-    config = ModelConfig("cnn", CNN.module, {"norm": "weight"})
+    config = ModelOptions("cnn", CNN.module, {"norm": "weight"})
     model = prune_channels(build_model(config, SHAPE, 10, seed=0), SHAPE, 0.5, 4).eval()
     if plain:
         for name, module in list(model.named_modules()):

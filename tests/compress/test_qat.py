@@ -8,20 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.export import export_onnx
-from fedlite.compress.qat import train_quantization_aware
-from fedlite.compress.quantize import quantize_onnx
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.compress.sparsify import apply_masks, count_nonzero, weight_masks
-from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.shrink.qat import train_quantization_aware
+from fedlite.compress.onnx.quantize import quantize_onnx
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.shrink.sparsify import apply_masks, count_nonzero, weight_masks
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import ClientData, TestData
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.models.build import build_model
 from tests.training import train_on_labels
 
 from .conftest import MLP, MOBILENET, SHAPE, Digits
 
-CONFIG = CompressConfig(
+CONFIG = CompressOptions(
     quantization="qat", per_channel=False, qat_steps=100, qat_learning_rate=3e-3
 )
 
@@ -29,7 +31,7 @@ CONFIG = CompressConfig(
 def trained(student: nn.Module, digits: Digits, config=CONFIG, public=None, **options) -> nn.Module:
     public = digits.public if public is None else public
     return train_quantization_aware(
-        student, student, digits.task, public, config, AugmentConfig(), 0, **options
+        student, student, digits.task, public, config, AugmentOptions(), 0, **options
     )
 
 
@@ -39,7 +41,7 @@ def outlier(digits: Digits) -> nn.Module:
 
     The layer after it takes the factor back, so that its answers are those of a plain network.
     """
-    network = ModelConfig(MLP.name, MLP.module, {"activation": "relu"})
+    network = ModelOptions(MLP.name, MLP.module, {"activation": "relu"})
     model = build_model(network, SHAPE, 10, seed=0)
     train_on_labels(model, digits.public, steps=300)
     first, second, _ = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
@@ -83,7 +85,7 @@ def test_the_student_stays_and_the_copy_is_of_its_class(student, digits: Digits)
 def test_equal_seeds_give_equal_weights(digits: Digits):
     """A network with norms, depthwise layers and sums can be trained too."""
     student = build_model(MOBILENET, SHAPE, 10, seed=0).eval()
-    config = CompressConfig(quantization="qat", symmetric=True, qat_steps=2)
+    config = CompressOptions(quantization="qat", symmetric=True, qat_steps=2)
     first, second = (trained(student, digits, config).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -9,22 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedlite.compress.export import export_onnx
-from fedlite.compress.quantize import float_ops, precision_of, quantize_onnx
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.config import CompressConfig, ModelConfig
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.onnx.quantize import float_ops, precision_of, quantize_onnx
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.options import CompressOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import ClientData, PublicData, TestData
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
 
 from .conftest import MOBILENET, SHAPE, Digits
 
-STATIC = CompressConfig(quantization="static")
-DYNAMIC = CompressConfig(quantization="dynamic")
-WEIGHTS = CompressConfig(quantization="weight_only")
-INT4 = CompressConfig(quantization="weight_only", bits=4)
-FP16 = CompressConfig(quantization="fp16")
-NONE = CompressConfig(quantization="none")
+STATIC = CompressOptions(quantization="static")
+DYNAMIC = CompressOptions(quantization="dynamic")
+WEIGHTS = CompressOptions(quantization="weight_only")
+INT4 = CompressOptions(quantization="weight_only", bits=4)
+FP16 = CompressOptions(quantization="fp16")
+NONE = CompressOptions(quantization="none")
 MODES = {"static": STATIC, "dynamic": DYNAMIC, "int8": WEIGHTS, "int4": INT4, "fp16": FP16}
 
 
@@ -145,7 +146,7 @@ def test_none_is_a_copy(student_path, tmp_path):
 
 def test_qat_quantizes_statically(student_path, digits: Digits, tmp_path):
     quantize_onnx(student_path, tmp_path / "static.onnx", STATIC, digits.public)
-    qat = CompressConfig(quantization="qat")
+    qat = CompressOptions(quantization="qat")
     quantize_onnx(student_path, tmp_path / "qat.onnx", qat, digits.public)
     assert (tmp_path / "qat.onnx").read_bytes() == (tmp_path / "static.onnx").read_bytes()
 
@@ -234,7 +235,7 @@ def test_float_ops_tell_what_the_runtime_left_in_float(student_path, digits: Dig
 
 def test_silu_is_no_integer_operator(digits: Digits, tmp_path):
     """The runtime calls its own form of it QuickGelu."""
-    network = ModelConfig(MOBILENET.name, MOBILENET.module, {"activation": "silu", "norm": None})
+    network = ModelOptions(MOBILENET.name, MOBILENET.module, {"activation": "silu", "norm": None})
     source = exported(build_model(network, SHAPE, 10, seed=0), digits, tmp_path)
     quantize_onnx(source, tmp_path / "q.onnx", MODES["fp16"], None)
     assert {"Conv", "Gemm", "QuickGelu"} <= set(float_ops(tmp_path / "q.onnx"))
@@ -277,15 +278,15 @@ def test_precision_names_what_became_of_the_weights():
     assert [precision_of(config) for config in (NONE, FP16, STATIC, DYNAMIC, WEIGHTS, INT4)] == [
         *("fp32", "fp16", "int8", "int8", "int8 weights", "int4 weights")
     ]
-    assert precision_of(CompressConfig(quantization="qat")) == "int8"
+    assert precision_of(CompressOptions(quantization="qat")) == "int8"
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (CompressConfig(quantization="int3"), "compress.quantization=int3: must be one of static"),
-        (CompressConfig(quantization="weight_only", bits=3), "compress.bits=3: must be 8 or 4"),
-        (CompressConfig(quantization="static", bits=4), "use compress.quantization=weight_only"),
+        (CompressOptions(quantization="int3"), "compress.quantization=int3: must be one of static"),
+        (CompressOptions(quantization="weight_only", bits=3), "compress.bits=3: must be 8 or 4"),
+        (CompressOptions(quantization="static", bits=4), "use compress.quantization=weight_only"),
     ],
 )
 def test_unknown_modes_and_bits_are_told(student_path, digits: Digits, tmp_path, config, message):

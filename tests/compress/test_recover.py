@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from fedlite.compress.recover import recover
-from fedlite.compress.sparsify import count_nonzero, weight_masks
-from fedlite.config import AugmentConfig, CompressConfig
+from fedlite.compress.shrink.recover import recover
+from fedlite.compress.shrink.sparsify import count_nonzero, weight_masks
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
 from tests.pruning import prune_channels
@@ -18,8 +19,8 @@ def test_recovery_restores_accuracy_and_keeps_masked_weights_at_zero(student, di
     masks = weight_masks(pruned, 0.5)
     before = evaluate_model(pruned, digits.test, 10).accuracy
     steps: list[int] = []
-    config = CompressConfig(recovery_steps=150, recovery_learning_rate=3e-3)
-    recover(pruned, student, digits.public, config, AugmentConfig(), masks, 0, steps.append)
+    config = CompressOptions(recovery_steps=150, recovery_learning_rate=3e-3)
+    recover(pruned, student, digits.public, config, AugmentOptions(), masks, 0, steps.append)
     after = evaluate_model(pruned, digits.test, 10).accuracy
     full = evaluate_model(student, digits.test, 10).accuracy
     assert after > before
@@ -31,12 +32,12 @@ def test_recovery_restores_accuracy_and_keeps_masked_weights_at_zero(student, di
 
 
 def test_recovery_learns_from_the_reference_and_not_from_public_labels(student, digits: Digits):
-    config = CompressConfig(recovery_steps=5)
+    config = CompressOptions(recovery_steps=5)
     shuffled = type(digits.public)(digits.public.inputs, digits.public.labels.flip(0))
     results = []
     for public in (digits.public, shuffled):
         pruned = prune_channels(student, SHAPE, 0.5, 4)
-        recover(pruned, student, public, config, AugmentConfig(), {}, seed=0)
+        recover(pruned, student, public, config, AugmentOptions(), {}, seed=0)
         results.append(predict_logits(pruned, digits.test.inputs))
     assert torch.equal(*results)
 
@@ -44,4 +45,4 @@ def test_recovery_learns_from_the_reference_and_not_from_public_labels(student, 
 def test_recovery_refuses_private_data(student, digits: Digits):
     private = ClientData(0, digits.public.inputs, digits.public.labels)
     with pytest.raises(TypeError, match="ClientData"):
-        recover(student, student, private, CompressConfig(), AugmentConfig(), {}, seed=0)
+        recover(student, student, private, CompressOptions(), AugmentOptions(), {}, seed=0)

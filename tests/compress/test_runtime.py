@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedlite.compress.check import snr_db
-from fedlite.compress.runtime import can_run, logits_of, open_runtime, size_of
-from fedlite.errors import FedliteError, UsageError
+from fedlite.compress.compare import snr_db
+from fedlite.serve.runtime import runs_here, logits_of, open_runtime, size_of
+from fedlite.base.errors import FedliteError, UsageError
 
 from .conftest import Digits
 
@@ -58,15 +58,15 @@ def test_missing_and_damaged_files_are_one_line(student_path, tmp_path, name):
 def test_a_file_that_nothing_runs_is_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"\.onnx, \.tflite, \.pte, \.mlpackage"):
         open_runtime(tmp_path / "student.pt")
-    assert not can_run(tmp_path / "student.pt")
-    assert can_run(tmp_path / "student.onnx")
-    assert can_run(tmp_path / "student.tflite")
+    assert not runs_here(tmp_path / "student.pt")
+    assert runs_here(tmp_path / "student.onnx")
+    assert runs_here(tmp_path / "student.tflite")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
 def test_core_ml_says_where_it_runs(tmp_path):
     (tmp_path / "student.mlpackage").mkdir()
-    assert not can_run(tmp_path / "student.mlpackage")
+    assert not runs_here(tmp_path / "student.mlpackage")
     with pytest.raises(FedliteError, match="macOS only"):
         open_runtime(tmp_path / "student.mlpackage")
 
@@ -82,7 +82,7 @@ def test_the_size_of_a_folder_is_that_of_its_files(tmp_path):
 def test_running_a_file_needs_no_torch(student_path):
     lines = [
         "import sys, pathlib, numpy",
-        "from fedlite.compress.runtime import open_runtime",
+        "from fedlite.serve.runtime import open_runtime",
         "for path in sys.argv[1:]:",
         "    runtime = open_runtime(pathlib.Path(path))",
         "    runtime.run(numpy.zeros((2, *runtime.input_shape), numpy.float32))",

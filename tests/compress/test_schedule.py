@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.compress.schedule import prune_and_recover
-from fedlite.compress.sparsify import count_nonzero, prunable_weights
-from fedlite.config import AugmentConfig, CompressConfig
+from fedlite.compress.shrink.schedule import prune_and_recover
+from fedlite.compress.shrink.sparsify import count_nonzero, prunable_weights
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model
 from tests.pruning import prune_channels
 
@@ -22,10 +23,10 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in model.state_dict().items()}
 
 
-def run(student: nn.Module, digits: Digits, config: CompressConfig, **options) -> nn.Module:
+def run(student: nn.Module, digits: Digits, config: CompressOptions, **options) -> nn.Module:
     reference = options.pop("reference", student)
     return prune_and_recover(
-        student, reference, digits.task, digits.public, config, AugmentConfig(), 0, **options
+        student, reference, digits.task, digits.public, config, AugmentOptions(), 0, **options
     )
 
 
@@ -41,7 +42,7 @@ def run(student: nn.Module, digits: Digits, config: CompressConfig, **options) -
 def test_every_plan_ends_at_the_same_widths_counts_and_steps(
     student, digits, ratio, sparsity, criterion, sparsity_criterion, iterations, steps
 ):
-    config = CompressConfig(
+    config = CompressOptions(
         ratio=ratio,
         criterion=criterion,
         sparsity=sparsity,
@@ -64,7 +65,7 @@ def test_every_plan_ends_at_the_same_widths_counts_and_steps(
 
 def test_without_pruning_it_is_an_equal_copy(student, digits: Digits):
     done: list[int] = []
-    config = CompressConfig(ratio=0.0, schedule="iterative")
+    config = CompressOptions(ratio=0.0, schedule="iterative")
     copied = run(student, digits, config, on_step=done.append)
     assert copied is not student
     assert done == []
@@ -74,7 +75,7 @@ def test_without_pruning_it_is_an_equal_copy(student, digits: Digits):
 
 @pytest.mark.parametrize("schedule", ["one_shot", "iterative"])
 def test_half_the_channels_and_half_the_weights_still_know_the_digits(student, digits, schedule):
-    config = CompressConfig(
+    config = CompressOptions(
         ratio=0.5, sparsity=0.5, schedule=schedule, recovery_steps=150, recovery_learning_rate=3e-3
     )
     before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -85,7 +86,7 @@ def test_half_the_channels_and_half_the_weights_still_know_the_digits(student, d
 
 
 def test_the_same_arguments_give_the_same_bits(student, digits: Digits):
-    config = CompressConfig(
+    config = CompressOptions(
         criterion="taylor",
         sparsity=0.5,
         sparsity_criterion="gradient",
@@ -102,7 +103,7 @@ def test_whoever_is_the_reference_teaches(student, digits: Digits):
     other = build_model(CNN, SHAPE, 10, seed=9).eval()
     with torch.no_grad():
         other.classifier[-1].weight *= 20
-    config = CompressConfig(ratio=0.3, recovery_steps=100, recovery_learning_rate=3e-3)
+    config = CompressOptions(ratio=0.3, recovery_steps=100, recovery_learning_rate=3e-3)
     models = other, run(student, digits, config, reference=other), run(student, digits, config)
     with torch.no_grad():
         wanted, pupil, own = (model(digits.test.inputs).argmax(dim=1) for model in models)
@@ -111,16 +112,16 @@ def test_whoever_is_the_reference_teaches(student, digits: Digits):
 
 def test_private_data_is_an_error_at_the_call_before_anything_is_done(student, digits: Digits):
     private = ClientData(0, digits.public.inputs, digits.public.labels)
-    for config in (CompressConfig(), CompressConfig(ratio=0.0)):
+    for config in (CompressOptions(), CompressOptions(ratio=0.0)):
         with pytest.raises(TypeError, match="ClientData"):
             prune_and_recover(
-                student, student, digits.task, private, config, AugmentConfig(), seed=0
+                student, student, digits.task, private, config, AugmentOptions(), seed=0
             )
 
 
 def test_a_wrong_layer_is_refused_before_any_step(student, digits: Digits):
     done: list[int] = []
-    config = CompressConfig(layer_ratios={"feature.0": 0.5})
+    config = CompressOptions(layer_ratios={"feature.0": 0.5})
     with pytest.raises(UsageError, match=r"feature\.0: no such layer; near: features\.0"):
         run(student, digits, config, on_step=done.append)
     assert done == []

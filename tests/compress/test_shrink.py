@@ -7,24 +7,25 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.shrink import Shrinker, training_steps
-from fedlite.config import AugmentConfig, CompressConfig
+from fedlite.compress.shrink.shrinker import Shrinker, training_steps
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 
 from .conftest import Digits
 
-QUICK = CompressConfig(ratio=0.3, recovery_steps=5, qat_steps=3)
+QUICK = CompressOptions(ratio=0.3, recovery_steps=5, qat_steps=3)
 
 
 @pytest.fixture
 def shrinker(student: nn.Module, digits: Digits) -> Shrinker:
-    return Shrinker(student, student, digits.task, digits.public, AugmentConfig(), seed=0)
+    return Shrinker(student, student, digits.task, digits.public, AugmentOptions(), seed=0)
 
 
 def test_private_data_is_refused(student: nn.Module, digits: Digits) -> None:
     private: Any = ClientData(0, digits.public.inputs, digits.public.labels)
     with pytest.raises(TypeError, match="ClientData"):
-        Shrinker(student, student, digits.task, private, AugmentConfig(), seed=0)
+        Shrinker(student, student, digits.task, private, AugmentOptions(), seed=0)
 
 
 def test_options_that_do_not_matter_share_a_model(shrinker: Shrinker) -> None:
@@ -51,13 +52,13 @@ def test_options_that_do_not_matter_share_a_model(shrinker: Shrinker) -> None:
 def test_options_that_matter_make_another_model(
     shrinker: Shrinker, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[CompressConfig] = []
+    made: list[CompressOptions] = []
 
     def prune(*arguments: Any) -> nn.Module:
         made.append(arguments[4])
         return nn.Linear(1, 1)
 
-    monkeypatch.setattr("fedlite.compress.shrink.prune_and_recover", prune)
+    monkeypatch.setattr("fedlite.compress.shrink.shrinker.prune_and_recover", prune)
     shrinker.pruned(QUICK)
     shrinker.pruned(replace(QUICK, **change))
     assert made == [QUICK, replace(QUICK, **change)]
@@ -74,7 +75,7 @@ def test_steps_are_counted_before_they_are_taken(student: nn.Module, digits: Dig
     config = replace(QUICK, quantization="qat")
     taken: list[int] = []
     shrinker = Shrinker(
-        student, student, digits.task, digits.public, AugmentConfig(), 0, taken.append
+        student, student, digits.task, digits.public, AugmentOptions(), 0, taken.append
     )
     shrinker.quantizable(config)
     assert len(taken) == training_steps(config) == 8

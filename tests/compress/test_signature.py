@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.compress.signature import (
+from fedlite.serve.signature import (
     public_pem,
     read_public_key,
     read_signing_key,
     sign,
     signature_holds,
 )
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 
 from .bundles import ship
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.compress.sensitivity import gradient_sizes
-from fedlite.compress.sparsify import apply_masks, count_nonzero, prunable_weights, weight_masks
+from fedlite.compress.shrink.sensitivity import gradient_sizes
+from fedlite.compress.shrink.sparsify import apply_masks, count_nonzero, prunable_weights, weight_masks
 from fedlite.data.types import ClientData, PublicData
 from fedlite.models.build import build_model
 

@@ -9,22 +9,17 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from fedlite.compose import conf_dir
-from fedlite.compress.pruned_file import load_pruned
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.compress.shrink import Shrinker
-from fedlite.compress.stage import CompressedStudent, compress_student
-from fedlite.config import (
-    AugmentConfig,
-    CompressConfig,
-    CompressSearchConfig,
-    MeasureConfig,
-    TargetConfig,
-)
-from fedlite.config_checks import parse_config
+from fedlite.runs.compose import conf_dir
+from fedlite.compress.shrink.pruned_file import load_pruned
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.shrink.shrinker import Shrinker
+from fedlite.compress.judge import CompressedStudent, compress_student
+from fedlite.compress.options import CompressOptions, CompressSearchOptions, MeasureOptions, TargetOptions
+from fedlite.data.options import AugmentOptions
+from fedlite.runs.config import parse_config
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_logits
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.models.build import count_parameters
 
 from .conftest import CNN, SHAPE, Digits
@@ -33,12 +28,12 @@ OPTIONS = ["default", "dynamic", "weight_only", "fp16", "qat", "search", "none"]
 
 
 def compressed(
-    student: nn.Module, digits: Digits, config: CompressConfig, directory: Path
+    student: nn.Module, digits: Digits, config: CompressOptions, directory: Path
 ) -> CompressedStudent:
     """The stage, judged on the last 200 of the public digits."""
     public = PublicData(digits.public.inputs[:800], digits.public.labels[:800])
     validation = PublicData(digits.public.inputs[800:], digits.public.labels[800:])
-    shrinker = Shrinker(student, student, digits.task, public, AugmentConfig(), seed=0)
+    shrinker = Shrinker(student, student, digits.task, public, AugmentOptions(), seed=0)
     return compress_student(shrinker, validation, config, directory)
 
 
@@ -50,7 +45,7 @@ def accuracy(path: Path, digits: Digits) -> float:
 def test_the_stage_makes_small_files_that_know_the_digits(
     student: nn.Module, student_path: Path, digits: Digits, tmp_path: Path
 ) -> None:
-    config = CompressConfig(ratio=0.25, sparsity=0.3, recovery_steps=150)
+    config = CompressOptions(ratio=0.25, sparsity=0.3, recovery_steps=150)
     made = compressed(student, digits, config, tmp_path / "models")
     assert {path.name for path in (tmp_path / "models").iterdir()} == {
         "pruned_student.pt",
@@ -84,7 +79,7 @@ def test_the_stage_makes_small_files_that_know_the_digits(
 def test_what_is_not_compressed_is_the_student(
     student: nn.Module, student_path: Path, digits: Digits, tmp_path: Path
 ) -> None:
-    made = compressed(student, digits, CompressConfig(ratio=0.0, quantization="none"), tmp_path)
+    made = compressed(student, digits, CompressOptions(ratio=0.0, quantization="none"), tmp_path)
     (artefact,) = made.artefacts
     assert made.shipped == {"onnx": artefact.name}
     assert (tmp_path / "pruned_student.onnx").read_bytes() == student_path.read_bytes()
@@ -93,7 +88,7 @@ def test_what_is_not_compressed_is_the_student(
 def test_a_refused_file_says_why_and_the_next_best_ships(
     student: nn.Module, digits: Digits, tmp_path: Path
 ) -> None:
-    config = CompressConfig(ratio=0.0, min_snr_db=60.0)
+    config = CompressOptions(ratio=0.0, min_snr_db=60.0)
     made = compressed(student, digits, config, tmp_path)
     fp32, int8 = made.artefacts
     assert "60" in int8.refused
@@ -105,7 +100,7 @@ def test_a_refused_file_says_why_and_the_next_best_ships(
 def test_where_pruning_lost_too_much_the_federated_student_ships(
     student: nn.Module, digits: Digits, tmp_path: Path
 ) -> None:
-    config = CompressConfig(ratio=0.8, recovery_steps=0, max_accuracy_drop=0.02)
+    config = CompressOptions(ratio=0.8, recovery_steps=0, max_accuracy_drop=0.02)
     made = compressed(student, digits, config, tmp_path)
     *lost, federated = made.artefacts
     assert all("max_accuracy_drop" in artefact.refused for artefact in lost)
@@ -116,16 +111,16 @@ def test_where_pruning_lost_too_much_the_federated_student_ships(
 def test_where_nothing_may_ship_every_reason_is_said(
     student: nn.Module, digits: Digits, tmp_path: Path
 ) -> None:
-    config = CompressConfig(ratio=0.0, min_snr_db=500.0)
+    config = CompressOptions(ratio=0.0, min_snr_db=500.0)
     with pytest.raises(FedliteError, match=r"no onnx file may ship \(pruned_student\.onnx: .*500"):
         compressed(student, digits, config, tmp_path)
 
 
 def test_private_data_cannot_judge(student: nn.Module, digits: Digits, tmp_path: Path) -> None:
     private: Any = ClientData(0, digits.public.inputs, digits.public.labels)
-    shrinker = Shrinker(student, student, digits.task, digits.public, AugmentConfig(), seed=0)
+    shrinker = Shrinker(student, student, digits.task, digits.public, AugmentOptions(), seed=0)
     with pytest.raises(TypeError, match="ClientData"):
-        compress_student(shrinker, private, CompressConfig(), tmp_path / "run")
+        compress_student(shrinker, private, CompressOptions(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -134,10 +129,10 @@ def test_every_option_composes_and_spells_out_the_whole_schema(name: str) -> Non
     with initialize_config_dir(str(conf_dir()), version_base=None):
         composed = compose("config", overrides=[f"compress={name}", "run.dir=unused"]).compress
     for node, schema in (
-        (composed, CompressConfig),
-        (composed.measure, MeasureConfig),
-        (composed.target, TargetConfig),
-        (composed.search, CompressSearchConfig),
+        (composed, CompressOptions),
+        (composed.measure, MeasureOptions),
+        (composed.target, TargetOptions),
+        (composed.search, CompressSearchOptions),
     ):
         assert set(node) == {field.name for field in dataclasses.fields(schema)}
     with initialize_config_dir(str(conf_dir()), version_base=None):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedlite.config import AugmentConfig
+from fedlite.data.options import AugmentOptions
 from fedlite.data.augment import augment
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -21,11 +21,11 @@ def images(count: int = 64) -> Tensor:
 
 def test_off_returns_the_batch_itself() -> None:
     inputs = images()
-    assert augment(inputs, AugmentConfig(), seeded()) is inputs
+    assert augment(inputs, AugmentOptions(), seeded()) is inputs
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(2, True, 0.1), AugmentConfig(noise=1.0)])
-def test_seed_fixes_it_and_the_batch_is_left_alone(config: AugmentConfig) -> None:
+@pytest.mark.parametrize("config", [AugmentOptions(2, True, 0.1), AugmentOptions(noise=1.0)])
+def test_seed_fixes_it_and_the_batch_is_left_alone(config: AugmentOptions) -> None:
     inputs = images()
     before = inputs.clone()
     first = augment(inputs, config, seeded(1))
@@ -37,13 +37,13 @@ def test_seed_fixes_it_and_the_batch_is_left_alone(config: AugmentConfig) -> Non
 
 def test_global_generator_is_not_touched() -> None:
     before = torch.get_rng_state()
-    augment(images(), AugmentConfig(2, True, 0.1), seeded())
+    augment(images(), AugmentOptions(2, True, 0.1), seeded())
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_shift_moves_whole_images_by_all_offsets() -> None:
     inputs = images(400)
-    shifted = augment(inputs, AugmentConfig(shift=2), seeded())
+    shifted = augment(inputs, AugmentOptions(shift=2), seeded())
     offsets = set()
     for before, after in zip(inputs, shifted, strict=True):
         found = [
@@ -59,14 +59,14 @@ def test_shift_moves_whole_images_by_all_offsets() -> None:
 
 def test_shift_fills_with_edge_pixels() -> None:
     ramp = torch.arange(5.0).expand(50, 1, 5, 5)
-    shifted = augment(ramp, AugmentConfig(shift=1), seeded())
+    shifted = augment(ramp, AugmentOptions(shift=1), seeded())
     rows = {tuple(row.tolist()) for row in shifted[:, 0, 0]}
     assert rows == {(0, 0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 2, 3, 4, 4)}
 
 
 def test_flip_mirrors_about_half_of_the_images() -> None:
     inputs = images(400)
-    flipped = augment(inputs, AugmentConfig(flip=True), seeded())
+    flipped = augment(inputs, AugmentOptions(flip=True), seeded())
     mirrored = (flipped == inputs.flip(-1)).flatten(1).all(1)
     kept = (flipped == inputs).flatten(1).all(1)
     assert (mirrored ^ kept).all()
@@ -75,15 +75,15 @@ def test_flip_mirrors_about_half_of_the_images() -> None:
 
 @pytest.mark.parametrize("shape", [(500, 9), (50, 9, 16), (20, 1, 8, 8)])
 def test_noise_has_its_standard_deviation_on_any_shape(shape: tuple[int, ...]) -> None:
-    noise = augment(torch.ones(shape), AugmentConfig(noise=0.5), seeded()) - 1
+    noise = augment(torch.ones(shape), AugmentOptions(noise=0.5), seeded()) - 1
     assert float(noise.std()) == pytest.approx(0.5, rel=0.1)
     assert float(noise.mean()) == pytest.approx(0, abs=0.05)
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(shift=1), AugmentConfig(flip=True)])
+@pytest.mark.parametrize("config", [AugmentOptions(shift=1), AugmentOptions(flip=True)])
 @pytest.mark.parametrize("shape", [(4, 9, 128), (4, 20)])
 def test_shift_and_flip_refuse_what_is_no_image(
-    config: AugmentConfig, shape: tuple[int, ...]
+    config: AugmentOptions, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(UsageError, match="are for images"):
         augment(torch.zeros(shape), config, seeded())

@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from fedlite.config import AugmentConfig, DatasetConfig, PartitionConfig
-from fedlite.config_checks import parse_config
-from fedlite.data import load_splits
+from fedlite.data.options import AugmentOptions, DatasetOptions, PartitionOptions
+from fedlite.runs.config import parse_config
+from fedlite.data.splits import load_splits
 
 CONF = Path(__file__).parents[2] / "conf"
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]
@@ -63,8 +63,8 @@ def test_every_file_is_tested() -> None:
 @pytest.mark.parametrize("name", DATASETS + OWN_DATA)
 def test_dataset_has_every_key_and_the_right_types(conf: Path, name: str) -> None:
     config = composed(conf, f"dataset={name}")
-    assert set(config.dataset) == names(DatasetConfig)
-    assert set(config.dataset.augment) == names(AugmentConfig)
+    assert set(config.dataset) == names(DatasetOptions)
+    assert set(config.dataset.augment) == names(AugmentOptions)
     if name in OWN_DATA:
         config = composed(conf, f"dataset={name}", "dataset.root=somewhere")
     assert parse_config(config).dataset.name == name
@@ -73,7 +73,7 @@ def test_dataset_has_every_key_and_the_right_types(conf: Path, name: str) -> Non
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_partition_has_every_key_and_natural_counts_clients_itself(conf: Path, name: str) -> None:
     config = composed(conf, f"partition={name}")
-    assert set(config.partition) == names(PartitionConfig)
+    assert set(config.partition) == names(PartitionOptions)
     typed = parse_config(config)
     assert typed.partition.name == name
     assert typed.federation.num_clients == (None if name == "natural" else 20)

@@ -7,29 +7,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.config import PartitionConfig
+from fedlite.data.options import PartitionOptions
 from fedlite.data.partition import partition_rows
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1200)
 GROUPS = np.random.default_rng(1).integers(0, 30, 1200)
 
 DIVIDES_ALL = [
-    PartitionConfig("iid"),
-    PartitionConfig("dirichlet", alpha=1.0),
-    PartitionConfig("pathological", classes_per_client=3),
-    PartitionConfig("size", skew="linear"),
-    PartitionConfig("size", skew="square"),
-    PartitionConfig("size", skew="exponential"),
+    PartitionOptions("iid"),
+    PartitionOptions("dirichlet", alpha=1.0),
+    PartitionOptions("pathological", classes_per_client=3),
+    PartitionOptions("size", skew="linear"),
+    PartitionOptions("size", skew="square"),
+    PartitionOptions("size", skew="exponential"),
 ]
-DRAWN = [*DIVIDES_ALL, PartitionConfig("shards", shards_per_client=3)]
+DRAWN = [*DIVIDES_ALL, PartitionOptions("shards", shards_per_client=3)]
 
 
-def name_of(config: PartitionConfig) -> str:
+def name_of(config: PartitionOptions) -> str:
     return f"{config.name}-{config.skew}" if config.name == "size" else config.name
 
 
-def divide(config: PartitionConfig, clients: int | None, seed: int = 0) -> list[np.ndarray]:
+def divide(config: PartitionOptions, clients: int | None, seed: int = 0) -> list[np.ndarray]:
     return partition_rows(LABELS, GROUPS, config, clients, seed)
 
 
@@ -41,7 +41,7 @@ def same(left: list[np.ndarray], right: list[np.ndarray]) -> bool:
 @settings(max_examples=8)
 @given(seed=st.integers(0, 2**31 - 1), short=st.integers(0, 250))
 def test_parts_are_disjoint_not_empty_and_cover_all(
-    config: PartitionConfig, seed: int, short: int
+    config: PartitionOptions, seed: int, short: int
 ) -> None:
     clients, labels = 6, LABELS[short:]
     config = replace(config, classes_per_client=5)
@@ -61,34 +61,34 @@ def test_parts_are_disjoint_not_empty_and_cover_all(
 
 
 @pytest.mark.parametrize("config", DRAWN, ids=name_of)
-def test_same_seed_same_parts_other_seed_others(config: PartitionConfig) -> None:
+def test_same_seed_same_parts_other_seed_others(config: PartitionOptions) -> None:
     first = divide(config, 6, seed=3)
     assert same(first, divide(config, 6, seed=3))
     assert not same(first, divide(config, 6, seed=4))
 
 
 def test_iid_clients_see_every_class_in_equal_sizes() -> None:
-    parts = divide(PartitionConfig("iid"), 10)
+    parts = divide(PartitionOptions("iid"), 10)
     assert {len(part) for part in parts} == {120}
     assert all(len(np.unique(LABELS[part])) == 10 for part in parts)
 
 
 def test_dirichlet_alpha_sets_the_skew() -> None:
     def largest_share(alpha: float) -> float:
-        parts = divide(PartitionConfig("dirichlet", alpha=alpha), 10)
+        parts = divide(PartitionOptions("dirichlet", alpha=alpha), 10)
         return float(np.mean([np.bincount(LABELS[part]).max() / len(part) for part in parts]))
 
     assert largest_share(0.1) > 0.45 > 0.2 > largest_share(100.0)
 
 
 def test_pathological_clients_have_exactly_their_classes_and_all_are_used() -> None:
-    parts = divide(PartitionConfig("pathological", classes_per_client=3), 20)
+    parts = divide(PartitionOptions("pathological", classes_per_client=3), 20)
     assert {len(np.unique(LABELS[part])) for part in parts} == {3}
     assert sum(len(part) for part in parts) == len(LABELS)
 
 
 def test_shards_are_equal_and_of_few_classes() -> None:
-    parts = divide(PartitionConfig("shards", shards_per_client=2), 20)
+    parts = divide(PartitionOptions("shards", shards_per_client=2), 20)
     assert {len(part) for part in parts} == {60}
     assert max(len(np.unique(LABELS[part])) for part in parts) <= 4
 
@@ -96,7 +96,7 @@ def test_shards_are_equal_and_of_few_classes() -> None:
 def test_size_skews_grow_with_the_client_number() -> None:
     ratios = []
     for skew in ("linear", "square", "exponential"):
-        sizes = [len(part) for part in divide(PartitionConfig("size", skew=skew), 6)]
+        sizes = [len(part) for part in divide(PartitionOptions("size", skew=skew), 6)]
         assert sizes == sorted(sizes)
         ratios.append(sizes[-1] / sizes[0])
     assert ratios == sorted(ratios)
@@ -104,36 +104,36 @@ def test_size_skews_grow_with_the_client_number() -> None:
 
 @pytest.mark.parametrize("clients", [None, 30])
 def test_natural_is_one_client_for_each_id(clients: int | None) -> None:
-    parts = divide(PartitionConfig("natural"), clients)
+    parts = divide(PartitionOptions("natural"), clients)
     assert [np.unique(GROUPS[part]).tolist() for part in parts] == [[i] for i in range(30)]
     assert sum(len(part) for part in parts) == len(GROUPS)
 
 
 def test_natural_needs_ids_and_their_number() -> None:
     with pytest.raises(UsageError, match="num_clients=7: the natural partition has 30 private"):
-        divide(PartitionConfig("natural"), 7)
+        divide(PartitionOptions("natural"), 7)
     with pytest.raises(UsageError, match="gives no natural ids"):
-        partition_rows(LABELS, None, PartitionConfig("natural"), None, 0)
+        partition_rows(LABELS, None, PartitionOptions("natural"), None, 0)
     with pytest.raises(UsageError, match="num_clients=null: give a number"):
-        divide(PartitionConfig("iid"), None)
+        divide(PartitionOptions("iid"), None)
 
 
 @pytest.mark.parametrize(
     ("config", "clients", "message"),
     [
-        (PartitionConfig("iid"), 1201, "1200 private examples cannot serve 1201 clients"),
-        (PartitionConfig("dirichlet", alpha=1e-3), 50, r"client \d+ .*alpha 0.001; raise part"),
-        (PartitionConfig("size", skew="exponential"), 50, "client 0, .*no example; use part"),
-        (PartitionConfig("size", skew="exponential"), 900, "client 0, .*no example; use part"),
-        (PartitionConfig("shards", shards_per_client=30), 50, "do not fill 50 x 30 shards; lower"),
-        (PartitionConfig("pathological", classes_per_client=11), 5, "11.*; lower partition.cl"),
-        (PartitionConfig("pathological", classes_per_client=9), 1000, "Label.*; lower part"),
-        (PartitionConfig("alphabetic"), 5, "partition.name=alphabetic: must be one of iid"),
+        (PartitionOptions("iid"), 1201, "1200 private examples cannot serve 1201 clients"),
+        (PartitionOptions("dirichlet", alpha=1e-3), 50, r"client \d+ .*alpha 0.001; raise part"),
+        (PartitionOptions("size", skew="exponential"), 50, "client 0, .*no example; use part"),
+        (PartitionOptions("size", skew="exponential"), 900, "client 0, .*no example; use part"),
+        (PartitionOptions("shards", shards_per_client=30), 50, "do not fill 50 x 30 shards; lower"),
+        (PartitionOptions("pathological", classes_per_client=11), 5, "11.*; lower partition.cl"),
+        (PartitionOptions("pathological", classes_per_client=9), 1000, "Label.*; lower part"),
+        (PartitionOptions("alphabetic"), 5, "partition.name=alphabetic: must be one of iid"),
     ],
-    ids=lambda value: name_of(value) if isinstance(value, PartitionConfig) else None,
+    ids=lambda value: name_of(value) if isinstance(value, PartitionOptions) else None,
 )
 def test_impossible_divisions_end_in_one_line(
-    config: PartitionConfig, clients: int, message: str
+    config: PartitionOptions, clients: int, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         divide(config, clients)
@@ -141,7 +141,7 @@ def test_impossible_divisions_end_in_one_line(
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    divide(PartitionConfig("natural"), None)
-    divide(PartitionConfig("dirichlet", alpha=0.05), 4)
+    divide(PartitionOptions("natural"), None)
+    divide(PartitionOptions("dirichlet", alpha=0.05), 4)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fedlite.config import DatasetConfig
+from fedlite.data.options import DatasetOptions
 from fedlite.data.idx import read_idx_file
 from fedlite.data.npz import read_arrays
 from fedlite.data.raw import RawData
 from fedlite.data.sources import read_source
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 
-DIGITS = DatasetConfig(name="digits", source="digits")
+DIGITS = DatasetOptions(name="digits", source="digits")
 NPZ_KEYS = {"inputs_train": "x", "labels_train": "y"}
 
 
@@ -42,13 +42,13 @@ def idx_folder(tmp_path: Path) -> Path:
 
 
 def read_idx(root: Path, **options: Any) -> RawData:
-    return read_source(DatasetConfig(name="mine", source="idx", root=str(root), **options))
+    return read_source(DatasetOptions(name="mine", source="idx", root=str(root), **options))
 
 
 def read_npz(root: Path, arrays: dict[str, Any], **options: Any) -> RawData:
     np.savez(root / "data.npz", **arrays)
     options = {"keys": NPZ_KEYS, "files": {"data": "data.npz"}} | options
-    return read_source(DatasetConfig(name="mine", source="npz", root=str(root), **options))
+    return read_source(DatasetOptions(name="mine", source="npz", root=str(root), **options))
 
 
 def features(count: int = 6) -> dict[str, np.ndarray]:
@@ -95,7 +95,7 @@ def test_har_is_transposed_to_channels_first(data_dir: Path) -> None:
     }
     root, files = str(data_dir / "uci_har"), {"data": "inertial.npz"}
     raw = read_source(
-        DatasetConfig("har", "npz", root, files=files, keys=keys, layout="channels_last")
+        DatasetOptions("har", "npz", root, files=files, keys=keys, layout="channels_last")
     )
     with np.load(data_dir / "uci_har" / "inertial.npz") as stored:
         np.testing.assert_array_equal(raw.inputs_train[7, 2], stored["x_train"][7, :, 2])
@@ -146,7 +146,7 @@ def test_natural_ids_become_codes_in_sorted_order(tmp_path: Path) -> None:
 
 def read_huggingface(root: Path, keys: dict[str, str], **options: Any) -> RawData:
     return read_source(
-        DatasetConfig(name="mine", source="huggingface", root=str(root), keys=keys, **options)
+        DatasetOptions(name="mine", source="huggingface", root=str(root), keys=keys, **options)
     )
 
 
@@ -234,7 +234,7 @@ def test_huggingface_bad_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["idx", "npz", "huggingface"])
 def test_missing_root_names_the_path_and_the_way_out(tmp_path: Path, source: str) -> None:
-    config = DatasetConfig(
+    config = DatasetOptions(
         name="mine",
         source=source,
         root=str(tmp_path / "nowhere"),

@@ -9,12 +9,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedlite.config import DatasetConfig, PartitionConfig
-from fedlite.data import Splits, load_splits
-from fedlite.errors import UsageError
+from fedlite.data.options import DatasetOptions, PartitionOptions
+from fedlite.data.splits import Splits, load_splits
+from fedlite.base.errors import UsageError
 
-IID = PartitionConfig("iid")
-NATURAL = PartitionConfig("natural")
+IID = PartitionOptions("iid")
+NATURAL = PartitionOptions("natural")
 HAR_KEYS = {
     "inputs_train": "x_train",
     "labels_train": "y_train",
@@ -40,11 +40,11 @@ def numbered(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def numbered_config(root: Path, with_test: bool = False, **options: Any) -> DatasetConfig:
+def numbered_config(root: Path, with_test: bool = False, **options: Any) -> DatasetOptions:
     keys = {"inputs_train": "x", "labels_train": "y", "groups_train": "person"}
     if with_test:
         keys |= {"inputs_test": "xt", "labels_test": "yt"}
-    return DatasetConfig(
+    return DatasetOptions(
         "numbered", "npz", str(root), files={"data": "data.npz"}, keys=keys, **options
     )
 
@@ -107,8 +107,8 @@ def test_parts_are_disjoint_and_cover_all(
     assert all(number >= 1000 for number in parts["test"]) == with_test
 
 
-@pytest.mark.parametrize("partition", [IID, PartitionConfig("dirichlet"), NATURAL])
-def test_seed_fixes_the_split(numbered: Path, partition: PartitionConfig) -> None:
+@pytest.mark.parametrize("partition", [IID, PartitionOptions("dirichlet"), NATURAL])
+def test_seed_fixes_the_split(numbered: Path, partition: PartitionOptions) -> None:
     clients = None if partition is NATURAL else 5
     config = numbered_config(numbered)
     first = numbers(load_splits(config, partition, clients, 1))
@@ -141,7 +141,7 @@ def test_normalisation_knows_public_training_examples_only(tmp_path: Path) -> No
     inputs = rng.normal(5, 3, (400, 2)).astype(np.float32)
     inputs[:, 1] = 7  # constant
     np.savez(tmp_path / "data.npz", x=inputs, y=np.arange(400) % 2)
-    config = DatasetConfig(
+    config = DatasetOptions(
         "plain",
         "npz",
         str(tmp_path),
@@ -157,7 +157,7 @@ def test_normalisation_knows_public_training_examples_only(tmp_path: Path) -> No
 
 
 def test_digits_by_default() -> None:
-    splits = load_splits(DatasetConfig("digits", "digits"), IID, 20, 0)
+    splits = load_splits(DatasetOptions("digits", "digits"), IID, 20, 0)
     assert splits.task.input_shape == (1, 8, 8)
     assert splits.task.num_classes == 10
     assert len(splits.test) == 359
@@ -173,7 +173,7 @@ def test_digits_by_default() -> None:
 
 
 def test_a_client_that_is_not_there() -> None:
-    splits = load_splits(DatasetConfig("digits", "digits"), IID, 4, 0)
+    splits = load_splits(DatasetOptions("digits", "digits"), IID, 4, 0)
     with pytest.raises(UsageError, match="client 4: there are clients 0 to 3"):
         splits.client(4)
 
@@ -187,13 +187,13 @@ def test_a_client_that_is_not_there() -> None:
         ({"public_size": 1}, IID, 5, "at least 2 are needed"),
         ({"public_size": 299}, NATURAL, None, "as whole natural ids, leave no private client"),
         ({}, NATURAL, 99, "num_clients=99: the natural partition has"),
-        ({}, PartitionConfig("dirichlet", alpha=1e-3), 50, r"client \d+ would hold no example"),
+        ({}, PartitionOptions("dirichlet", alpha=1e-3), 50, r"client \d+ would hold no example"),
     ],
 )
 def test_sizes_that_do_not_fit(
     numbered: Path,
     options: dict[str, int],
-    partition: PartitionConfig,
+    partition: PartitionOptions,
     clients: int | None,
     message: str,
 ) -> None:
@@ -203,11 +203,11 @@ def test_sizes_that_do_not_fit(
 
 def test_natural_without_ids() -> None:
     with pytest.raises(UsageError, match="gives no natural ids"):
-        load_splits(DatasetConfig("digits", "digits"), NATURAL, None, 0)
+        load_splits(DatasetOptions("digits", "digits"), NATURAL, None, 0)
 
 
 def test_fashion_mnist_with_a_thousand_clients(data_dir: Path) -> None:
-    config = DatasetConfig(
+    config = DatasetOptions(
         "fashion_mnist", "idx", str(data_dir / "fashion_mnist"), public_size=2000
     )
     splits = load_splits(config, IID, 1000, 0)
@@ -219,7 +219,7 @@ def test_fashion_mnist_with_a_thousand_clients(data_dir: Path) -> None:
 
 
 def test_mnist_writers_stay_whole(data_dir: Path) -> None:
-    config = DatasetConfig(
+    config = DatasetOptions(
         "mnist_writers",
         "idx",
         str(data_dir / "mnist"),
@@ -241,7 +241,7 @@ def test_mnist_writers_stay_whole(data_dir: Path) -> None:
 
 
 def test_har_people_stay_whole(data_dir: Path) -> None:
-    config = DatasetConfig(
+    config = DatasetOptions(
         "har",
         "npz",
         str(data_dir / "uci_har"),

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from fedlite.compress.bundle import write_bundle
-from fedlite.compress.quantize import quantize_onnx
-from fedlite.config import CompressConfig
+from fedlite.compress.onnx.quantize import quantize_onnx
+from fedlite.compress.options import CompressOptions
 from fedlite.data.types import Task
-from fedlite.demo.command import choose_samples
+from fedlite.demo.samples import choose_samples
 from fedlite.demo.facts import page_facts
 from fedlite.demo.ort import cached_ort
 from fedlite.demo.page import Sample, write_demo
-from fedlite.errors import FedliteError
-from fedlite.files import read_json
+from fedlite.base.errors import FedliteError
+from fedlite.base.files import read_json
 from tests.compress.conftest import Digits, digits, student, student_path
 
 __all__ = ["digits", "student", "student_path"]  # fixtures of the folder next door
@@ -88,7 +88,7 @@ def facts_of(bundle: Path, task: Task) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def bundle(student_path: Path, digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    config = CompressConfig(quantization="static")
+    config = CompressOptions(quantization="static")
     quantize_onnx(student_path, folder / "int8.onnx", config, digits.public)
     return ship(folder / "deploy", folder / "int8.onnx", digits.task)
 

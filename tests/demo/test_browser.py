@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedlite.compress.predict import predict
+from fedlite.serve.predict import predict
 
 SECONDS = 60_000  # milliseconds that a slow machine may take
 

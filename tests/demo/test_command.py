@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.cli import run
-from fedlite.compose import compose_config
-from fedlite.data import load_splits
+from fedlite.cli.main import run
+from fedlite.runs.compose import compose_config
+from fedlite.data.splits import load_splits
 from tests.compress.conftest import Digits
 
 from .conftest import report_of

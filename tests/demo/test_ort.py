@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedlite.demo.ort import FILES, PACKAGE, cached_ort, given_ort
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 
 OTHER_PACKAGE = """\
 #!/bin/sh

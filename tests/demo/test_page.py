@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fedlite.data.types import ClientData
-from fedlite.demo.command import choose_samples
+from fedlite.demo.samples import choose_samples
 from fedlite.demo.facts import short_statement
 from fedlite.demo.ort import FILES
 from fedlite.demo.page import write_demo
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from tests.compress.conftest import Digits
 
 from .conftest import facts_of

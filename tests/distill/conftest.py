@@ -4,7 +4,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from fedlite.config import ModelConfig, TeacherConfig
+from fedlite.distill.options import TeacherOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, Task
 
 WIDE_CNN = {"channels": [8, 16], "hidden": 32, "dropout": 0.1}
@@ -35,9 +36,9 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="session")
-def teacher_config() -> TeacherConfig:
+def teacher_config() -> TeacherOptions:
     """A narrow WideCNN, so that a test trains it in about a second."""
-    return TeacherConfig(
+    return TeacherOptions(
         name="cnn",
         module="fedlite.models.wide_cnn.WideCNN",
         kwargs=WIDE_CNN,
@@ -48,5 +49,5 @@ def teacher_config() -> TeacherConfig:
 
 
 @pytest.fixture(scope="session")
-def student_config() -> ModelConfig:
-    return ModelConfig("mlp", "fedlite.models.mlp.MLP", {"hidden": [32]})
+def student_config() -> ModelOptions:
+    return ModelOptions("mlp", "fedlite.models.mlp.MLP", {"hidden": [32]})

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedlite.config import AugmentConfig, DistillConfig, ModelConfig, WarmStartConfig
+from fedlite.data.options import AugmentOptions
+from fedlite.distill.options import DistillOptions, WarmStartOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.cache import cached_teacher, cached_warm_start, teacher_cache_key
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model
 
-AUGMENT = AugmentConfig()
+AUGMENT = AugmentOptions()
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_the_key_depends_on_all_that_decides_the_weights(config, task, digits):
     variants = [
         (config, task, public, validation, AUGMENT, 0),
         (config, task, public, validation, AUGMENT, 1),
-        (config, task, public, validation, AugmentConfig(shift=1), 0),
+        (config, task, public, validation, AugmentOptions(shift=1), 0),
         (config, task, validation, public, AUGMENT, 0),
         (config, task, PublicData(other_pixel, public.labels), validation, AUGMENT, 0),
         (config, task, PublicData(public.inputs, other_label), validation, AUGMENT, 0),
@@ -98,9 +100,9 @@ def test_the_key_depends_on_the_source_of_the_network(config, task, digits, tmp_
 
 def test_a_public_student_is_warm_started_once(config, task, digits, tmp_path):
     public, _ = digits
-    student_config = ModelConfig("mlp", "fedlite.models.mlp.MLP", {"hidden": [8]})
+    student_config = ModelOptions("mlp", "fedlite.models.mlp.MLP", {"hidden": [8]})
     teacher, _ = cached_teacher(config, task, *digits, AUGMENT, 0)
-    distill = DistillConfig(warm_start=WarmStartConfig(epochs=1))
+    distill = DistillOptions(warm_start=WarmStartOptions(epochs=1))
     steps = []
 
     def start(cache_dir, seed=0):

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlite.config import AugmentConfig, DistillConfig, WarmStartConfig
+from fedlite.data.options import AugmentOptions
+from fedlite.distill.options import DistillOptions, WarmStartOptions
 from fedlite.data.types import ClientData
 from fedlite.data.types import TestData as HeldOutData
 from fedlite.distill.evaluate import evaluate_model
@@ -19,7 +20,7 @@ from fedlite.models.build import build_model
 @pytest.fixture(scope="module")
 def teacher(digits, task, teacher_config):
     model = build_model(teacher_config, task.input_shape, 10, seed=0)
-    train_teacher(model, *digits, teacher_config, AugmentConfig(), seed=0)
+    train_teacher(model, *digits, teacher_config, AugmentOptions(), seed=0)
     return model
 
 
@@ -34,8 +35,8 @@ def distil(student, teacher, public, **changes):
         "batch_size": 32,
         "learning_rate": 5e-3,
         "weight_decay": 0.0,
-        "loss": build_loss(DistillConfig()),
-        "augment": AugmentConfig(shift=1, noise=0.1),
+        "loss": build_loss(DistillOptions()),
+        "augment": AugmentOptions(shift=1, noise=0.1),
         "seed": 0,
     }
     distil_on_public(student, teacher, public, **{**settings, **changes})
@@ -44,15 +45,15 @@ def distil(student, teacher, public, **changes):
 @pytest.mark.parametrize("loss", ["soft", "hard", "relational"])
 def test_the_warm_start_teaches_the_student(student, teacher, digits, loss):
     public, validation = digits
-    settings = WarmStartConfig(epochs=20, batch_size=32, learning_rate=5e-3)
+    settings = WarmStartOptions(epochs=20, batch_size=32, learning_rate=5e-3)
     steps = []
     before = {key: tensor.clone() for key, tensor in teacher.state_dict().items()}
     warm_start(
         student,
         teacher,
         public,
-        DistillConfig(loss=loss, warm_start=settings),
-        AugmentConfig(),
+        DistillOptions(loss=loss, warm_start=settings),
+        AugmentOptions(),
         seed=0,
         on_step=steps.append,
     )
@@ -74,7 +75,7 @@ def test_anything_but_public_data_is_refused(student, teacher, digits, kind):
     with pytest.raises(TypeError, match=type(data).__name__):
         distil(student, teacher, data)
     with pytest.raises(TypeError, match=type(data).__name__):
-        warm_start(student, teacher, data, DistillConfig(), AugmentConfig(), seed=0)
+        warm_start(student, teacher, data, DistillOptions(), AugmentOptions(), seed=0)
     for key, tensor in student.state_dict().items():
         assert torch.equal(tensor, before[key]), key
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedlite.config import AugmentConfig
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
 from fedlite.distill.teacher import load_teacher_checkpoint, train_teacher
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model
 
-AUGMENT = AugmentConfig(shift=1)
+AUGMENT = AugmentOptions(shift=1)
 
 
 @pytest.fixture(scope="module")

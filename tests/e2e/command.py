@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from fedlite.cli import run
+from fedlite.cli.main import run
 
 DEADLINE_SECONDS = 240
-COMMAND = (sys.executable, "-c", "from fedlite.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from fedlite.cli.main import main; main()")
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":

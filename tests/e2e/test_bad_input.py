@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedlite.cli import run
+from fedlite.cli.main import run
 from fedlite.federation.checkpoint import load_checkpoint
 from tests.conftest import TINY
 from tests.e2e.command import COMMAND, DEADLINE_SECONDS, refusal, start, wait_for

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fedlite.cli import run
-from fedlite.delivery import Delivery
+from fedlite.cli.main import run
+from fedlite.runs.delivery import Delivery
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.cli import run
-from fedlite.privacy import Charge, Ledger, compute_epsilon
+from fedlite.cli.main import run
+from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.ledger import Charge, Ledger
 from fedlite.privacy.ledger import SERVER_LEDGER
-from fedlite.tracking.words import epsilon_text
+from fedlite.report.words import epsilon_text
 from tests.e2e.command import refusal
 
 NO_LIMIT = {"budget": 1e9, "delta": 1e-5, "accountant": "rdp"}

@@ -8,8 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from fedlite.cli import run
-from fedlite.compose import compose_config, expand_files
+from fedlite.cli.main import run
+from fedlite.runs.compose import compose_config, expand_files
 
 NAMES = st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True)
 PLAIN = (

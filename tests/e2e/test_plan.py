@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fedlite.cli import run
-from fedlite.compose import compose_config
-from fedlite.planning import nominal_sizes, plan_guarantees
-from fedlite.plans import build_client_plan, build_plan
-from fedlite.privacy import compute_epsilon
-from fedlite.tracking.pictures import planned_epsilon
+from fedlite.cli.main import run
+from fedlite.runs.compose import compose_config
+from fedlite.runs.forecast import nominal_sizes, plan_guarantees
+from fedlite.federation.plans import build_client_plan, build_plan
+from fedlite.privacy.accounting import compute_epsilon
+from fedlite.report.charts import planned_epsilon
 from tests.e2e.command import refusal
 
 FAST = ("privacy.accountant=rdp", "federation.num_clients=50", "federation.rounds=40")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from fedlite.cli import run
+from fedlite.cli.main import run
 from tests.conftest import REPOSITORY, TINY
 from tests.e2e.command import refusal
 

@@ -3,7 +3,7 @@
 import pytest
 from flwr.clientapp import ClientApp
 
-from fedlite.federation.grid import InProcessGrid
+from fedlite.federation.transport.grid import InProcessGrid
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from fedlite.records import Evaluation, RoundRecord
+from fedlite.base.records import Evaluation, RoundRecord
 
 RECORD = RoundRecord(
     round=1,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlite.config import FederationConfig
+from fedlite.federation.options import FederationOptions
 from fedlite.federation.cohort import select_cohort
 
 SEEDS = st.integers(0, 2**32)
@@ -21,7 +21,7 @@ ROUNDS = st.integers(1, 10_000)
 def test_a_cohort_is_a_repeatable_set_of_clients(
     num_clients: int, fraction: float, sampling: str, seed: int, server_round: int
 ) -> None:
-    config = FederationConfig(fraction=fraction, sampling=sampling)
+    config = FederationOptions(fraction=fraction, sampling=sampling)
     cohort = select_cohort(config, num_clients, seed, server_round)
     assert cohort == select_cohort(config, num_clients, seed, server_round)
     assert cohort == sorted(set(cohort))
@@ -33,13 +33,13 @@ def test_a_cohort_is_a_repeatable_set_of_clients(
 @given(num_clients=st.integers(1, 50), seed=SEEDS, server_round=ROUNDS)
 def test_full_participation_asks_everybody(num_clients: int, seed: int, server_round: int) -> None:
     for sampling in ("fixed", "bernoulli"):
-        config = FederationConfig(fraction=1.0, sampling=sampling)
+        config = FederationOptions(fraction=1.0, sampling=sampling)
         assert select_cohort(config, num_clients, seed, server_round) == list(range(num_clients))
 
 
 def test_bernoulli_draws_every_client_on_its_own() -> None:
     clients, fraction, rounds = 50, 0.3, 2000
-    config = FederationConfig(fraction=fraction, sampling="bernoulli")
+    config = FederationOptions(fraction=fraction, sampling="bernoulli")
     drawn = np.zeros((rounds, clients), dtype=int)
     for server_round in range(rounds):
         drawn[server_round, select_cohort(config, clients, 0, server_round)] = 1
@@ -53,12 +53,12 @@ def test_bernoulli_draws_every_client_on_its_own() -> None:
 
 
 def test_bernoulli_may_ask_nobody() -> None:
-    config = FederationConfig(fraction=0.01, sampling="bernoulli")
+    config = FederationOptions(fraction=0.01, sampling="bernoulli")
     assert any(select_cohort(config, 3, 0, server_round) == [] for server_round in range(10))
 
 
 def test_fixed_cohorts_favour_nobody_and_change_with_round_and_seed() -> None:
-    config = FederationConfig(fraction=0.2)
+    config = FederationOptions(fraction=0.2)
     times = np.zeros(20)
     for server_round in range(2000):
         times[select_cohort(config, 20, 0, server_round)] += 1

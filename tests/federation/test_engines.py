@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedlite.cli import run
+from fedlite.cli.main import run
 from tests.conftest import TINY
 
 DETERMINISTIC = (

@@ -15,10 +15,10 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlite.config import Config
-from fedlite.errors import FedliteError
+from fedlite.runs.config import Config
+from fedlite.base.errors import FedliteError
 from fedlite.federation.client_app import app as real_app
-from fedlite.federation.grid import FIRST_NODE_ID, InProcessGrid
+from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.messages import ARRAYS, HELLO, TRAIN, to_state
 from tests.privacy.world import ClientWorld
 
@@ -177,7 +177,7 @@ def test_a_dead_worker_is_one_clear_error(worker_grid: tuple[ClientWorld, InProc
 PARENT = """
 import multiprocessing
 from fedlite.federation.client_app import app
-from fedlite.federation.grid import InProcessGrid
+from fedlite.federation.transport.grid import InProcessGrid
 
 grid = InProcessGrid(app, 2, {}, num_workers=2)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)

@@ -9,7 +9,7 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -23,7 +23,7 @@ from fedlite.federation.messages import (
     to_state,
     trained_reply,
 )
-from fedlite.privacy import PrivacyPlan
+from fedlite.privacy.plan import PrivacyPlan
 from tests.privacy.world import make_plan
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "norm.scale": torch.tensor(0.25)}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.cohort import select_cohort
 from fedlite.federation.messages import (

@@ -8,7 +8,7 @@ import torch
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
-from fedlite.config import StrategyConfig
+from fedlite.federation.options import StrategyOptions
 from fedlite.federation.messages import CONFIG, State, TrainRequest, trained_reply
 from fedlite.federation.strategies import (
     aggregate_round,
@@ -22,10 +22,10 @@ NODES = [5, 3, 8]
 ROUNDS = 5
 START: State = {"weight": torch.tensor([[0.5, -1.0], [2.0, 0.0]]), "bias": torch.tensor(0.1)}
 
-FEDAVG = StrategyConfig(name="fedavg")
-FEDPROX = StrategyConfig(name="fedprox", proximal_mu=0.3)
-FEDAVGM = StrategyConfig(name="fedavgm", learning_rate=0.7, momentum=0.9)
-FEDADAM = StrategyConfig(name="fedadam", learning_rate=0.05, beta_1=0.8, beta_2=0.95, tau=0.01)
+FEDAVG = StrategyOptions(name="fedavg")
+FEDPROX = StrategyOptions(name="fedprox", proximal_mu=0.3)
+FEDAVGM = StrategyOptions(name="fedavgm", learning_rate=0.7, momentum=0.9)
+FEDADAM = StrategyOptions(name="fedadam", learning_rate=0.05, beta_1=0.8, beta_2=0.95, tau=0.01)
 ALL = [FEDAVG, FEDPROX, FEDAVGM, FEDADAM]
 
 Flat = NDArray[np.float64]
@@ -50,7 +50,7 @@ def mean_update(server_round: int) -> Flat:
     return np.mean(updates(server_round), axis=0)
 
 
-def average(_: StrategyConfig) -> list[Flat]:
+def average(_: StrategyOptions) -> list[Flat]:
     """McMahan et al. 2017, algorithm 1, with equal weights: the mean of the clients' models."""
     x = [flat(START)]
     for t in range(1, ROUNDS + 1):
@@ -58,7 +58,7 @@ def average(_: StrategyConfig) -> list[Flat]:
     return x[1:]
 
 
-def with_momentum(config: StrategyConfig) -> list[Flat]:
+def with_momentum(config: StrategyOptions) -> list[Flat]:
     """Hsu, Qi, Brown 2019: v = beta v + dw; w = w - lr v, where dw is minus the mean update."""
     w, v, found = flat(START), np.zeros(5), []
     for t in range(1, ROUNDS + 1):
@@ -68,7 +68,7 @@ def with_momentum(config: StrategyConfig) -> list[Flat]:
     return found
 
 
-def with_adam(config: StrategyConfig) -> list[Flat]:
+def with_adam(config: StrategyOptions) -> list[Flat]:
     """Reddi et al. 2021, algorithm 2, with the bias correction of Kingma and Ba 2015 (whose step
     number Flower counts from 2)."""
     x, m, v, found = flat(START), np.zeros(5), np.zeros(5), []
@@ -85,7 +85,7 @@ def with_adam(config: StrategyConfig) -> list[Flat]:
 class Server:
     """A strategy and its model, round by round."""
 
-    def __init__(self, config: StrategyConfig, state: State = START) -> None:
+    def __init__(self, config: StrategyOptions, state: State = START) -> None:
         self.strategy, self.state = build_strategy(config), state
 
     def messages(self, server_round: int) -> list[Message]:
@@ -108,7 +108,7 @@ class Server:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_strategy_computes_its_paper_s_formula(
-    config: StrategyConfig, reference: Callable[[StrategyConfig], list[Flat]]
+    config: StrategyOptions, reference: Callable[[StrategyOptions], list[Flat]]
 ) -> None:
     server = Server(config)
     for server_round, expected in enumerate(reference(config), 1):
@@ -121,7 +121,7 @@ def test_a_strategy_computes_its_paper_s_formula(
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: config.name)
-def test_a_restored_strategy_goes_on_with_the_same_bits(config: StrategyConfig) -> None:
+def test_a_restored_strategy_goes_on_with_the_same_bits(config: StrategyOptions) -> None:
     unbroken, broken = Server(config), Server(config)
     for server_round in (1, 2, 3):
         unbroken.play(server_round)
@@ -134,7 +134,7 @@ def test_a_restored_strategy_goes_on_with_the_same_bits(config: StrategyConfig) 
 
 
 @pytest.mark.parametrize("config", [FEDAVGM, FEDADAM], ids=lambda config: config.name)
-def test_what_a_strategy_keeps_matters(config: StrategyConfig) -> None:
+def test_what_a_strategy_keeps_matters(config: StrategyOptions) -> None:
     """A strategy that is not restored goes elsewhere: the test above cannot pass by accident."""
     server = Server(config)
     for server_round in (1, 2, 3):
@@ -144,7 +144,7 @@ def test_what_a_strategy_keeps_matters(config: StrategyConfig) -> None:
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: config.name)
-def test_no_replies_leave_the_model_as_it_is(config: StrategyConfig) -> None:
+def test_no_replies_leave_the_model_as_it_is(config: StrategyOptions) -> None:
     server = Server(config)
     server.play(1)
     before = server.state

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
-from fedlite.compress.check import Comparison, compare
-from fedlite.compress.formats import export_file, suffix_of
-from fedlite.compress.norms import fold_norms
-from fedlite.compress.runtime import size_of
-from fedlite.config import AugmentConfig, CompressConfig, ModelConfig
+from fedlite.compress.compare import Comparison, compare
+from fedlite.compress.exporting import export_file
+from fedlite.compress.format import suffix_of
+from fedlite.compress.shrink.norms import fold_norms
+from fedlite.serve.runtime import size_of
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model
 from tests.training import train_on_labels
@@ -68,19 +71,19 @@ class Recurrent(nn.Module):
 IMAGES = {
     "cnn": CNN,
     "mobilenet": MOBILENET,
-    "transformer": ModelConfig(
+    "transformer": ModelOptions(
         name="transformer",
         module="fedlite.models.transformer.Transformer",
         kwargs={"width": 16, "depth": 1},
     ),
-    "scattering": ModelConfig(
+    "scattering": ModelOptions(
         name="scattering",
         module="fedlite.models.scattering.ScatteringCNN",
         kwargs={"orientations": 2},
     ),
 }
 SERIES = {
-    "shuffle": ModelConfig(
+    "shuffle": ModelOptions(
         name="staged",
         module="fedlite.models.staged.StagedNet",
         kwargs={
@@ -91,7 +94,7 @@ SERIES = {
             "stem": None,
         },
     ),
-    "lstm": ModelConfig(name="lstm", module=f"{__name__}.Recurrent"),
+    "lstm": ModelOptions(name="lstm", module=f"{__name__}.Recurrent"),
 }
 
 
@@ -106,14 +109,14 @@ def students(digits: Digits) -> dict[str, Student]:  # noqa: F811
         found[name] = Student(_trained(config, task, images), task, images)
     for name, config in SERIES.items():
         found[name] = Student(_trained(config, series_task, series), series_task, series)
-    folding = CompressConfig(norm_steps=150)
+    folding = CompressOptions(norm_steps=150)
     for name, one in found.items():
-        folded = fold_norms(one.model, one.task, one.public, folding, AugmentConfig(), seed=0)
+        folded = fold_norms(one.model, one.task, one.public, folding, AugmentOptions(), seed=0)
         found[name] = replace(one, model=folded)
     return found
 
 
-def _trained(config: ModelConfig, task: Task, public: PublicData) -> nn.Module:
+def _trained(config: ModelOptions, task: Task, public: PublicData) -> nn.Module:
     model = build_model(config, task.input_shape, task.num_classes, seed=0)
     return train_on_labels(model, public, steps=150)
 
@@ -133,7 +136,7 @@ def make(
         key = (format, name, quantization, *sorted(options.items()))
         if key not in made:
             python = python_of(format)
-            config = CompressConfig(
+            config = CompressOptions(
                 quantization=quantization, converters={format: python}, **options
             )
             path = folder / f"{len(made)}{suffix_of(format)}"

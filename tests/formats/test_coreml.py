@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fedlite.compress.check import can_run, check_structure
-from fedlite.compress.runtime import open_runtime
-from fedlite.errors import FedliteError
+from fedlite.compress.compare import runs_in, check_structure
+from fedlite.serve.runtime import open_runtime
+from fedlite.base.errors import FedliteError
 
 from .conftest import python_of
 
@@ -53,19 +53,19 @@ def test_a_package_of_another_task_or_damaged_is_refused(make, digits, tmp_path)
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
 def test_it_says_that_it_cannot_run_here(make):
     package = make("coreml", "cnn", "none", run=False).path
-    assert not can_run(package, python_of("coreml"))
+    assert not runs_in(package, python_of("coreml"))
     with pytest.raises(FedliteError, match="macOS only"):
         open_runtime(package)
 
 
 def test_an_older_package_is_replaced_whole(make, digits, students, tmp_path):
-    from fedlite.compress.formats import export_file
-    from fedlite.config import CompressConfig
+    from fedlite.compress.exporting import export_file
+    from fedlite.compress.options import CompressOptions
 
     path = tmp_path / "student.mlpackage"
     shutil.copytree(make("coreml", "cnn", "none", run=False).path, path)
     (path / "left_over").touch()
-    config = CompressConfig(converters={"coreml": python_of("coreml")})
+    config = CompressOptions(converters={"coreml": python_of("coreml")})
     export_file("coreml", students["cnn"].model, digits.task, path, config, None, quantized=False)
     assert not (path / "left_over").exists()
     assert list(tmp_path.iterdir()) == [path]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedlite.compress.check import can_run, check_structure, compare
-from fedlite.errors import FedliteError
+from fedlite.compress.compare import runs_in, check_structure, compare
+from fedlite.base.errors import FedliteError
 
 from .conftest import python_of
 
@@ -58,8 +58,8 @@ def test_a_damaged_file_is_one_line(make, students, digits, tmp_path):
 
 def test_an_environment_without_the_runtime_is_one_line(make, students, digits):
     path = make("executorch", "cnn", "none").path
-    assert can_run(path, python_of("executorch"))
-    assert not can_run(path)
+    assert runs_in(path, python_of("executorch"))
+    assert not runs_in(path)
     with pytest.raises(FedliteError, match=r"pip install executorch"):
         compare(path, students["cnn"].model, digits.public)
     with pytest.raises(FedliteError, match="executorch"):

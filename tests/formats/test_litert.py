@@ -5,10 +5,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
-from fedlite.compress.check import compare
-from fedlite.compress.formats import export_file
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.config import CompressConfig
+from fedlite.compress.compare import compare
+from fedlite.compress.exporting import export_file
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.options import CompressOptions
 
 from .conftest import python_of
 
@@ -123,7 +123,7 @@ class Scaled(nn.Module):
 
 def test_a_network_that_mixes_a_batch_converts_and_keeps_its_batch(digits, tmp_path):
     path, model = tmp_path / "scaled.tflite", Scaled().eval()
-    config = CompressConfig(converters={"litert": python_of("litert")})
+    config = CompressOptions(converters={"litert": python_of("litert")})
     export_file("litert", model, digits.task, path, config, None, quantized=False)
     runtime = open_runtime(path)
     assert runtime.batch_size == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from fedlite.config import ModelConfig
+from fedlite.models.options import ModelOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -19,15 +19,15 @@ def same_random_inputs() -> None:
 
 
 @pytest.fixture(scope="session")
-def model_config() -> Callable[..., ModelConfig]:
+def model_config() -> Callable[..., ModelOptions]:
     """``model_config("student", "cnn", hidden=8)``: that option of ``conf/`` with other kwargs."""
 
-    def read(group: str, name: str, **kwargs: object) -> ModelConfig:
+    def read(group: str, name: str, **kwargs: object) -> ModelOptions:
         content = OmegaConf.load(CONF / group / f"{name}.yaml")
         assert isinstance(content, DictConfig)
         known = OmegaConf.to_container(content.kwargs)
         assert isinstance(known, dict)
         assert set(kwargs) <= set(known), "a kwarg that the yaml file does not spell out"
-        return ModelConfig(name=content.name, module=content.module, kwargs={**known, **kwargs})
+        return ModelOptions(name=content.name, module=content.module, kwargs={**known, **kwargs})
 
     return read

@@ -5,7 +5,10 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
-from fedlite.models.blocks import ChannelShuffle, InvertedResidual, Plain, halving_strides, stack
+from fedlite.models.blocks.channel_shuffle import ChannelShuffle
+from fedlite.models.blocks.inverted_residual import InvertedResidual
+from fedlite.models.blocks.plain import Plain
+from fedlite.models.stacking import halving_strides, stack
 from fedlite.models.layers import activation, activation_gain
 from fedlite.models.standardised import StandardisedConvolution, standardise, standardised_conv
 

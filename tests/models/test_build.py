@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.config import ModelConfig
-from fedlite.errors import UsageError
+from fedlite.models.options import ModelOptions
+from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model, count_parameters, load_state
 
 MLP = "fedlite.models.mlp.MLP"
 
 
-def mlp(**kwargs: object) -> ModelConfig:
-    return ModelConfig("mlp", MLP, dict(kwargs))
+def mlp(**kwargs: object) -> ModelOptions:
+    return ModelOptions("mlp", MLP, dict(kwargs))
 
 
 def test_the_seed_alone_decides_the_weights():
@@ -43,7 +43,7 @@ def test_the_seed_alone_decides_the_weights():
 )
 def test_a_wrong_class_is_one_line(module, says):
     with pytest.raises(UsageError, match=says) as caught:
-        build_model(ModelConfig("custom", module, {}), (1, 8, 8), 10, seed=0)
+        build_model(ModelOptions("custom", module, {}), (1, 8, 8), 10, seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -64,7 +64,7 @@ def test_a_wrong_class_is_one_line(module, says):
 )
 def test_wrong_arguments_are_one_line(name, kwargs, shape, says):
     with pytest.raises(UsageError, match=says) as caught:
-        build_model(ModelConfig("custom", f"fedlite.models.{name}", kwargs), shape, 10, seed=0)
+        build_model(ModelOptions("custom", f"fedlite.models.{name}", kwargs), shape, 10, seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -76,7 +76,7 @@ def test_a_network_in_the_working_directory_is_found_and_its_answer_checked(tmp_
         "        super().__init__()\n"
     )
     monkeypatch.chdir(tmp_path)
-    config = ModelConfig("custom", "own_networks.Headless", {})
+    config = ModelOptions("custom", "own_networks.Headless", {})
     assert isinstance(build_model(config, (1, 2, 2), 4, seed=0), nn.Module)
     with pytest.raises(UsageError, match=r"shape \(2, 10\), not \(2, 4\)"):
         build_model(config, (1, 2, 2), 10, seed=0)

@@ -11,7 +11,7 @@ from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
 from fedlite.models.build import build_model, count_parameters
-from fedlite.privacy.checks import check_private_model
+from fedlite.privacy.probe import check_private_model
 
 STUDENTS = ("cnn", "mobilenet", "mlp", "staged")
 TEACHERS = ("cnn", "resnet")

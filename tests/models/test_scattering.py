@@ -9,13 +9,13 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
-from fedlite.compress.export import export_onnx, verify_onnx
-from fedlite.compress.pruned_file import load_pruned, save_pruned
+from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
 from fedlite.data.types import Task
-from fedlite.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model, count_parameters, load_state
 from fedlite.models.scattering import Scattering, morlet_bank
-from fedlite.privacy import check_private_model
+from fedlite.privacy.probe import check_private_model
 from tests.pruning import prune_channels
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13))

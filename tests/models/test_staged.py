@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.config_checks import BLOCKS
-from fedlite.errors import UsageError
-from fedlite.models.blocks import ChannelShuffle, InvertedResidual, Plain
+from fedlite.runs.rules import BLOCKS
+from fedlite.base.errors import UsageError
+from fedlite.models.blocks.channel_shuffle import ChannelShuffle
+from fedlite.models.blocks.inverted_residual import InvertedResidual
+from fedlite.models.blocks.plain import Plain
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.staged import StagedNet
-from fedlite.privacy.checks import check_private_model
+from fedlite.privacy.probe import check_private_model
 from tests.pruning import prune_channels
 
 SHAPE = (1, 12, 12)

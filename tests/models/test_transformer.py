@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
-from fedlite.compress.export import export_onnx
-from fedlite.compress.prune import Criterion, cut_channels, plan_widths
-from fedlite.compress.pruned_file import load_pruned, save_pruned
-from fedlite.config import ModelConfig
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
+from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import Task
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.transformer import MultiHeadAttention
-from fedlite.privacy import check_private_model
+from fedlite.privacy.probe import check_private_model
 from tests.privacy.world import batch, make_plan, update_of
 from tests.pruning import prune_channels
 
@@ -147,7 +147,7 @@ def test_the_weakest_head_goes_whole(small):
 @given(ratio=st.floats(0.2, 0.9), round_to=st.sampled_from([1, 2, 4]))
 @settings(max_examples=15)
 def test_any_ratio_leaves_whole_heads_and_a_network_that_runs(ratio, round_to):
-    config = ModelConfig(
+    config = ModelOptions(
         "t", "fedlite.models.transformer.Transformer", {"width": 40, "heads": 5, "depth": 2}
     )
     shape = (2, 32)

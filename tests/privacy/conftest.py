@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.config import Config
+from fedlite.runs.config import Config
 from tests.privacy.world import ClientWorld
 
 

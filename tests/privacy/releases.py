@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fedlite.privacy import ClientPlan
+from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.client_level import State
 
 LIKE: State = {

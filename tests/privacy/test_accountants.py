@@ -9,9 +9,9 @@ from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.compose import compose_config
-from fedlite.errors import UsageError
-from fedlite.privacy import calibrate_noise_multiplier, compute_epsilon
+from fedlite.runs.compose import compose_config
+from fedlite.base.errors import UsageError
+from fedlite.privacy.accounting import calibrate_noise_multiplier, compute_epsilon
 from fedlite.privacy.accounting import (
     LARGEST_TIGHT_EPSILON,
     RDP_ORDERS,

@@ -9,14 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.errors import UsageError
-from fedlite.privacy import (
-    ClientPlan,
-    DeterministicRandomness,
-    clip_update,
-    draw_cohort,
-    release_average,
-)
+from fedlite.base.errors import UsageError
+from fedlite.privacy.client_level import ClientPlan, clip_update, draw_cohort, release_average
+from fedlite.privacy.randomness import DeterministicRandomness
 from fedlite.privacy.client_level import State
 from tests.privacy.releases import LIKE, Silent, joint_norm, make_client_plan, random_update
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.errors import UsageError
-from fedlite.privacy import Policy, PrivacyPlan, load_policy, refusal
+from fedlite.base.errors import UsageError
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.policy import Policy, load_policy, refusal
 from fedlite.privacy.policy import LARGEST_GRAD_NORM, SMALLEST_GRAD_NORM
 from tests.conftest import REPOSITORY
 from tests.privacy.world import make_plan

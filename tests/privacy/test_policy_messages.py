@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-from fedlite.cli import run
-from fedlite.config import Config
-from fedlite.errors import UsageError
+from fedlite.cli.main import run
+from fedlite.runs.config import Config
+from fedlite.base.errors import UsageError
 from fedlite.federation.messages import ARRAYS, CONFIG
 from fedlite.federation.node import check_policy
-from fedlite.privacy import Ledger
+from fedlite.privacy.ledger import Ledger
 from tests.conftest import TINY
 from tests.privacy.world import ClientWorld, make_plan
 

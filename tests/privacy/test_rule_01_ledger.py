@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from fedlite.data import ClientData
+from fedlite.data.types import ClientData
 from fedlite.federation import client_app
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.federation.grid import InProcessGrid
+from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.federation.node import Node
-from fedlite.privacy import Charge, Ledger, compute_epsilon, ledger
+from fedlite.privacy import ledger
+from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.ledger import Charge, Ledger
 from fedlite.privacy.ledger import Spending, affordable
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld

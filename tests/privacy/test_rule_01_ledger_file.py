@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.privacy import Charge, Ledger, LedgerError
+from fedlite.privacy.ledger import Charge, Ledger, LedgerError
 from fedlite.privacy import ledger as ledger_module
 from fedlite.privacy.ledger import affordable, data_set_of, sync_ledgers
 from tests.privacy.planted import caught

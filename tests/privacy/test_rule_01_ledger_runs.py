@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.cli import run
-from fedlite.config import Config
-from fedlite.errors import FedliteError, UsageError
+from fedlite.cli.main import run
+from fedlite.runs.config import Config
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.federation.node import hold_ledgers, open_ledger, sync_cohort
-from fedlite.privacy import Charge, Ledger
+from fedlite.privacy.ledger import Charge, Ledger
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 from tests.privacy.world import ClientWorld
@@ -24,7 +24,7 @@ LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
 KILLED_AFTER_TRAINING = """
 import os, sys
 from pathlib import Path
-from fedlite.config_checks import config_from_json
+from fedlite.runs.rules import config_from_json
 from fedlite.federation import client_app
 from fedlite.federation.node import hold_ledgers
 from tests.privacy.world import ClientWorld

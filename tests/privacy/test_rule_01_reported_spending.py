@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from fedlite.config import Config
-from fedlite.data import load_splits
-from fedlite.errors import FedliteError
+from fedlite.runs.config import Config
+from fedlite.data.splits import load_splits
+from fedlite.base.errors import FedliteError
 from fedlite.federation.node import open_ledger
 from fedlite.federation.server_app import open_server_ledger
-from fedlite.plans import Plans
-from fedlite.privacy import Charge, Ledger
-from fedlite.privacy_report import privacy_section, read_spending
+from fedlite.federation.plans import Plans
+from fedlite.privacy.ledger import Charge, Ledger
+from fedlite.runs.spending import privacy_section, read_spending
 
 SIZES = [50] * 4
 

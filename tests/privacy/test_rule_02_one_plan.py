@@ -8,15 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from fedlite.errors import UsageError
-from fedlite.privacy import (
-    Charge,
-    PrivacyPlan,
-    calibrate_noise_multiplier,
-    compute_epsilon,
-    derive_max_participations,
-    ledger,
-)
+from fedlite.base.errors import UsageError
+from fedlite.privacy import ledger
+from fedlite.privacy.accounting import calibrate_noise_multiplier, compute_epsilon
+from fedlite.privacy.ledger import Charge
+from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 from fedlite.privacy.accounting import merge_segments
 from fedlite.privacy.ledger import Spending, affordable
 from tests.privacy.planted import Plant, caught

@@ -9,11 +9,13 @@ import pytest
 import torch
 from flwr.app import Message
 
-from fedlite.data import ClientData
+from fedlite.data.types import ClientData
 from fedlite.federation import client_app
 from fedlite.federation.messages import METRICS, WEIGHT
 from fedlite.federation.node import Node
-from fedlite.privacy import Charge, DeterministicRandomness, dp_sgd
+from fedlite.privacy import dp_sgd
+from fedlite.privacy.ledger import Charge
+from fedlite.privacy.randomness import DeterministicRandomness
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedlite.config import Config, DistillConfig
+from fedlite.distill.options import DistillOptions
+from fedlite.runs.config import Config
 from fedlite.distill.losses import Loss, build_loss
-from fedlite.errors import UsageError
-from fedlite.privacy import check_row_separable_loss
+from fedlite.base.errors import UsageError
+from fedlite.privacy.probe import check_row_separable_loss
 from tests.privacy.planted import caught
 
 ROWS, CLASSES = 6, 10
@@ -37,7 +38,7 @@ def check_rows_separate(loss: Loss) -> None:
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_offered_losses_separate(kind: str, alpha: float) -> None:
-    loss = build_loss(DistillConfig(loss=kind, alpha=alpha, temperature=3.0))
+    loss = build_loss(DistillOptions(loss=kind, alpha=alpha, temperature=3.0))
     check_rows_separate(loss)
     check_row_separable_loss(loss)
 
@@ -63,7 +64,7 @@ def weighted_by_the_hardest_rows(student: Tensor, labels: Tensor, teacher: Tenso
 @pytest.mark.parametrize(
     "loss",
     [
-        build_loss(DistillConfig(loss="relational")),
+        build_loss(DistillOptions(loss="relational")),
         batch_standardised,
         centred_teacher,
         weighted_by_the_hardest_rows,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedlite.errors import UsageError
+from fedlite.base.errors import UsageError
 from fedlite.federation import client_app, node
-from fedlite.privacy import check_private_model
+from fedlite.privacy.probe import check_private_model
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
 

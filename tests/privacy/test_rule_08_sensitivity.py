@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from fedlite.compose import compose_config
-from fedlite.config import DistillConfig
+from fedlite.runs.compose import compose_config
+from fedlite.distill.options import DistillOptions
 from fedlite.models.build import build_model
 from fedlite.privacy import dp_sgd
 from tests.conftest import TINY
@@ -27,7 +27,7 @@ def check_sensitivity(model: nn.Module, scale: float, loss: str = "soft", seed: 
     """With and without an outlier, the noiseless clipped sums differ by at most the norm 1."""
     inputs, labels = batch((1, 8, 8), 9, seed)
     inputs[-1] *= scale
-    distill = DistillConfig(loss=loss, temperature=8.0)
+    distill = DistillOptions(loss=loss, temperature=8.0)
     plan = make_plan(max_grad_norm=1.0)
     with_outlier = update_of(model, inputs, labels, plan, distill=distill)
     without = update_of(model, inputs[:-1], labels[:-1], plan, distill=distill)

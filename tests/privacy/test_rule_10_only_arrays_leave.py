@@ -10,7 +10,7 @@ from flwr.app import Message
 from opacus.grad_sample import GradSampleHooks
 from torch import Tensor, nn
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation import client_app
 from fedlite.federation.messages import ARRAYS, check_arrays
 from fedlite.federation.node import Node

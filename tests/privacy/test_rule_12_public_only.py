@@ -10,9 +10,11 @@ import pytest
 from torch import nn
 
 from fedlite.compress import check, norms, qat, quantize, recover, schedule, shrink, stage
-from fedlite.compress.export import export_onnx
-from fedlite.config import AugmentConfig, CompressConfig, DistillConfig, TeacherConfig
-from fedlite.data import ClientData, PublicData
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.options import CompressOptions
+from fedlite.data.options import AugmentOptions
+from fedlite.distill.options import DistillOptions, TeacherOptions
+from fedlite.data.types import ClientData, PublicData
 from fedlite.distill import public, teacher
 from fedlite.distill.losses import build_loss
 from fedlite.distill.warm_start import warm_start
@@ -21,9 +23,9 @@ from tests.privacy.world import ClientWorld
 
 Call = Callable[[Any], object]
 
-CONFIG = CompressConfig(recovery_steps=1, calibration_size=4)
-TEACHER = TeacherConfig("t", "m", epochs=1)
-AUGMENT = AugmentConfig()
+CONFIG = CompressOptions(recovery_steps=1, calibration_size=4)
+TEACHER = TeacherOptions("t", "m", epochs=1)
+AUGMENT = AugmentOptions()
 
 
 def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Call]]:
@@ -33,7 +35,7 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
     export_onnx(student.eval(), splits.task, onnx, CONFIG.opset)
     options: dict[str, Any] = {
         "steps": 1, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0,
-        "loss": build_loss(DistillConfig()), "augment": AUGMENT, "seed": 0,
+        "loss": build_loss(DistillOptions()), "augment": AUGMENT, "seed": 0,
     }  # fmt: skip
     return {
         "train_teacher": (
@@ -46,7 +48,7 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
         ),
         "warm_start": (
             public,
-            lambda data: warm_start(student, network, data, DistillConfig(), AUGMENT, 0),
+            lambda data: warm_start(student, network, data, DistillOptions(), AUGMENT, 0),
         ),
         "distil": (
             public,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation import client_app
 from fedlite.federation.messages import (
     ARRAYS,

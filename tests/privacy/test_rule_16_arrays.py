@@ -9,11 +9,11 @@ import torch
 from flwr.app import Array, ArrayRecord, Message
 from torch import Tensor
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.federation import server_app
 from fedlite.federation.messages import ARRAYS, State, check_arrays, refused_reply, trained_reply
 from fedlite.federation.server_app import Federation
-from fedlite.privacy import ClientPlan
+from fedlite.privacy.client_level import ClientPlan
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation, run_scripted
 from tests.privacy.releases import make_client_plan
 

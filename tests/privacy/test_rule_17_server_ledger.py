@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from fedlite.cli import run
-from fedlite.errors import FedliteError
+from fedlite.cli.main import run
+from fedlite.base.errors import FedliteError
 from fedlite.federation.messages import State
 from fedlite.federation.server_app import Federation, run_rounds
-from fedlite.privacy import ClientPlan, Ledger, Spending
-from fedlite.records import Evaluation, RoundRecord
+from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.ledger import Ledger, Spending
+from fedlite.base.records import Evaluation, RoundRecord
 from tests.conftest import TINY
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation
 from tests.privacy.releases import make_client_plan

@@ -8,17 +8,21 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor, nn
 
-from fedlite.config import Config, DistillConfig
-from fedlite.data import load_splits
+from fedlite.distill.options import DistillOptions
+from fedlite.runs.config import Config
+from fedlite.data.splits import load_splits
 from fedlite.distill.losses import build_loss
 from fedlite.federation.client_app import app
-from fedlite.federation.grid import FIRST_NODE_ID, InProcessGrid
+from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
 from fedlite.federation.node import LEDGER_DIR, NODES_DIR, POLICY, RUN_CONFIG, open_ledger
-from fedlite.files import state_sha256
+from fedlite.base.tensors import state_sha256
 from fedlite.models.build import build_model
-from fedlite.plans import build_plan
-from fedlite.privacy import DeterministicRandomness, Ledger, PrivacyPlan, Randomness, train_steps
+from fedlite.federation.plans import build_plan
+from fedlite.privacy.dp_sgd import train_steps
+from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 
 
 class ClientWorld:
@@ -103,7 +107,7 @@ def update_of(
     labels: Tensor,
     plan: PrivacyPlan,
     *,
-    distill: DistillConfig | None = None,
+    distill: DistillOptions | None = None,
     randomness: Randomness | None = None,
 ) -> Tensor:
     """Minus the change of all weights in one call of ``train_steps`` at learning rate 1.
@@ -118,7 +122,7 @@ def update_of(
     teacher_logits = torch.randn((64, classes), generator=generator)[: len(labels)]
     train_steps(
         model,
-        build_loss(distill or DistillConfig()),
+        build_loss(distill or DistillOptions()),
         inputs,
         labels,
         teacher_logits,

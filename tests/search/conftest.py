@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import pytest
 from torch import nn
 
-from fedlite.compose import compose_config
-from fedlite.config import Config, ModelConfig
-from fedlite.data import load_splits
+from fedlite.runs.compose import compose_config
+from fedlite.models.options import ModelOptions
+from fedlite.runs.config import Config
+from fedlite.data.splits import load_splits
 from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model
 from tests.training import train_on_labels
@@ -34,7 +35,7 @@ def world() -> World:
     splits = load_splits(config.dataset, config.partition, config.federation.num_clients, 0)
     shape = splits.task.input_shape
 
-    model = build_model(ModelConfig("cnn", CNN, {"channels": [8, 8]}), shape, 10, seed=0)
+    model = build_model(ModelOptions("cnn", CNN, {"channels": [8, 8]}), shape, 10, seed=0)
     train_on_labels(model, splits.public, steps=120)
     return World(
         config=config,

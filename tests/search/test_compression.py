@@ -7,22 +7,17 @@ from typing import Any
 
 import pytest
 
-from fedlite.compress.formats import export_file
-from fedlite.compress.runtime import logits_of, open_runtime
-from fedlite.compress.schedule import prune_and_recover
-from fedlite.config import (
-    AugmentConfig,
-    CompressConfig,
-    CompressSearchConfig,
-    MeasureConfig,
-    ModelConfig,
-    TargetConfig,
-)
+from fedlite.compress.exporting import export_file
+from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.shrink.schedule import prune_and_recover
+from fedlite.compress.options import CompressOptions, CompressSearchOptions, MeasureOptions, TargetOptions
+from fedlite.data.options import AugmentOptions
+from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, TestData
 from fedlite.distill.evaluate import evaluate_logits
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.models.build import build_model
-from fedlite.records import Cost, Latency, Measurement
+from fedlite.base.records import Cost, Latency, Measurement
 from fedlite.search.compression import (
     compression_space,
     search_compression,
@@ -31,12 +26,12 @@ from fedlite.search.compression import (
 
 from .conftest import CNN, World
 
-BY_HAND = CompressConfig(
+BY_HAND = CompressOptions(
     ratio=0.3,
     round_to=1,
     recovery_steps=20,
     max_accuracy_drop=0.2,
-    search=CompressSearchConfig(
+    search=CompressSearchOptions(
         enabled=True,
         trials=5,
         population=3,
@@ -49,13 +44,13 @@ BY_HAND = CompressConfig(
 
 
 @pytest.fixture
-def make(world: World) -> Callable[[CompressConfig, Path], Path]:
+def make(world: World) -> Callable[[CompressOptions, Path], Path]:
     """The real thing: prune, recover, export, quantize."""
 
-    def made(config: CompressConfig, folder: Path) -> Path:
+    def made(config: CompressOptions, folder: Path) -> Path:
         path = folder / "student.onnx"
         pruned = prune_and_recover(
-            world.trained, world.trained, world.task, world.public, config, AugmentConfig(), 0
+            world.trained, world.trained, world.task, world.public, config, AugmentOptions(), 0
         )
         quantized = config.quantization != "none"
         export_file("onnx", pruned, world.task, path, config, world.public, quantized=quantized)
@@ -65,7 +60,7 @@ def make(world: World) -> Callable[[CompressConfig, Path], Path]:
 
 
 def quickly(
-    path: Path, data: PublicData, num_classes: int, parameters: int, config: MeasureConfig
+    path: Path, data: PublicData, num_classes: int, parameters: int, config: MeasureOptions
 ) -> Measurement:
     """Bytes and accuracy as they are, in this process; a latency that follows the bytes."""
     logits = logits_of(open_runtime(path), data.inputs.numpy())
@@ -76,7 +71,7 @@ def quickly(
     return Measurement(evaluation.accuracy, evaluation.macro_f1, parameters, cost)
 
 
-def search(world: World, directory: Path, make: Any, config: CompressConfig, **others: Any) -> Any:
+def search(world: World, directory: Path, make: Any, config: CompressOptions, **others: Any) -> Any:
     return search_compression(
         make, world.trained, world.task, world.validation, config, directory, 0, **others
     )
@@ -131,24 +126,24 @@ def made_up(ratio_costs: float = 0.0) -> Any:
     return measure
 
 
-def write_ratio(config: CompressConfig, folder: Path) -> Path:
+def write_ratio(config: CompressOptions, folder: Path) -> Path:
     path = folder / "student.onnx"
     path.write_text(str(config.ratio))
     return path
 
 
 def test_a_latency_target_alone_asks_for_the_fastest(world: World, tmp_path: Path) -> None:
-    config = dataclasses.replace(BY_HAND, target=TargetConfig(latency_ms=0.15))
+    config = dataclasses.replace(BY_HAND, target=TargetOptions(latency_ms=0.15))
     found = search(world, tmp_path, write_ratio, config, measure=made_up())
     assert found.search.wanted == "latency_ms"
     assert found.search.reached
-    both = dataclasses.replace(config, target=TargetConfig(latency_ms=0.15, bytes=10**6))
+    both = dataclasses.replace(config, target=TargetOptions(latency_ms=0.15, bytes=10**6))
     found = search(world, tmp_path, write_ratio, both, measure=made_up())
     assert found.search.wanted == "bytes"
 
 
 def test_an_unreachable_target_gives_the_nearest(world: World, tmp_path: Path) -> None:
-    config = dataclasses.replace(BY_HAND, max_accuracy_drop=1.0, target=TargetConfig(bytes=100))
+    config = dataclasses.replace(BY_HAND, max_accuracy_drop=1.0, target=TargetOptions(bytes=100))
     found = search(world, tmp_path, write_ratio, config, measure=made_up(0.1))
     result = found.search
     assert not result.reached
@@ -157,7 +152,7 @@ def test_an_unreachable_target_gives_the_nearest(world: World, tmp_path: Path) -
 
 
 def test_a_trial_that_cannot_be_made_does_not_end_the_search(world: World, tmp_path: Path) -> None:
-    def make(config: CompressConfig, folder: Path) -> Path:
+    def make(config: CompressOptions, folder: Path) -> Path:
         if config.quantization == "static":
             raise FedliteError("cannot be quantized")
         return write_ratio(config, folder)
@@ -184,7 +179,7 @@ def test_only_public_data_judges(world: World, tmp_path: Path) -> None:
 
 
 def test_more_trials_go_on_and_other_limits_start_anew(world: World, tmp_path: Path) -> None:
-    def run(config: CompressConfig) -> list[int]:
+    def run(config: CompressOptions) -> list[int]:
         new: list[int] = []
         search(
             world,
@@ -205,7 +200,7 @@ def test_more_trials_go_on_and_other_limits_start_anew(world: World, tmp_path: P
 
 def test_another_student_starts_anew(world: World, tmp_path: Path) -> None:
     search(world, tmp_path, write_ratio, BY_HAND, measure=made_up())
-    other = build_model(ModelConfig("cnn", CNN), world.task.input_shape, 10, seed=1)
+    other = build_model(ModelOptions("cnn", CNN), world.task.input_shape, 10, seed=1)
     changed = dataclasses.replace(world, trained=other)
     new: list[int] = []
     search(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.search.harness import Budget, Space, run_trials
 from fedlite.search.trials import Choice, Limits, Options, Outcome, Trial
 

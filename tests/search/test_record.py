@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from fedlite.search.harness import Budget, run_trials
-from fedlite.search.pictures import search_history, search_trials
-from fedlite.search.record import log_trial, trials_csv, verdict, write_search
+from fedlite.search.trial_charts import search_history, search_trials
+from fedlite.search.archive import log_trial, trials_csv, verdict, write_search
 from fedlite.search.result import SearchResult, cheapest, conclude
 from fedlite.search.trials import Limits, Outcome, Trial
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.search.result import (
     SearchResult,
     cheapest,

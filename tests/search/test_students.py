@@ -8,11 +8,13 @@ import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
-from fedlite.compress.formats import export_file
-from fedlite.config import CompressConfig, ModelConfig, StudentSearchConfig, TargetConfig
-from fedlite.errors import UsageError
+from fedlite.compress.exporting import export_file
+from fedlite.compress.options import CompressOptions, TargetOptions
+from fedlite.models.options import ModelOptions
+from fedlite.search.options import StudentSearchOptions
+from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model, count_parameters
-from fedlite.records import Cost, Latency
+from fedlite.base.records import Cost, Latency
 from fedlite.search.result import one_line
 from fedlite.search.student_space import (
     HAND_SET,
@@ -28,7 +30,7 @@ from fedlite.search.students import search_student
 
 from .conftest import CNN, World
 
-SMALL = StudentSearchConfig(
+SMALL = StudentSearchOptions(
     trials=4,
     population=3,
     blocks=["plain", "inverted_residual"],
@@ -41,8 +43,8 @@ SMALL = StudentSearchConfig(
 )
 
 
-BY_HAND = ModelConfig("cnn", CNN, {"channels": [8, 8], "hidden": 8})
-SHUFFLED = ModelConfig(
+BY_HAND = ModelOptions("cnn", CNN, {"channels": [8, 8], "hidden": 8})
+SHUFFLED = ModelOptions(
     "staged",
     STAGED,
     {
@@ -67,8 +69,8 @@ def cost_of(path: Path, config: Any) -> Cost:
 def search(
     world: World,
     directory: Path,
-    config: StudentSearchConfig,
-    compress: CompressConfig | None = None,
+    config: StudentSearchOptions,
+    compress: CompressOptions | None = None,
     **others: Any,
 ) -> Any:
     made_up = {"export": by_parameters, "measure": cost_of, "default": BY_HAND}
@@ -97,7 +99,7 @@ def test_the_smallest_near_the_best_is_written_as_a_config_file(
     assert result.best.parameters == min(one.outcome.parameters for one in near)
     saved = OmegaConf.to_container(OmegaConf.load(found.path))
     assert saved == dataclasses.asdict(found.student)
-    model = build_model(ModelConfig(**saved), world.task.input_shape, 10, seed=0)
+    model = build_model(ModelOptions(**saved), world.task.input_shape, 10, seed=0)
     assert count_parameters(model) == result.best.parameters
 
 
@@ -116,7 +118,7 @@ def test_what_is_over_the_limits_is_not_trained(
 
     monkeypatch.setattr("fedlite.search.students.distil_on_public", distil)
     limit = 12_000
-    config = dataclasses.replace(SMALL, trials=10, target=TargetConfig(bytes=limit))
+    config = dataclasses.replace(SMALL, trials=10, target=TargetOptions(bytes=limit))
     result = search(world, tmp_path, config).search
     by_hand, *others = result.trials
     over = [one for one in others if one.outcome.bytes > limit]
@@ -128,7 +130,7 @@ def test_what_is_over_the_limits_is_not_trained(
 
 def test_a_student_that_cannot_be_built_is_a_failed_trial(world: World, tmp_path: Path) -> None:
     """A channel shuffle wants an even width."""
-    target = TargetConfig(bytes=100_000)
+    target = TargetOptions(bytes=100_000)
     config = dataclasses.replace(
         SMALL, trials=3, blocks=["channel_shuffle"], widths=[15], depths=[1, 2], target=target
     )
@@ -139,7 +141,7 @@ def test_a_student_that_cannot_be_built_is_a_failed_trial(world: World, tmp_path
 
 
 def test_an_unreachable_target_names_the_nearest(world: World, tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, target=TargetConfig(latency_ms=0.001))
+    config = dataclasses.replace(SMALL, target=TargetOptions(latency_ms=0.001))
     found = search(world, tmp_path, config)
     assert not found.search.reached
     assert found.search.best.latency_ms == min(
@@ -149,7 +151,7 @@ def test_an_unreachable_target_names_the_nearest(world: World, tmp_path: Path) -
 
 
 def test_the_student_set_by_hand_is_judged_whatever_it_costs(world: World, tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, target=TargetConfig(bytes=1_000))
+    config = dataclasses.replace(SMALL, target=TargetOptions(bytes=1_000))
     result = search(world, tmp_path, config).search
     assert result.trials[0].options == HAND_SET
     assert result.default.bytes > 1_000
@@ -169,7 +171,7 @@ def test_where_nothing_better_is_found_the_student_set_by_hand_is_handed_out(
             model.load_state_dict(world.trained.state_dict())
 
     monkeypatch.setattr("fedlite.search.students.distil_on_public", distil)
-    known = ModelConfig("cnn", CNN, {"channels": [8, 8]})
+    known = ModelOptions("cnn", CNN, {"channels": [8, 8]})
     found = search(world, tmp_path, SMALL, default=known)
     assert found.search.chosen.number == 0
     assert found.student == known
@@ -200,7 +202,7 @@ def test_what_the_space_cannot_express_is_a_candidate_from_outside() -> None:
 def test_students_whose_weights_alone_are_too_large_are_not_tried(
     world: World, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(SMALL, trials=30, target=TargetConfig(bytes=14_000))
+    config = dataclasses.replace(SMALL, trials=30, target=TargetOptions(bytes=14_000))
     compress = dataclasses.replace(world.config.compress, quantization="none")
     _, *others = search(world, tmp_path, config, compress).search.trials
     assert 0 < len(others) < 20

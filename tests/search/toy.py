@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedlite.errors import FedliteError
+from fedlite.base.errors import FedliteError
 from fedlite.search.harness import OBJECTIVES, Space
 from fedlite.search.trials import Limits, Options, Outcome
 

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from fedlite.records import Evaluation, RoundRecord
-from fedlite.tracking.report import round_entry
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.report.write import round_entry
 
 Report = dict[str, Any]
 

@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 
-from fedlite.tracking.artefacts import (
+from fedlite.report.artefacts import (
     Entry,
     all_entries,
     artefacts_csv,
@@ -16,7 +16,7 @@ from fedlite.tracking.artefacts import (
     milliseconds,
     times,
 )
-from fedlite.tracking.words import final_model
+from fedlite.report.words import final_model
 
 from .runs import Report
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fedlite.config import TrackingConfig
+from fedlite.report.options import TrackingOptions
 
 FOLDER = Path(__file__).parents[2] / "conf" / "tracking"
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[2] / "conf" / "tracking"
 @pytest.mark.parametrize("name", ["default", "quiet"])
 def test_conf(name: str) -> None:
     conf = OmegaConf.load(FOLDER / f"{name}.yaml")
-    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrackingConfig), conf))
-    assert set(conf) == {field.name for field in fields(TrackingConfig)}
-    assert isinstance(typed, TrackingConfig)
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrackingOptions), conf))
+    assert set(conf) == {field.name for field in fields(TrackingOptions)}
+    assert isinstance(typed, TrackingOptions)
     assert typed.progress is (name == "default")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 from fedlite.tracking import pareto
-from fedlite.tracking.pictures import figure_pixels
+from fedlite.report.charts import figure_pixels
 
 from .runs import Report
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlite.tracking.privacy_statement import guess_bound, privacy_statement
+from fedlite.report.privacy_statement import guess_bound, privacy_statement
 
 from .runs import Report
 

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fedlite.tracking.progress import Progress
+from fedlite.report.progress import Progress
 
 
 def run(console: Console, *, enabled: bool = True) -> str:

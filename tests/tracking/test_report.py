@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedlite.errors import UsageError
-from fedlite.tracking.report import load_report, round_entry, write_report
+from fedlite.base.errors import UsageError
+from fedlite.report.write import load_report, round_entry, write_report
 
 from .runs import CLASS_COUNTS, CLASSES, CONFUSION, Report, round_record, search_section
 

@@ -1,6 +1,6 @@
 """What a report says of a search."""
 
-from fedlite.tracking.search import search_markdown
+from fedlite.report.searches import search_markdown
 
 from .runs import search_section
 

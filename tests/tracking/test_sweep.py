@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from fedlite.tracking.sweep import (
+from fedlite.cli.sweep import (
     SweepTable,
     read_jobs,
     short_names,

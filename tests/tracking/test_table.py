@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedlite.tracking.table import comparison_markdown, print_summary
+from fedlite.report.table import comparison_markdown, print_summary
 
 from .runs import Report
 

@@ -11,10 +11,10 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
-from fedlite.records import Evaluation
-from fedlite.tracking.pareto import accuracy_against_bytes
-from fedlite.tracking.pictures import save_figure
-from fedlite.tracking.tensorboard import RunBoard
+from fedlite.base.records import Evaluation
+from fedlite.report.pareto import accuracy_against_bytes
+from fedlite.report.charts import save_figure
+from fedlite.report.tensorboard import RunBoard
 
 from .runs import (
     BUDGET,

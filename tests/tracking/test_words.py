@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlite.tracking.words import (
+from fedlite.report.words import (
     epsilon_text,
     human_bytes,
     human_seconds,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedlite.compress.elsewhere import MISSING
+from fedlite.base.elsewhere import MISSING
 
 PROGRAM, OPTIONS, CALIBRATION = "program.pt2", "options.json", "calibration.npy"
 MODEL, FLOAT_OPS = "model", "float_ops.json"

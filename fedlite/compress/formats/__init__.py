@@ -1,13 +1,4 @@
-"""The formats a student ships in, and writing a file of each."""
+"""Formats: ``compress.formats=[NAME]`` is the ``FORMAT`` of the module NAME here.
 
-from fedlite.compress.formats.exporting import export_file, require_converters
-from fedlite.compress.formats.table import FORMAT_OF_SUFFIX, FORMATS, Format, suffix_of
-
-__all__ = [
-    "FORMATS",
-    "FORMAT_OF_SUFFIX",
-    "Format",
-    "export_file",
-    "require_converters",
-    "suffix_of",
-]
+A format that is served here too has a runtime of its name in ``fedlite/serve/runtimes``.
+"""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedlite.compress.formats import export_file
-from fedlite.config import CompressConfig
+from fedlite.compress.exporting import export_file
+from fedlite.compress.options import CompressOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.models.cnn import CNN
 
@@ -27,7 +27,7 @@ def main() -> None:
         model.classifier[-1].weight *= 8  # untrained logits are small
         logits = model(inputs)
     public = PublicData(inputs, logits.argmax(dim=1))
-    config = CompressConfig(quantization="static", converters={"litert": sys.argv[1]})
+    config = CompressOptions(quantization="static", converters={"litert": sys.argv[1]})
     folder = Path(__file__).parent
     for name, quantized in (("fp32", False), ("int8", True)):
         path = folder / f"tiny_{name}.tflite"

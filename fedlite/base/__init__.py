@@ -1,0 +1,1 @@
+"""What every room may use: errors, whole files, logs, plain records, options. Imports no room."""

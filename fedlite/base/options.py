@@ -1,0 +1,279 @@
+"""Options: frozen dataclasses whose fields carry type, default, range, choices and help.
+
+    rounds: Annotated[int, Ge(1), Doc("rounds of the federation")] = 30
+
+They are plain dataclasses, which code builds and replaces as it likes; what a user types enters
+through :func:`parse`, where pydantic checks it and one clear line says what is wrong. Pydantic and
+not Hydra's structured configs alone: OmegaConf 2.3 knows neither ranges nor choices, which would
+lie in tables of their own again. Hydra composes all the same: :func:`defaults` is what it starts
+from.
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fedlite.base.errors import UsageError
+from fedlite.base.named import Named
+
+MISSING = "???"  # how OmegaConf writes an option that has no default
+NUMBERS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True)
+class Doc:
+    """The help of an option: what it is and its unit, as the rest of a line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something about an option that is no part of its type."""
+
+    meaning: str
+
+
+NEUTRAL = Mark("decides no result: where something lies, or how a run is driven or shown")
+PATH = Mark("a path of the user's: it means the same from any working directory")
+PATH_OR_NAME = Mark("a path, or a name that is none, such as one on a hub")
+
+
+class Options:
+    """Base of all option classes: how pydantic reads them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as help, docs and checks see it.
+
+    ``type`` is in words, ``default`` plain values (:data:`MISSING` where there is none),
+    ``bounds`` such as ``>= 1`` ("" where there are none), ``choices`` the values of a closed or
+    open set, ``marks`` what else was said of it.
+    """
+
+    key: str
+    type: str
+    default: Any
+    help: str
+    bounds: str
+    choices: tuple[str, ...]
+    marks: tuple[Mark, ...]
+    named: Named | None = None
+    of_list: bool = False
+
+
+@lru_cache
+def options_of(schema: type, prefix: str = "") -> tuple[Option, ...]:
+    """Every option of an option class and of those within it, by its full key, in their order."""
+    return tuple(_walk(schema, prefix))
+
+
+def _walk(schema: Any, prefix: str) -> Iterator[Option]:
+    hints = get_type_hints(schema, include_extras=True)
+    for item in dataclasses.fields(schema):
+        kind, metadata = _unwrap(hints[item.name])
+        if dataclasses.is_dataclass(kind):
+            yield from _walk(kind, f"{prefix}{item.name}.")
+            continue
+        inner, of_list = kind, get_origin(kind) is list
+        if of_list:
+            inner, more = _unwrap(get_args(kind)[0])
+            metadata = (*metadata, *more)
+        choices = tuple(map(str, get_args(inner))) if get_origin(inner) is Literal else ()
+        named = next((one for one in metadata if isinstance(one, Named)), None)
+        yield Option(
+            key=f"{prefix}{item.name}",
+            type=_type_words(inner, of_list=of_list, optional=_optional(hints[item.name])),
+            default=_default(item),
+            help=next((one.text for one in metadata if isinstance(one, Doc)), ""),
+            bounds=bounds_words(metadata),
+            choices=named.names() if named else choices,
+            marks=tuple(one for one in metadata if isinstance(one, Mark)),
+            named=named,
+            of_list=of_list,
+        )
+
+
+def defaults(schema: type) -> dict[str, Any]:
+    """The defaults of an option class as plain nested values; :data:`MISSING` where none is."""
+    found: dict[str, Any] = {}
+    hints = get_type_hints(schema, include_extras=True)
+    for item in dataclasses.fields(schema):  # type: ignore[arg-type]  # an option class is one
+        kind, _ = _unwrap(hints[item.name])
+        nested = dataclasses.is_dataclass(kind) and isinstance(kind, type)
+        found[item.name] = defaults(kind) if nested else _default(item)
+    return found
+
+
+def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
+    """Plain nested values as an instance of ``schema``, every value checked.
+
+    Raises:
+        UsageError: names the first key that is wrong, the value found and what would be right.
+    """
+    try:
+        parsed = TypeAdapter(schema).validate_python(plain)
+    except ValidationError as error:
+        raise UsageError(_explain(schema, error)) from error
+    for option in options_of(schema):
+        if option.named is None:
+            continue
+        value = _get(parsed, option.key)
+        for name in value if option.of_list else [value]:
+            if problem := option.named.problem(name):
+                raise UsageError(f"{option.key}={_shown(value)}: {problem}")
+    return parsed
+
+
+def deciding(options: Any) -> dict[str, Any]:
+    """What of ``options`` decides results, as plain values: neutral ones are left out, and paths
+    are absolute."""
+    hints = get_type_hints(type(options), include_extras=True)
+    found: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        value, (_, metadata) = getattr(options, item.name), _unwrap(hints[item.name])
+        if NEUTRAL in metadata:
+            continue
+        if dataclasses.is_dataclass(value):
+            value = deciding(value)
+        elif value and (PATH in metadata or PATH_OR_NAME in metadata):
+            value = portable_path(value)
+        found[item.name] = value
+    return found
+
+
+def portable_path(text: str) -> str:
+    """A path that means the same from any working directory; a name on a hub stays a name."""
+    path = Path(text).expanduser()
+    return str(path.absolute()) if path.exists() else text
+
+
+def bounds_words(metadata: tuple[Any, ...]) -> str:
+    """``>= 1 and finite``, ``> 0 and <= 1``: what the range in a field's metadata says; "" for
+    none."""
+    lower = next((one for one in metadata if isinstance(one, Ge | Gt)), None)
+    upper = next((one for one in metadata if isinstance(one, Le | Lt)), None)
+    words = []
+    if lower is not None:
+        sign, value = (">=", lower.ge) if isinstance(lower, Ge) else (">", lower.gt)
+        words.append(f"{sign} {value:g}")
+    if upper is not None:
+        sign, value = ("<=", upper.le) if isinstance(upper, Le) else ("<", upper.lt)
+        words.append(f"{sign} {value:g}")
+    elif words:
+        words.append("finite")
+    return " and ".join(words)
+
+
+def _explain(schema: type, error: ValidationError) -> str:
+    """The first error in one line."""
+    first = error.errors()[0]
+    places = [str(part) for part in first["loc"] if not isinstance(part, int)]
+    key, value = ".".join(places), first["input"]
+    option = next((one for one in options_of(schema) if one.key == key), None)
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{key}: no such option"
+    if first["type"] == "missing":
+        return f"{key}: missing; give {key}=VALUE"
+    if option is None:
+        return f"{key}={_shown(value)}: {first['msg']}"
+    whole = _reached(error, key)
+    if option.of_list and (option.bounds or option.choices):
+        what = f"of {', '.join(option.choices)}" if option.choices else f"numbers {option.bounds}"
+        return f"{key}={_shown(whole)}: must hold one or more {what}"
+    if first["type"] == "literal_error":
+        return f"{key}={_shown(value)}: must be one of {', '.join(option.choices)}"
+    if option.bounds and (isinstance(value, int | float) or first["type"] == "finite_number"):
+        return f"{key}={_shown(value)}: must be {option.bounds}"
+    return f"{key}={_shown(value)}: must be {option.type}"
+
+
+def _reached(error: ValidationError, key: str) -> Any:
+    """The value at ``key``; of a list the whole list, where an error is about one of its values."""
+    inputs = [one for one in error.errors() if ".".join(map(str, one["loc"])).startswith(key)]
+    return (
+        inputs[0]["input"]
+        if len(inputs[0]["loc"]) == key.count(".") + 1
+        else [one["input"] for one in inputs]
+    )
+
+
+def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type behind ``Annotated`` and ``| None``, and all that the annotation says beside it."""
+    metadata: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        metadata = tuple(rest)
+    if _is_union(hint):
+        hint = next(one for one in get_args(hint) if one is not types.NoneType)
+        inner, more = _unwrap(hint)
+        return inner, (*metadata, *more)
+    return hint, metadata
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
+
+
+def _optional(hint: Any) -> bool:
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return _is_union(bare) and types.NoneType in get_args(bare)
+
+
+def _type_words(kind: Any, *, of_list: bool, optional: bool) -> str:
+    words = NUMBERS.get(kind, "one of a set" if get_origin(kind) is Literal else "a mapping")
+    if of_list:
+        words = f"a list of {words.removeprefix('a ')}s" if kind in (int, float) else "a list"
+    return f"{words} or null" if optional else words
+
+
+def _default(item: "dataclasses.Field[Any]") -> Any:
+    if item.default is not dataclasses.MISSING:
+        return item.default
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return MISSING
+
+
+def _get(options: Any, key: str) -> Any:
+    for part in key.split("."):
+        options = getattr(options, part)
+    return options
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float() if math.isfinite(value):
+            return f"{value:g}"
+        case list():
+            return f"[{','.join(map(_shown, value))}]"
+    return str(value)

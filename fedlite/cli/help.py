@@ -1,0 +1,119 @@
+"""The help screens: of ``fedlite`` itself, and of each command, from its module's docstring."""
+
+import importlib
+import textwrap
+
+from fedlite.base.options import options_of
+from fedlite.runs.compose import conf_dir
+from fedlite.runs.config import Config
+
+WIDTH = 80
+
+COMMANDS = (
+    "simulate",
+    "plan",
+    "teacher",
+    "federate",
+    "compress",
+    "search-student",
+    "evaluate",
+    "report",
+    "audit",
+    "ledger",
+    "verify",
+    "demo",
+    "predict",
+)
+WITH_ALL_OPTIONS = ("simulate", "teacher", "federate", "evaluate", "report")
+MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order
+    "run.dir",
+    "run.resume",
+    "seed",
+    "dataset.root",
+    "dataset.public_size",
+    "federation.num_clients",
+    "federation.rounds",
+    "federation.local_steps",
+    "privacy.epsilon",
+    "privacy.delta",
+    "privacy.sample_rate",
+    "privacy.randomness",
+    "distill.alpha",
+    "engine.num_workers",
+    "compress.ratio",
+)
+
+
+def docstring(command: str) -> str:
+    """What the command's module says of it."""
+    module = importlib.import_module(f"fedlite.cli.{command.replace('-', '_')}")
+    return (module.__doc__ or "").rstrip()
+
+
+def summary(command: str) -> str:
+    """What the command does, in a line."""
+    return docstring(command).splitlines()[0].split(": ", 1)[1].rstrip(".")
+
+
+def groups() -> str:
+    """Every group of ``conf/`` with its files."""
+    lines = []
+    for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
+        options = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.startswith("_"))
+        lines.append(entry(f"{folder.name}=", " | ".join(options), 15))
+    return "\n".join(lines)
+
+
+def entry(name: str, text: str, width: int) -> str:
+    """A line that continues under its text."""
+    return textwrap.fill(
+        f"  {name:<{width}} {text}",
+        WIDTH,
+        subsequent_indent=" " * (width + 3),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def general_help() -> str:
+    """The screen of ``fedlite --help``."""
+    commands = "\n".join(entry(name, summary(name), 14) for name in COMMANDS)
+    return f"""fedlite: distil a small student from a shared teacher on private data; ship it.
+
+usage: fedlite <command> [option=value ...] [-m] [--cfg job]
+
+commands:
+{commands}
+
+option groups (choose a file of conf/ by name):
+{groups()}
+
+examples:
+  fedlite simulate
+  fedlite simulate federation.num_clients=50 privacy.epsilon=4
+  fedlite simulate -m privacy.epsilon=1,2,4,8
+  fedlite simulate run.dir=DIR run.resume=true
+  tensorboard --logdir outputs
+
+`fedlite <command> --help` shows the main options,
+`fedlite simulate --cfg job` all of them."""
+
+
+def command_help(command: str) -> str:
+    """The screen of ``fedlite <command> --help``."""
+    screen = docstring(command)
+    if command not in WITH_ALL_OPTIONS:
+        return screen
+    known = {option.key: option for option in options_of(Config)}
+    options = "\n".join(entry(key, known[key].help, 23) for key in MAIN_OPTIONS)
+    return f"""{screen}
+
+main options:
+{options}
+
+option groups (choose a file of conf/ by name):
+{groups()}
+
+-m sweeps over comma-separated values, each job in its own directory. --cfg job
+prints the composed configuration and runs nothing. --hydra-help explains
+Hydra's own flags."""

@@ -1,0 +1,35 @@
+"""fedlite plan: what a configuration will spend, before anything is trained.
+
+usage: fedlite plan [DIR] [option=value ...] [output=plan.png]
+
+  output=FILE.png           the picture: epsilon by round
+  DIR                       the options of the run there; those given again win
+  privacy.epsilon=E         budget; privacy.noise_multiplier=Z: what that costs
+  privacy.unit=U            example, client, both; privacy.trust=local|aggregate
+  privacy.sample_rate=Q     Poisson probability of each example in a step
+  privacy.client.epsilon=E  budget of the client level
+  federation.rounds=N       rounds; federation.fraction=F: share asked in each
+  federation.num_clients=N  clients; with it no data set is read, as a rule
+
+Takes every option of `fedlite simulate`. Prints the noise multiplier, what each
+client adds of it, and epsilon by round: for the chosen unit and trust first,
+then for the others at the same budget. Trains and charges nothing.
+"""
+
+from pathlib import Path
+
+from fedlite.cli.parse import Arguments, options_of_run
+
+PICTURE = "plan.png"
+
+
+def run(arguments: Arguments) -> int:
+    """Print what a configuration will spend, and its alternatives; draw the picture."""
+    from fedlite.cli.show_plan import show_forecast
+    from fedlite.runs.compose import compose_config
+    from fedlite.runs.forecast import forecast
+
+    arguments.refuse_flags()
+    picture = Path(arguments.take("output").get("output", PICTURE))
+    show_forecast(forecast(compose_config(options_of_run(arguments, existing=False))), picture)
+    return 0

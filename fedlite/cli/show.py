@@ -1,0 +1,59 @@
+"""What a command that ran stages prints at its end: tables and the paths of what was made."""
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what runs stages is imported when they have run
+    from fedlite.runs.pipeline import Pipeline
+
+
+def show_report(pipeline: "Pipeline") -> None:
+    """The comparison, the guarantee, what the private data bought, and the paths."""
+    from rich.console import Console
+
+    from fedlite.report.table import print_summary
+    from fedlite.runs.assemble import assemble_report
+
+    here, deploy = quote(str(pipeline.run.path)), pipeline.run.file("deploy")
+    paths: dict[str, Path | str] = {
+        "report": pipeline.run.file("report.md"),
+        "deploy": deploy,
+        "tensorboard": f"tensorboard --logdir {here}",
+        "predict": f"fedlite predict {here} input=FILE",
+    }
+    if "onnx" in pipeline.config.compress.formats:
+        paths["demo"] = f"fedlite demo {here}"
+    print_summary(assemble_report(pipeline), paths, Console())
+
+
+def show_audits(pipeline: "Pipeline") -> None:
+    """What the attacks found; refuses the run if they refuted its claim."""
+    from rich.console import Console
+
+    from fedlite.audit.attacks import AUDITS_FILE
+    from fedlite.base.files import read_json
+    from fedlite.report.audits import conclude
+
+    conclude(read_json(pipeline.run.file(AUDITS_FILE)), pipeline.run.path, Console())
+
+
+def show_search(pipeline: "Pipeline") -> None:
+    """What was found, and where it lies."""
+    from rich.console import Console
+
+    console, found = Console(), pipeline.run.facts("search_student")
+    console.print(found["text"], soft_wrap=True)
+    console.print(f"student: {pipeline.run.file(found['student_file'])}", soft_wrap=True)
+    console.print(f"trials: {pipeline.run.file(found['trials_file'])}", soft_wrap=True)
+
+
+def show_accuracy(pipeline: "Pipeline") -> None:
+    """The accuracy of every stage that made a model."""
+    from rich.console import Console
+
+    console = Console()
+    for stage in ("teacher", "warm_start", "federate"):
+        if evaluation := pipeline.run.facts(stage).get("evaluation"):
+            console.print(f"{stage}: accuracy {evaluation['accuracy']:.4f}")
+    console.print(f"run directory: {pipeline.run.path}", soft_wrap=True)

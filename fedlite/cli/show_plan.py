@@ -1,0 +1,130 @@
+"""A forecast on the terminal: noise, epsilon by round, what each guarantee means; and its picture."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.report.charts import planned_epsilon, save_figure
+from fedlite.report.table import plain_table
+from fedlite.report.words import NOT_PRIVATE, epsilon_text
+from fedlite.runs.config import Config
+from fedlite.runs.forecast import NAMES, Forecast, Guarantee
+
+CURVE_POINTS = 12
+OBSERVERS = {
+    "local": "holds against everyone, the server included.",
+    "aggregate": "holds only against those who see nothing but sums over {cohort} or more clients:"
+    " an assumption as long as no protocol keeps single updates from the server.",
+    "central": "protects all the data of a client together, against those who see the released"
+    " models; the server is trusted to clip and to add the noise.",
+}
+
+
+def show_forecast(found: Forecast, picture: Path) -> None:
+    """Print a forecast and draw its picture."""
+    config, guarantees, rounds = found.config, found.guarantees, found.config.federation.rounds
+    save_figure(_picture(guarantees, rounds), picture)
+    console = Console(highlight=False)
+    console.print(Text(_headline(config, guarantees[0], found.clients)))
+    if config.privacy.randomness == "deterministic":
+        console.print(Text(f"{NOT_PRIVATE}: privacy.randomness=deterministic", style="bold red"))
+    console.print()
+    console.print(_noise_table(guarantees))
+    console.print()
+    console.print(_epsilon_table(guarantees, rounds))
+    console.print()
+    for note in _notes(guarantees, found.refusals):
+        console.print(Text(note))
+    console.print()
+    console.print(Text.assemble(("picture  ", "dim"), str(picture)), soft_wrap=True)
+
+
+def _headline(config: Config, first: Guarantee, clients: int) -> str:
+    federation, privacy = config.federation, config.privacy
+    asked = "all" if first.rate >= 1 else f"{100 * first.rate:.3g}%"
+    text = f"Clients: {clients}, {asked} of them in each of {federation.rounds} rounds."
+    if not isinstance(first.plan, PrivacyPlan):
+        return text
+    text += f" Local steps: {federation.local_steps}, at sample rate {privacy.sample_rate:g}"
+    if first.plan.expected_examples > 1:
+        text += f" (about {first.plan.expected_batch_size:.3g} examples)"
+    if first.plan.max_participations < federation.rounds:
+        text += f"; a client takes part in {first.plan.max_participations} rounds at most"
+    return f"{text}."
+
+
+def _label(one: Guarantee) -> str:
+    return f"{one.name} (chosen)" if one.chosen else one.name
+
+
+def _noise_table(guarantees: Sequence[Guarantee]) -> Table:
+    table = plain_table("Noise, in units of the clip norm")
+    table.add_column("Guarantee")
+    for column in ("Noise\nmultiplier", "Each client\nadds", "Epsilon", "Delta"):
+        table.add_column(column, justify="right")
+    for one in guarantees:
+        adds = "nothing"
+        if isinstance(one.plan, PrivacyPlan):
+            adds = f"{one.plan.client_noise_multiplier:.3f}"
+        cells = (f"{one.plan.noise_multiplier:.3f}", adds)
+        budget = (f"{one.plan.epsilon:.4g}", f"{one.plan.delta:g}")
+        table.add_row(_label(one), *cells, *budget, style="bold" if one.chosen else None)
+    return table
+
+
+def _epsilon_table(guarantees: Sequence[Guarantee], rounds: int) -> Table:
+    shown = sorted({1, *(math.ceil(rounds * quarter / 4) for quarter in range(1, 5))})
+    table = plain_table("Epsilon after so many rounds")
+    table.add_column("Guarantee", no_wrap=True)
+    table.add_column("by")
+    for count in shown:
+        table.add_column(f"{count}", justify="right")
+    for one in guarantees:
+        style = "bold" if one.chosen else None
+        tight = "pld" if one.plan.accountant == "rdp" else one.plan.accountant
+        for label, accountant in ((_label(one), tight), ("", "rdp")):
+            cells = [_cell(one.epsilon_after(count, accountant)) for count in shown]
+            table.add_row(label, accountant, *cells, style=style)
+        if one.trust == "aggregate":
+            cells = [_cell(one.epsilon_after(count, "pld", alone=True)) for count in shown]
+            table.add_row("  towards the server", "pld", *cells, style=style)
+    return table
+
+
+def _cell(epsilon: float) -> str:
+    return epsilon_text(epsilon) if epsilon < 100 else f"{math.ceil(epsilon):,}"
+
+
+def _picture(guarantees: Sequence[Guarantee], rounds: int) -> Figure:
+    """Epsilon by round of every guarantee, and of a single update under aggregate trust."""
+    parts = [part / CURVE_POINTS for part in range(CURVE_POINTS + 1)]
+    shown = sorted({max(1, math.ceil(rounds * part**2)) for part in parts})  # steep at the start
+    curves = {_label(one): [one.epsilon_after(count) for count in shown] for one in guarantees}
+    for one in guarantees:
+        if one.trust == "aggregate":
+            alone = [one.epsilon_after(count, "pld", alone=True) for count in shown]
+            curves[f"{one.name}: towards the server"] = alone
+    return planned_epsilon(shown, curves, [_label(one) for one in guarantees if one.chosen])
+
+
+def _notes(guarantees: Sequence[Guarantee], refusals: dict[str, str]) -> Iterator[str]:
+    """What each guarantee means and takes, one note each."""
+    for one in guarantees:
+        note = f"{one.name}: {OBSERVERS[one.trust]}"
+        if isinstance(one.plan, PrivacyPlan):
+            note = note.format(cohort=one.plan.min_cohort)
+        yield f"{note} Needs {one.needs}." if one.needs else note
+    for trust, reason in refusals.items():
+        yield f"{NAMES[trust]}: cannot be had. {reason}."
+    if guarantees[0].rate < 1:
+        yield "Example-level epsilons are those of the client that is asked most often."
+    plan = guarantees[0].plan
+    if isinstance(plan, PrivacyPlan) and plan.expected_examples == 1:
+        most = f"fewer than {1 / plan.delta:,.0f} examples"
+        yield f"No data set was read: delta {plan.delta:g} suits clients of {most}."

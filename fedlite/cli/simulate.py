@@ -1,0 +1,14 @@
+"""fedlite simulate: all of it: teacher, federated distillation, compression, report.
+
+usage: fedlite simulate [option=value ...] [-m] [--cfg job]
+"""
+
+from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.parse import Arguments
+from fedlite.cli.show import show_report
+
+
+def run(arguments: Arguments) -> int:
+    """Run every stage."""
+    stages = ("teacher", "warm_start", "plan", "federate", "compress", "evaluate", "report")
+    return run_stages(arguments, StageCommand(stages, show_report))

@@ -1,0 +1,38 @@
+"""fedlite verify: check a deployable folder before it is used.
+
+usage: fedlite verify DIR [key=FILE.pem]
+
+  DIR           a run directory, or a folder with SHA256SUMS and manifest.json
+                as a run writes it (DIR/deploy)
+  key=FILE.pem  the signer's public key (ed25519), got elsewhere: the folder
+                must be signed by it. Without it a signature is checked against
+                the key in the folder, which shows integrity but not origin
+
+Every file must be there, unchanged and known to SHA256SUMS, and no other. Each
+fault is one line; exits 1 if there is any.
+"""
+
+from pathlib import Path
+
+from fedlite.base.errors import UsageError
+from fedlite.cli.errors import say
+from fedlite.cli.parse import Arguments, deploy_folder
+
+
+def run(arguments: Arguments) -> int:
+    """Print what holds of a deployable folder; every fault is a line on stderr."""
+    from fedlite.serve.verify import verify_bundle
+
+    arguments.refuse_flags()
+    taken = arguments.take("key")
+    directory = arguments.directory(required=True)
+    arguments.refuse_options(("key",))
+    if directory is None:
+        raise UsageError("fedlite verify: give one folder: fedlite verify DIR [key=FILE]")
+    folder = deploy_folder(directory)
+    verdict = verify_bundle(folder, Path(taken["key"]) if "key" in taken else None)
+    for fault in verdict.faults:
+        say(f"{folder}: {fault}", 1)
+    for line in verdict.holds:
+        print(f"{folder}: {line}")
+    return 1 if verdict.faults else 0

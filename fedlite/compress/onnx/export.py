@@ -1,0 +1,75 @@
+"""Exporting a model to ONNX, and checking the file against the model."""
+
+import copy
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from fedlite.base.errors import FedliteError
+from fedlite.compress.onnx.files import quiet, strip, write_onnx
+from fedlite.data.types import Task
+from fedlite.serve.runtime import logits_of, open_runtime
+
+TOLERANCE = 1e-3  # of the largest logit
+
+
+def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
+    """Write ``model`` to ``path`` as an fp32 ONNX file, atomically.
+
+    The file takes ``input``, normalised float32 (batch, *task.input_shape) with any batch size,
+    and answers ``logits`` (batch, classes). Normalisation stays outside: the bundle's
+    ``preprocessing.json`` says how. Equal models give equal bytes.
+
+    Raises:
+        FedliteError: the model cannot be exported.
+    """
+    model = copy.deepcopy(model).cpu().eval()
+    example = torch.zeros(2, *task.input_shape)
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["input"],
+                output_names=["logits"],
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise FedliteError(
+            f"{type(model).__name__} cannot be exported to ONNX: {reason}"
+        ) from error
+    assert program is not None
+    exported: onnx.ModelProto = program.model_proto
+    strip(exported)
+    write_onnx(exported, path)
+
+
+def verify_onnx(model: nn.Module, path: Path, inputs: Tensor) -> float:
+    """Largest absolute difference of logits between ``model`` and the file, over ``inputs``.
+
+    Args:
+        model: the model that was exported.
+        path: the exported file.
+        inputs: normalised, (n, *input_shape).
+
+    Raises:
+        FedliteError: the difference exceeds a thousandth of the largest logit (or of one).
+    """
+    with torch.no_grad():
+        expected = copy.deepcopy(model).cpu().eval()(inputs)
+    found = torch.from_numpy(logits_of(open_runtime(path), inputs.numpy()))
+    difference = float((found - expected).abs().max())
+    allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+    if not difference <= allowed:
+        raise FedliteError(
+            f"{path}: logits differ from the model's by {difference:.2g}; at most {allowed:.2g}"
+            " is expected: try another compress.opset"
+        )
+    return difference

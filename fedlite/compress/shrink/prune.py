@@ -1,0 +1,323 @@
+"""Structured pruning: whole channels, attention heads and hidden units of a student are cut out."""
+
+import copy
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.compress.shrink.sensitivity import Gradients
+from fedlite.compress.shrink.sparsify import CONVOLUTIONS
+from fedlite.models.blocks.channel_shuffle import ChannelShuffle
+from fedlite.models.standardised import StandardisedConvolution
+from fedlite.models.transformer import MultiHeadAttention
+
+
+@dataclass(frozen=True)
+class Width:
+    """How many channels one set of coupled layers has and keeps.
+
+    ``step`` is what widths are multiples of: the size of a head, or ``round_to`` and the number of
+    parts of equal size that norms and grouped convolutions ask for.
+    """
+
+    full: int
+    kept: int
+    step: int
+
+    def after(self, share: float) -> int:
+        """The width when ``share`` (in [0, 1]) of the cut is made, never below ``kept``."""
+        left = (self.full - self.kept) * (1 - share)
+        return min(self.full, self.kept + math.ceil(left / self.step - 1e-9) * self.step)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Which channels are the weakest of their layer, by the torch-pruning library.
+
+    ``l2``, ``l1``: the magnitudes of a channel's weights in all layers that it runs through (Fang
+    et al. 2023, *DepGraph: towards any structural pruning*). ``taylor``: the mean square, over
+    ``gradients``, of the change of the loss without the channel, to first order (Molchanov et al.
+    2019, *Importance estimation for neural network pruning*). ``random``: the control.
+    """
+
+    name: str = "l2"
+    gradients: Iterable[Gradients] = ()  # of one batch each, read once; for taylor
+    seed: int = 0  # for random
+
+    def scores(self, model: nn.Module, groups: Sequence[Any]) -> list[Tensor]:
+        """One score a channel for each group of torch-pruning; the lowest are the weakest."""
+        if self.name == "taylor":
+            return self._taylor(model, groups)
+        if self.name == "random":
+            generator = torch.Generator().manual_seed(self.seed)
+            return [torch.rand(len(group[0].idxs), generator=generator) for group in groups]
+        assert self.name in ("l1", "l2"), self.name
+        magnitude = torch_pruning.importance.GroupMagnitudeImportance(
+            p=int(self.name[1]), normalizer=None
+        )
+        return [magnitude(group) for group in groups]
+
+    def _taylor(self, model: nn.Module, groups: Sequence[Any]) -> list[Tensor]:
+        taylor = torch_pruning.importance.GroupTaylorImportance(multivariable=True, normalizer=None)
+        totals = [torch.zeros(len(group[0].idxs)) for group in groups]
+        for gradients in self.gradients:
+            for name, parameter in model.named_parameters():
+                parameter.grad = gradients[name]
+            for total, group in zip(totals, groups, strict=True):
+                total += taylor(group) ** 2
+        model.zero_grad(set_to_none=True)
+        return totals
+
+
+def plan_widths(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    ratio: float,
+    round_to: int,
+    layer_ratios: Mapping[str, float],
+) -> dict[str, Width]:
+    """The widths that pruning leaves, by the name of the first layer of each set of coupled ones.
+
+    Each width becomes the multiple of ``round_to`` nearest to ``(1 - ratio) * width``, at least
+    one such multiple and at most the width; an attention keeps the number of whole heads nearest to
+    ``(1 - ratio) * heads``, at least one. The layer that gives the classes and layers whose
+    outputs a channel shuffle mixes are left alone.
+
+    Args:
+        model: answers logits (n, classes) for inputs (n, *input_shape).
+        input_shape: of one example.
+        ratio: in [0, 1), of every layer that ``layer_ratios`` does not name.
+        round_to: 1 or more.
+        layer_ratios: by the name of a layer or of a module that holds layers, as in
+            ``named_modules``; the longest name that fits wins. Coupled layers are cut under the
+            name of the first of them.
+
+    Returns:
+        Nothing where every ratio is 0.
+
+    Raises:
+        UsageError: a name in ``layer_ratios`` is unknown, or of layers that cannot be cut under it.
+        FedliteError: no channel could be removed, or the layers cannot be traced.
+    """
+    if ratio == 0 and not layer_ratios:
+        return {}
+    probe = copy.deepcopy(model).requires_grad_(requires_grad=True)
+    with _one_line(model):
+        sets = _coupled_layers(probe, torch.zeros(2, *input_shape))[1]
+    _check_names(probe, sets, layer_ratios)
+    plan = {}
+    for coupled in sets:
+        asked = _ratio_of(coupled.names[0], ratio, layer_ratios)
+        if not coupled.fixed and asked > 0:
+            step = coupled.head_width or math.lcm(coupled.parts, round_to)
+            kept = max(step, round(coupled.width * (1 - asked) / step) * step)
+            plan[coupled.names[0]] = Width(coupled.width, min(coupled.width, kept), step)
+    asked = max([ratio, *layer_ratios.values()])
+    if asked > 0 and all(width.kept == width.full for width in plan.values()):
+        which = f"ratio={ratio:g}" if ratio > 0 else "layer_ratios"
+        raise FedliteError(
+            f"pruning {type(model).__name__}: compress.{which} with"
+            f" compress.round_to={round_to} removes no channel; use a larger ratio, a smaller"
+            " round_to, or compress.ratio=0"
+        )
+    return plan
+
+
+def cut_channels(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    widths: Mapping[str, int],
+    criterion: Criterion,
+) -> nn.Module:
+    """A copy of ``model`` in which the weakest channels of each named layer are gone.
+
+    Args:
+        model: stays as it is.
+        input_shape: of one example.
+        widths: channels to keep, by layer name as in :func:`plan_widths`; layers that are not
+            named, or are no wider, stay.
+        criterion: which channels are the weakest; judged before any is cut.
+
+    Raises:
+        FedliteError: the layers cannot be cut.
+    """
+    pruned = copy.deepcopy(model).eval()
+    trainable = {name: value.requires_grad for name, value in pruned.named_parameters()}
+    pruned.requires_grad_(requires_grad=True)  # the dependency graph is read off autograd's
+    example = torch.zeros(2, *input_shape)
+    with _one_line(model):
+        classes = pruned(example).shape[1]
+        graph, sets = _coupled_layers(pruned, example)
+        sets = [item for item in sets if widths.get(item.names[0], item.width) < item.width]
+        scores = criterion.scores(pruned, [item.group for item in sets])
+        for item, score in zip(sets, scores, strict=True):
+            root, channels = item.group[0].dep, _weakest(score, item, widths[item.names[0]])
+            group = graph.get_pruning_group(root.target.module, root.handler, channels)
+            _cut_gains(graph, group)
+            group.prune()
+        with torch.no_grad():
+            answered = pruned(example).shape[1]
+    if answered != classes:
+        raise FedliteError(
+            f"pruning {type(model).__name__}: it would lose classes; use compress.ratio=0"
+        )
+    for name, value in pruned.named_parameters():
+        value.requires_grad_(trainable[name])
+    return pruned.train(model.training)
+
+
+@dataclass(frozen=True)
+class _CoupledLayers:
+    """Layers whose channels are cut together: ``names`` of convolutions and linear layers.
+
+    ``parts``: into how many parts of equal size norms and grouped convolutions split the channels.
+    ``head_width``: channels of one attention head; 0 where there are none. ``fixed``: why these
+    channels cannot be cut; empty where they can.
+    """
+
+    names: tuple[str, ...]
+    group: Any
+    width: int
+    parts: int
+    head_width: int
+    fixed: str
+
+
+@contextmanager
+def _one_line(model: nn.Module) -> Iterator[None]:
+    """Whatever torch-pruning or a network of unforeseen shape raises, as one clear line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise FedliteError(
+            f"pruning {type(model).__name__}: its layers cannot be cut ({reason}); use"
+            " compress.ratio=0"
+        ) from error
+
+
+def _coupled_layers(model: nn.Module, example: Tensor) -> tuple[Any, list[_CoupledLayers]]:
+    """The dependency graph of torch-pruning, and every set of layers that are cut together.
+
+    Groups are planned and cut one by one in this file because torch-pruning's own ``round_to``
+    rounds grouped channels down far below the ratio asked for.
+    """
+    graph = torch_pruning.DependencyGraph().build_dependency(model, example)
+    names = {module: name for name, module in model.named_modules()}
+    order = {name: index for index, name in enumerate(names.values())}
+    attentions = [m for m in model.modules() if isinstance(m, MultiHeadAttention)]
+    head_widths: dict[nn.Module, int] = {
+        attention.query: attention.head_width for attention in attentions
+    }
+    shuffled = _shuffled_layers(model)
+    found = []
+    for group in graph.get_all_groups([], (*CONVOLUTIONS, nn.Linear)):
+        targets = [d.target for d, _ in group if graph.is_out_channel_pruning_fn(d.handler)]
+        layers = [t.module for t in targets if isinstance(t.module, (*CONVOLUTIONS, nn.Linear))]
+        fixed = ""
+        if any(not target.outputs for target in targets):
+            fixed = "it gives the classes"
+        elif shuffled.intersection(layers):
+            fixed = "its channels are shuffled with those of other layers"
+        found.append(
+            _CoupledLayers(
+                names=tuple(sorted((names[layer] for layer in layers), key=order.__getitem__)),
+                group=group,
+                width=len(group[0].idxs),
+                parts=_equal_parts(graph, group),
+                head_width=max((head_widths.get(layer, 0) for layer in layers), default=0),
+                fixed=fixed,
+            )
+        )
+    return graph, sorted(found, key=lambda coupled: order[coupled.names[0]])
+
+
+def _shuffled_layers(model: nn.Module) -> set[nn.Module]:
+    """The layers whose outputs a channel shuffle interleaves; torch-pruning loses track there."""
+    found: set[nn.Module] = set()
+    for block in model.modules():
+        if isinstance(block, ChannelShuffle):
+            for branch in (block.shortcut, block.body):
+                layers = [module for module in branch.modules() if isinstance(module, CONVOLUTIONS)]
+                found.update(layers[-1:])
+    return found
+
+
+def _equal_parts(graph: Any, group: Any) -> int:
+    """Into how many parts of equal size norms and grouped convolutions split these channels."""
+    found = [1]
+    for dependency, _ in group:
+        module = dependency.target.module
+        depthwise = isinstance(module, CONVOLUTIONS) and module.groups == module.out_channels
+        if isinstance(module, (*CONVOLUTIONS, nn.GroupNorm)) and not depthwise:
+            pruner = graph.get_pruner_of_module(module)
+            outward = graph.is_out_channel_pruning_fn(dependency.handler)
+            count = pruner.get_out_channel_groups if outward else pruner.get_in_channel_groups
+            found.append(count(module))
+    return math.lcm(*found)
+
+
+def _weakest(scores: Tensor, coupled: _CoupledLayers, kept: int) -> list[int]:
+    """The channels to cut: whole heads, or as many of each part at the same places."""
+    if coupled.head_width:
+        heads = scores.reshape(-1, coupled.head_width).mean(dim=1).argsort(stable=True)
+        weakest = heads[: (coupled.width - kept) // coupled.head_width] * coupled.head_width
+        within = torch.arange(coupled.head_width)
+    else:
+        places = scores.reshape(coupled.parts, -1).mean(dim=0).argsort(stable=True)
+        weakest = places[: (coupled.width - kept) // coupled.parts]
+        within = torch.arange(coupled.parts) * (coupled.width // coupled.parts)
+    channels: list[int] = (weakest[:, None] + within).flatten().tolist()
+    return channels
+
+
+def _cut_gains(graph: Any, group: Any) -> None:
+    """Cut what torch-pruning does not know: the gains of standardised convolutions."""
+    for dependency, channels in group:
+        module = dependency.target.module
+        outward = graph.is_out_channel_pruning_fn(dependency.handler)
+        if outward and isinstance(module, StandardisedConvolution):
+            kept = sorted(set(range(module.out_channels)) - set(channels))
+            module.gain = nn.Parameter(module.gain.detach()[kept])
+
+
+def _holds(holder: str, name: str) -> bool:
+    return name == holder or name.startswith(f"{holder}.")
+
+
+def _ratio_of(name: str, ratio: float, layer_ratios: Mapping[str, float]) -> float:
+    """The ratio under the longest key that is ``name`` or holds it; else ``ratio``."""
+    fitting = [key for key in layer_ratios if _holds(key, name)]
+    return layer_ratios[max(fitting, key=len)] if fitting else ratio
+
+
+def _check_names(
+    model: nn.Module, sets: list[_CoupledLayers], layer_ratios: Mapping[str, float]
+) -> None:
+    """Refuse keys of ``layer_ratios`` under which no layer is cut."""
+    first = [coupled.names[0] for coupled in sets if not coupled.fixed]
+    for key in layer_ratios:
+        where = f"compress.layer_ratios.{key}"
+        if any(_holds(key, name) for name in first):
+            continue
+        known = [name for name, _ in model.named_modules() if name]
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3) or first
+            raise UsageError(f"{where}: no such layer; near: {', '.join(near)}")
+        for coupled in sets:
+            if any(_holds(key, name) for name in coupled.names):
+                if coupled.fixed:
+                    raise UsageError(f"{where}: cannot be pruned, {coupled.fixed}")
+                raise UsageError(
+                    f"{where}: its channels are cut together with those of {coupled.names[0]};"
+                    " name that layer"
+                )
+        raise UsageError(f"{where}: it holds no layer with channels; those: {', '.join(first)}")

@@ -1,0 +1,53 @@
+"""Arrays by name out of an .npz archive, never unpickling."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fedlite.base.errors import UsageError
+from fedlite.data.raw import Array
+
+# What NumPy and zipfile raise on a damaged archive, by where the damage is.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def read_arrays(path: Path, wanted: Mapping[str, str]) -> dict[str, Array]:
+    """Read arrays from an .npz file, never unpickling.
+
+    Args:
+        path: the archive.
+        wanted: role -> the array's key in the archive.
+
+    Returns:
+        role -> array.
+
+    Raises:
+        UsageError: no such file, not an .npz archive, corrupt, or a key is not there.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; check dataset.root and dataset.files")
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UsageError(f"{path}: a single array; expected an .npz archive of named arrays")
+        with archive:
+            for role, key in wanted.items():
+                if key not in archive:
+                    found = ", ".join(archive.files)
+                    raise UsageError(f"{path}: no array {key!r} (dataset.keys.{role}); has {found}")
+            return {role: archive[key] for role, key in wanted.items()}
+    except _DAMAGED as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{path}: corrupt, truncated or no .npz archive ({reason})") from error

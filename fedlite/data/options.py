@@ -1,0 +1,68 @@
+"""The options of the data: ``dataset``, with its augmentation, and ``partition``."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from fedlite.base.named import Named
+from fedlite.base.options import PATH_OR_NAME, Doc, Options
+
+SOURCES = Named("dataset.source", "fedlite.data.sources", "read")
+PARTITIONS = Named("partition.name", "fedlite.data.partitions", "PARTITION")
+
+
+@dataclass(frozen=True)
+class AugmentOptions(Options):
+    """Augmentation of public training inputs. ``shift`` and ``flip`` are for images only."""
+
+    shift: Annotated[int, Ge(0), Doc("largest shift of images, in pixels")] = 0
+    flip: Annotated[bool, Doc("mirror half of the images left to right")] = False
+    noise: Annotated[float, Ge(0), Doc("standard deviation, in normalised units")] = 0.0
+
+
+@dataclass(frozen=True)
+class DatasetOptions(Options):
+    """Where examples come from and how they are split into public, private and test parts."""
+
+    name: Annotated[str, Doc("of the data set, in reports and ledgers")]
+    source: Annotated[str, SOURCES, Doc("what reads it")]
+    root: Annotated[
+        str | None, PATH_OR_NAME, Doc("folder or file; for huggingface also a name on the hub")
+    ] = None
+    files: Annotated[dict[str, str], Doc("file names under root")] = field(default_factory=dict)
+    keys: Annotated[dict[str, str], Doc("names of arrays or columns")] = field(default_factory=dict)
+    layout: Annotated[
+        Literal["channels_first", "channels_last", "none"], Doc("where inputs have their channels")
+    ] = "channels_first"
+    class_names: Annotated[list[str] | None, Doc("null: as the source has them")] = None
+    example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
+        "one example"
+    )
+    metric: Annotated[Literal["accuracy", "macro_f1"], Doc("shown in progress and charts")] = (
+        "accuracy"
+    )
+    public_size: Annotated[int | None, Ge(1), Doc("examples; wins over public_fraction")] = None
+    public_fraction: Annotated[float, Gt(0), Lt(1), Doc("public share of the training part")] = 0.2
+    validation_fraction: Annotated[float, Gt(0), Lt(1), Doc("of the public part")] = 0.2
+    test_fraction: Annotated[
+        float, Gt(0), Lt(1), Doc("used only where the source has no test part")
+    ] = 0.2
+    holdout_size: Annotated[
+        int, Ge(0), Doc("training examples set aside, to choose hyperparameters on")
+    ] = 0
+    evaluate_on: Annotated[Literal["test", "holdout"], Doc("what measures the models")] = "test"
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+
+@dataclass(frozen=True)
+class PartitionOptions(Options):
+    """Which client holds which private example (simulations only)."""
+
+    name: Annotated[str, PARTITIONS, Doc("how private examples are divided")]
+    alpha: Annotated[float, Gt(0), Doc("dirichlet: lower is more uneven")] = 0.5
+    classes_per_client: Annotated[int, Ge(1), Doc("pathological")] = 2
+    shards_per_client: Annotated[int, Ge(1), Doc("shards")] = 2
+    skew: Annotated[
+        Literal["linear", "square", "exponential"], Doc("size: how sizes grow with the client")
+    ] = "linear"

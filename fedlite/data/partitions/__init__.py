@@ -1,0 +1,1 @@
+"""Partitions: ``partition.name=NAME`` is the ``PARTITION`` of the module NAME here."""

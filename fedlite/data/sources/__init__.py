@@ -1,0 +1,1 @@
+"""Data sources: ``dataset.source=NAME`` is the function ``read`` of the module NAME here."""

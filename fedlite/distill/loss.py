@@ -1,0 +1,107 @@
+"""The seam of distillation losses: answers of student and teacher, labels -> one loss per example."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedlite.base.errors import UsageError
+from fedlite.distill.answers import Answers, answers_of
+from fedlite.distill.options import LOSSES, LossOptions
+from fedlite.privacy.probe import check_row_separable
+
+PROBE_CLASSES, PROBE_FEATURES = 5, 6  # of the made-up answers that a loss is tried on
+
+
+class Loss(Protocol):
+    """(student's answers, labels (n,), teacher's answers) -> losses (n,).
+
+    A loss names the features that it taps: modules of the student and of the teacher, none for a
+    loss of logits alone. Under DP-SGD row i must depend on row i alone (rule 6).
+    """
+
+    @property
+    def student_taps(self) -> Sequence[str]: ...
+
+    @property
+    def teacher_taps(self) -> Sequence[str]: ...
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor: ...
+
+
+class LogitLoss:
+    """A loss of logits alone, from a pure function of tensors."""
+
+    student_taps: Sequence[str] = ()
+    teacher_taps: Sequence[str] = ()
+
+    def __init__(self, of_logits: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        self._of_logits = of_logits
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
+        """Losses (n,)."""
+        return self._of_logits(student.logits, labels, teacher.logits)
+
+
+def build_loss(options: LossOptions) -> Loss:
+    """The loss that ``distill.loss`` names.
+
+    Raises:
+        UsageError: there is none of this name, or it cannot be imported.
+    """
+    loss: Loss = LOSSES.find(options.loss)(options)
+    return loss
+
+
+def example_losses(
+    loss: Loss, inputs: Tensor, labels: Tensor, taught: Answers
+) -> Callable[[nn.Module, Tensor], Tensor]:
+    """``loss`` on fixed examples as training sees it: (model, rows) -> losses of those rows.
+
+    Args:
+        inputs: (n, ...).
+        labels: (n,).
+        taught: the teacher's answers on the inputs, asked once.
+    """
+
+    def losses(model: nn.Module, rows: Tensor) -> Tensor:
+        return loss(answers_of(model, inputs[rows], loss.student_taps), labels[rows], taught[rows])
+
+    return losses
+
+
+def check_separable(loss: Loss) -> None:
+    """Refuse a loss in which one row's gradient depends on another row (rule 6).
+
+    Raises:
+        UsageError: the loss looks across rows.
+    """
+
+    def unpacked(rows: Tensor, taps: Sequence[str]) -> Answers:
+        logits, *rest = torch.split(rows, [PROBE_CLASSES] + [PROBE_FEATURES] * len(taps), dim=1)
+        features: Mapping[str, Tensor] = dict(zip(taps, rest, strict=True))
+        return Answers(logits, features)
+
+    def losses(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+        answers = unpacked(student, loss.student_taps), unpacked(teacher, loss.teacher_taps)
+        return loss(answers[0], labels, answers[1])
+
+    widths = [
+        PROBE_CLASSES + PROBE_FEATURES * len(taps)
+        for taps in (loss.student_taps, loss.teacher_taps)
+    ]
+    check_row_separable(losses, widths=(widths[0], widths[1]), classes=PROBE_CLASSES)
+
+
+def check_taps(loss: Loss, student: nn.Module, teacher: nn.Module) -> None:
+    """Refuse a loss that taps a module which a network does not have.
+
+    Raises:
+        UsageError: names the network and the module.
+    """
+    taps = ((student, "student", loss.student_taps), (teacher, "teacher", loss.teacher_taps))
+    for model, name, wanted in taps:
+        known = {key for key, _ in model.named_modules()}
+        if unknown := [one for one in wanted if one not in known]:
+            raise UsageError(f"distill.loss: taps '{unknown[0]}', which the {name} does not have")

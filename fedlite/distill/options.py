@@ -1,0 +1,68 @@
+"""The options of distillation: ``teacher``, and ``distill`` with the warm start."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from fedlite.base.named import Named
+from fedlite.base.options import NEUTRAL, PATH, Doc, Options
+from fedlite.models.options import ModelOptions
+
+LOSSES = Named("distill.loss", "fedlite.distill.losses", "build")
+
+
+def cache_folder() -> str:
+    """Where teachers and public students are kept unless an option says otherwise."""
+    return os.environ.get("FEDLITE_CACHE") or "~/.cache/fedlite"
+
+
+@dataclass(frozen=True)
+class TeacherOptions(ModelOptions):
+    """The teacher: loaded from ``checkpoint`` or trained on public data with early stopping."""
+
+    checkpoint: Annotated[
+        str | None, PATH, Doc("a state dict saved with torch.save: loaded instead of training")
+    ] = None
+    cache_dir: Annotated[
+        str | None,
+        PATH,
+        NEUTRAL,
+        Doc("trained teachers and public students (default: FEDLITE_CACHE); null: no cache"),
+    ] = field(default_factory=cache_folder)
+    epochs: Annotated[int, Ge(1), Doc("at most")] = 40
+    patience: Annotated[int, Ge(1), Doc("epochs without a better public validation loss")] = 15
+    batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 64
+    learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 2e-3
+    weight_decay: Annotated[float, Ge(0), Doc("of AdamW")] = 1e-2
+    label_smoothing: Annotated[float, Ge(0), Lt(1), Doc("share of the labels' weight")] = 0.05
+
+
+@dataclass(frozen=True)
+class WarmStartOptions(Options):
+    """Public distillation of the student before round 1; costs no privacy."""
+
+    enabled: Annotated[bool, Doc("false: round 1 starts from random weights")] = True
+    epochs: Annotated[int, Ge(1), Doc("passes over the public examples")] = 60
+    batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 32
+    learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 3e-3
+    weight_decay: Annotated[float, Ge(0), Doc("of AdamW")] = 1e-3
+
+
+@dataclass(frozen=True)
+class LossOptions(Options):
+    """The distillation loss: ``alpha * CE + (1 - alpha) * T^2 * KL`` (Hinton et al. 2015)."""
+
+    loss: Annotated[str, LOSSES, Doc("how the student is taught; relational never under DP")] = (
+        "soft"
+    )
+    alpha: Annotated[float, Ge(0), Le(1), Doc("weight of the labels against the teacher")] = 0.8
+    temperature: Annotated[float, Gt(0), Doc("of the softmax that is taught")] = 2.0
+
+
+@dataclass(frozen=True)
+class DistillOptions(LossOptions):
+    """How the student is taught, on public data before round 1 and on private data after."""
+
+    warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)

@@ -1,0 +1,91 @@
+"""What a server tells a client of a run, beside its requests: what the work needs and no more.
+
+No path of the server, no key, no option of compression, and nothing of other clients. What a
+*simulated* client needs to have data at all is apart, in
+:class:`fedlite.federation.simulation.SimulationOptions`, and never sent to a device.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Self
+
+from fedlite.base.options import Options, parse
+from fedlite.data.types import Task
+from fedlite.distill.options import LossOptions, TeacherOptions
+from fedlite.federation.options import FederationOptions
+from fedlite.models.options import ModelOptions
+from fedlite.privacy.options import PrivacyOptions, Unit
+
+CLIENT_OPTIONS = "client-options"  # the key of Flower's run config
+
+
+@dataclass(frozen=True)
+class ClientOptions(Options):
+    """One run as a client sees it.
+
+    ``teacher`` and ``student`` are the networks; ``unit`` is what the run protects; ``sample_rate``
+    and ``local_steps`` hold where a request brings no privacy plan. ``seed`` fixes the student's
+    first weights, and the draws of training that is not private or deterministic.
+    ``sum_protocol`` names how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
+    """
+
+    task: Task
+    teacher: ModelOptions
+    student: ModelOptions
+    loss: LossOptions
+    unit: Unit
+    sample_rate: float
+    local_steps: int
+    learning_rate: float
+    momentum: float
+    seed: int
+    sum_protocol: str = "plain"
+
+    @classmethod
+    def of_run(
+        cls,
+        task: Task,
+        teacher: TeacherOptions,
+        student: ModelOptions,
+        loss: LossOptions,
+        privacy: PrivacyOptions,
+        federation: FederationOptions,
+        seed: int,
+    ) -> Self:
+        """What the clients of a run with these options are sent."""
+        return cls(
+            task=task,
+            teacher=ModelOptions(teacher.name, teacher.module, teacher.kwargs),
+            student=student,
+            loss=LossOptions(loss.loss, loss.alpha, loss.temperature),
+            unit=privacy.unit,
+            sample_rate=privacy.sample_rate,
+            local_steps=federation.local_steps,
+            learning_rate=federation.learning_rate,
+            momentum=federation.momentum,
+            seed=seed,
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether training carries a guarantee of any unit."""
+        return self.unit != "none"
+
+    @property
+    def example_level(self) -> bool:
+        """Whether clients train with DP-SGD."""
+        return self.unit in ("example", "both")
+
+    def to_json(self) -> str:
+        """As one value of Flower's run config; :meth:`from_json` is the inverse."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild what :meth:`to_json` wrote.
+
+        Raises:
+            UsageError: an option that cannot be.
+        """
+        return parse(cls, json.loads(text))

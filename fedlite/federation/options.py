@@ -1,0 +1,60 @@
+"""The options of the federation: clients, rounds, local steps, strategy; and of the engine."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from fedlite.base.named import Named
+from fedlite.base.options import NEUTRAL, Doc, Options
+
+STRATEGIES = Named("federation.strategy.name", "fedlite.federation.strategies", "STRATEGY")
+
+
+@dataclass(frozen=True)
+class StrategyOptions(Options):
+    """The server's aggregation: a Flower strategy by name and its settings."""
+
+    name: Annotated[str, STRATEGIES, Doc("a Flower strategy")] = "fedavg"
+    learning_rate: Annotated[float, Gt(0), Doc("the server's")] = 1.0
+    momentum: Annotated[float, Ge(0), Lt(1), Doc("fedavgm")] = 0.0
+    beta_1: Annotated[float, Doc("fedadam")] = 0.9
+    beta_2: Annotated[float, Doc("fedadam")] = 0.99
+    tau: Annotated[float, Doc("fedadam")] = 1e-3
+    proximal_mu: Annotated[float, Ge(0), Doc("fedprox")] = 0.0
+
+
+@dataclass(frozen=True)
+class FederationOptions(Options):
+    """Clients, rounds, sampling of clients and the local steps of one round."""
+
+    num_clients: Annotated[
+        int | None, Ge(1), Doc("simulated clients; null: as many as a natural partition has")
+    ] = 20
+    rounds: Annotated[int, Ge(1), Doc("of the federation")] = 30
+    fraction: Annotated[float, Gt(0), Le(1), Doc("share of the clients asked in each round")] = 1.0
+    sampling: Annotated[Literal["fixed", "bernoulli"], Doc("how a round's clients are drawn")] = (
+        "fixed"
+    )
+    max_participations: Annotated[
+        int | None, Ge(1), Doc("of a client; null: derived from rounds, fraction and sampling")
+    ] = None
+    local_steps: Annotated[int, Ge(1), Doc("DP-SGD steps of a client in a round")] = 1
+    learning_rate: Annotated[float, Gt(0), Doc("of a client's local steps")] = 0.2
+    momentum: Annotated[float, Ge(0), Lt(1), Doc("of a client's local steps")] = 0.0
+    ema_decay: Annotated[
+        float, Ge(0), Lt(1), Doc("exponential average of the server's iterates; 0: off")
+    ] = 0.8
+    strategy: StrategyOptions = field(default_factory=StrategyOptions)
+
+
+@dataclass(frozen=True)
+class EngineOptions(Options):
+    """Where clients run: in this process and its workers, or on Flower's Ray runtime."""
+
+    name: Annotated[Literal["inprocess", "ray"], NEUTRAL, Doc("ray: Flower's own runtime")] = (
+        "inprocess"
+    )
+    num_workers: Annotated[
+        int, Ge(0), Le(256), NEUTRAL, Doc("processes for the clients; 0: this one (ray: a core)")
+    ] = 0

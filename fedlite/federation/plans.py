@@ -1,0 +1,137 @@
+"""From options to privacy plans, with public numbers only."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from scipy.stats import binom
+
+from fedlite.base.errors import UsageError
+from fedlite.federation.cohort import cohort_size, participation_rate
+from fedlite.federation.options import FederationOptions
+from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.options import PrivacyOptions
+from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
+
+DROPOUTS = 0.1  # share of a cohort that may be missing when a sum is released
+SMALL_COHORT_QUANTILE = 0.01  # of the binomial, where clients are drawn one by one
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What a run spends at each unit of privacy; None where that unit is not protected."""
+
+    example: PrivacyPlan | None = None
+    client: ClientPlan | None = None
+
+    @classmethod
+    def build(
+        cls, privacy: PrivacyOptions, federation: FederationOptions, client_sizes: Sequence[int]
+    ) -> Self:
+        """The plans that the options ask for, calibrated.
+
+        Raises:
+            UsageError: a plan that cannot be kept; see the two functions below.
+        """
+        return cls(
+            build_plan(privacy, federation, client_sizes) if privacy.example_level else None,
+            build_client_plan(privacy, federation, len(client_sizes))
+            if privacy.client_level
+            else None,
+        )
+
+    def to_facts(self) -> dict[str, Any]:
+        """As plain values; :meth:`from_facts` is the inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Self:
+        """Rebuild what :meth:`to_facts` wrote."""
+        example, client = facts["example"], facts["client"]
+        return cls(
+            PrivacyPlan(**example) if example else None, ClientPlan(**client) if client else None
+        )
+
+
+def build_plan(
+    privacy: PrivacyOptions, federation: FederationOptions, client_sizes: Sequence[int]
+) -> PrivacyPlan:
+    """The example-level plan; a client's nominal size is the average unless it is given.
+
+    Raises:
+        UsageError: delta too large, a budget that one participation overdraws, or a smallest
+            cohort that no round reaches.
+    """
+    num_clients = len(client_sizes)
+    participations = federation.max_participations or derive_max_participations(
+        federation.rounds, participation_rate(federation, num_clients)
+    )
+    return PrivacyPlan.build(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        noise_multiplier=privacy.noise_multiplier,
+        max_grad_norm=privacy.max_grad_norm,
+        sample_rate=privacy.sample_rate,
+        expected_examples=privacy.expected_examples or sum(client_sizes) // num_clients,
+        steps=federation.local_steps,
+        max_participations=participations,
+        accountant=privacy.accountant,
+        randomness=privacy.randomness,
+        trust=privacy.trust,
+        min_cohort=min_cohort(privacy, federation, num_clients)
+        if privacy.trust == "aggregate"
+        else 1,
+        colluders=privacy.aggregate.colluders,
+    )
+
+
+def build_client_plan(
+    privacy: PrivacyOptions, federation: FederationOptions, num_clients: int
+) -> ClientPlan:
+    """The client-level plan.
+
+    Raises:
+        UsageError: delta too large for so many clients, or a budget that no noise meets.
+    """
+    client = privacy.client
+    return ClientPlan.build(
+        epsilon=client.epsilon,
+        delta=client.delta,
+        noise_multiplier=client.noise_multiplier,
+        clip=client.clip,
+        participation_rate=participation_rate(federation, num_clients),
+        num_clients=num_clients,
+        rounds=federation.rounds,
+        accountant=client.accountant,
+        randomness=privacy.randomness,
+        adaptive=client.adaptive_clip,
+        target_quantile=client.target_quantile,
+        clip_learning_rate=client.clip_learning_rate,
+        bit_noise=client.bit_noise,
+    )
+
+
+def min_cohort(privacy: PrivacyOptions, federation: FederationOptions, num_clients: int) -> int:
+    """The smallest cohort whose sum is released under aggregate trust.
+
+    Raises:
+        UsageError: a given one that no round can reach.
+    """
+    given = privacy.aggregate.min_cohort
+    bernoulli = federation.sampling == "bernoulli" and federation.fraction < 1
+    largest = num_clients
+    if federation.fraction < 1 and not bernoulli:
+        largest = cohort_size(federation, num_clients)
+    if (given or 2) > largest:
+        raise UsageError(
+            f"privacy.aggregate.min_cohort={given or 2}: no round has more than {largest} clients,"
+            " so none would be released"
+        )
+    if given is not None:
+        return given
+    usual = largest
+    if bernoulli:
+        usual = int(binom.ppf(SMALL_COHORT_QUANTILE, num_clients, federation.fraction))
+    return max(2, math.floor((1 - DROPOUTS) * usual))

@@ -1,0 +1,296 @@
+"""The rounds of a federation, visible in one loop."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedlite.base.errors import FedliteError
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.base.tensors import state_sha256
+from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fedlite.federation.cohort import select_cohort
+from fedlite.federation.gather import Gathered, gather, meet_clients, send_teacher
+from fedlite.federation.messages import ARRAYS, State, TrainRequest
+from fedlite.federation.options import FederationOptions
+from fedlite.federation.release import release
+from fedlite.federation.strategy import Strategy
+from fedlite.federation.sum_protocol import SUMS, SumProtocol
+from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.ledger import Charge, Ledger, Spending
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import Randomness, make_randomness
+
+log = logging.getLogger(__name__)
+
+
+class ClientStates(Protocol):
+    """What clients keep between rounds, for a checkpoint of a simulation."""
+
+    def dump_contexts(self) -> dict[int, bytes]:
+        """By node id; nothing where clients keep it themselves."""
+
+    def restore_contexts(self, dumped: dict[int, bytes]) -> None:
+        """Put back what :meth:`dump_contexts` took."""
+
+
+class KeptElsewhere:
+    """Clients whose states are their own or their engine's affair."""
+
+    def dump_contexts(self) -> dict[int, bytes]:
+        """Nothing."""
+        return {}
+
+    def restore_contexts(self, dumped: dict[int, bytes]) -> None:
+        """Nothing to put back."""
+
+
+@dataclass
+class Federation:
+    """What the server needs for all rounds, and what it leaves behind.
+
+    ``plan`` is example-level, ``client_plan`` client-level with the ``server_ledger`` it charges;
+    each is None where that unit is not protected. ``evaluate`` sees the averaged student.
+    ``secret_cohort`` draws cohorts from secret randomness, as client-level amplification asks.
+    ``quiet`` keeps what is wrong with a single reply to itself (rule 18). ``frozen`` names the
+    student's arrays that nobody trains: they stay as the server has them, whatever a reply says.
+    ``sync_ledgers`` flushes what a simulated cohort charged to disk, before the checkpoint.
+    ``stopped`` says why the rounds ended before the last one, if they did.
+    """
+
+    options: FederationOptions
+    seed: int
+    run_id: str
+    num_clients: int
+    plan: PrivacyPlan | None
+    client_plan: ClientPlan | None
+    server_ledger: Ledger | None
+    student: State
+    teacher: State
+    evaluate: Callable[[State], Evaluation]
+    on_round: Callable[[RoundRecord], None]
+    checkpoint_path: Path
+    evaluate_every: int = 1
+    secret_cohort: bool = False
+    quiet: bool = False
+    frozen: frozenset[str] = frozenset()
+    sync_ledgers: Callable[[list[int]], None] = lambda cohort: None
+    sum_protocol: SumProtocol = field(default_factory=lambda: SUMS.find("plain"))
+    result: State = field(default_factory=dict)
+    history: list[RoundRecord] = field(default_factory=list)
+    stopped: str = ""
+
+
+@dataclass
+class Server:
+    """The server between two rounds: all that a checkpoint holds, and nothing else."""
+
+    state: State
+    average: State
+    strategy: Strategy
+    epsilons: list[float]
+    history: list[RoundRecord]
+    clip: float | None
+
+    @classmethod
+    def start(cls, federation: Federation, clients: ClientStates) -> "Server":
+        """As the checkpoint left it, or before round 1."""
+        strategy = Strategy(federation.options.strategy)
+        if not federation.checkpoint_path.exists():
+            epsilons = [0.0] * federation.num_clients if federation.plan else []
+            clip = federation.client_plan.clip if federation.client_plan else None
+            return cls(federation.student, federation.student, strategy, epsilons, [], clip)
+        saved = load_checkpoint(federation.checkpoint_path)
+        strategy.restore(saved.strategy)
+        clients.restore_contexts(saved.contexts)
+        return cls(saved.state, saved.average, strategy, saved.epsilons, saved.history, saved.clip)
+
+    def save(self, path: Path, contexts: dict[int, bytes]) -> None:
+        """Write the checkpoint after the last round in the history."""
+        save_checkpoint(
+            path,
+            Checkpoint(
+                round=len(self.history),
+                state=self.state,
+                average=self.average,
+                strategy=self.strategy.state(),
+                epsilons=self.epsilons,
+                history=self.history,
+                contexts=contexts,
+                clip=self.clip,
+            ),
+        )
+
+
+def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None = None) -> None:
+    """Run all rounds that the checkpoint does not hold yet.
+
+    Raises:
+        FedliteError: every client of a round failed (where the round need not release noise).
+    """
+    made, kept = federation, clients or KeptElsewhere()
+    server = Server.start(made, kept)
+    present = meet_clients(grid, made.num_clients)
+    teacher_sha256 = state_sha256(made.teacher)
+    for number in range(len(server.history) + 1, made.options.rounds + 1):
+        clock = Clock()
+        spending = charge_release(made, number)
+        if spending is not None and not spending.accepted:
+            made.stopped = f"before round {number}: {spending.reason}"
+            log.warning("stopped %s", made.stopped)
+            break
+        cohort = select_cohort(
+            made.options, made.num_clients, made.seed, number, secret=made.secret_cohort
+        )
+        teacher_bytes, without = send_teacher(grid, present, cohort, made.teacher, teacher_sha256)
+        asked = {present.node_ids[i]: i for i in cohort if i not in without}
+        request = TrainRequest.config(made.run_id, teacher_sha256, made.plan)
+        messages = server.strategy.configure(number, server.state, request, list(asked))
+        requests = {asked[message.metadata.dst_node_id]: message for message in messages}
+        expected = server.state
+        found = gather(
+            grid,
+            requests,
+            lambda reply, expected=expected: check_student(made.sum_protocol, reply, expected),
+            quiet=made.quiet,
+        )
+        clock.lap("train")
+
+        found.failures += [f"a client could not take the teacher: {r}" for r in without.values()]
+        refuse_if_all_failed(made, number, found, len(cohort))
+        clip = server.clip
+        released = release(
+            found.trained,
+            server.state,
+            plan=made.plan,
+            client_plan=made.client_plan,
+            clip=clip,
+            frozen=made.frozen,
+            protocol=made.sum_protocol,
+            randomness=release_randomness(made, number),
+        )
+        advance(server, made, number, released.replies, found.epsilons)
+        server.clip = released.clip
+        clock.lap("aggregate")
+
+        due = number % made.evaluate_every == 0 or number == made.options.rounds
+        evaluation = made.evaluate(server.average) if due else None
+        clock.lap("evaluate")
+        record = RoundRecord(
+            round=number,
+            evaluation=evaluation,
+            clients_trained=len(found.trained),
+            clients_refused=found.refusals.total(),
+            clients_failed=len(found.failures),
+            epsilons=list(server.epsilons),
+            bytes_down=teacher_bytes + found.bytes_down,
+            bytes_up=found.bytes_up,
+            seconds=clock.seconds,
+            teacher_bytes=teacher_bytes,
+            released=released.complete,
+            refusals=dict(found.refusals),
+            client_level_epsilon=spending.epsilon if spending else None,
+            clip=clip,
+        )
+        server.history.append(record)
+        made.sync_ledgers(cohort)
+        server.save(made.checkpoint_path, kept.dump_contexts())
+        clock.lap("checkpoint")
+        made.on_round(record)
+    made.result, made.history = server.average, server.history
+
+
+class Clock:
+    """Seconds of the parts of a round; ``total`` follows."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self.seconds = dict.fromkeys(("train", "aggregate", "evaluate", "checkpoint", "total"), 0.0)
+
+    def lap(self, part: str) -> None:
+        """Count the time since the last call to ``part``."""
+        now = time.perf_counter()
+        self.seconds[part] = now - self._last
+        self.seconds["total"] = now - self._started
+        self._last = now
+
+
+def check_student(protocol: SumProtocol, reply: Message, expected: State) -> None:
+    """Refuse a reply whose arrays are not a student as the protocol sends it (rule 16).
+
+    Raises:
+        FedliteError: the first difference.
+    """
+    protocol.check(reply.content.array_records[ARRAYS], expected)
+
+
+def charge_release(federation: Federation, number: int) -> Spending | None:
+    """Charge the server's ledger for this round's release, before anybody trains (rule 17)."""
+    plan, ledger = federation.client_plan, federation.server_ledger
+    if plan is None:
+        return None
+    if ledger is None:
+        raise FedliteError("client-level privacy without a ledger for the server: nothing is asked")
+    return ledger.charge(
+        Charge(federation.run_id, number, *plan.segment),
+        budget=plan.epsilon,
+        delta=plan.delta,
+        accountant=plan.accountant,
+        replay=plan.randomness == "deterministic",
+    )
+
+
+def refuse_if_all_failed(
+    federation: Federation, number: int, found: Gathered, cohort_size: int
+) -> None:
+    """End the rounds where every client of a cohort failed.
+
+    Not at the client level: ending here would tell on a cohort of one (rule 14).
+
+    Raises:
+        FedliteError: gives the first reason.
+    """
+    if not found.failures or len(found.failures) < cohort_size:
+        return
+    reason = f"round {number}: every client failed; {found.failures[0]}"
+    if federation.client_plan is None:
+        raise FedliteError(reason)
+    log.error("%s", reason)
+
+
+def release_randomness(federation: Federation, number: int) -> Randomness:
+    """Of the noise on a round's release."""
+    plan = federation.client_plan
+    mode = plan.randomness if plan else "deterministic"
+    return make_randomness(mode, federation.seed, "release", number)
+
+
+def advance(
+    server: Server,
+    federation: Federation,
+    number: int,
+    replies: list[Message],
+    epsilons: dict[int, float],
+) -> None:
+    """Let the strategy move the student by what was released, and the average follow."""
+    released = server.strategy.aggregate(number, server.state, replies)
+    server.state = {
+        name: value if name in federation.frozen else released[name]
+        for name, value in server.state.items()
+    }
+    server.average = moving_average(server.average, server.state, federation.options.ema_decay)
+    if federation.plan:
+        for client_id, epsilon in epsilons.items():
+            server.epsilons[client_id] = max(server.epsilons[client_id], epsilon)
+
+
+def moving_average(average: State, state: State, decay: float) -> State:
+    """Exponential average of the released iterates: post-processing, free of privacy cost."""
+    if decay == 0:
+        return state
+    return {name: decay * average[name] + (1 - decay) * value for name, value in state.items()}

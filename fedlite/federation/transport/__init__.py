@@ -1,0 +1,1 @@
+"""How messages reach clients: in this process, in worker processes, or on Flower's own runtime."""

@@ -1,0 +1,111 @@
+"""The engines behind one seam: run the two Flower apps in process, or on Flower's Ray runtime.
+
+Where logs go is the command line's affair; workers are told the file.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.federation import client_app as client
+from fedlite.federation.options import EngineOptions
+from fedlite.federation.rounds import Federation
+from fedlite.federation.server_app import make_server_app
+from fedlite.federation.transport.grid import InProcessGrid
+
+
+def check_engine(config: EngineOptions) -> None:
+    """Refuse an engine whose optional dependency is missing.
+
+    Raises:
+        UsageError: says what to install.
+    """
+    if config.name == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("engine=ray: Ray is not installed; pip install 'fedlite[ray]'")
+
+
+def run_federation(
+    federation: Federation, engine: EngineOptions, run_config: dict[str, str], log_file: Path
+) -> None:
+    """Run all rounds on the engine; the result is left in ``federation``.
+
+    Args:
+        run_config: what clients find in Flower's run config: their options and, in a simulation,
+            its own.
+        log_file: of workers, whose chatter would else reach the terminal.
+
+    Raises:
+        UsageError: the engine's optional dependency is missing.
+        FedliteError: the federation cannot go on.
+    """
+    check_engine(engine)
+    if engine.name == "ray":
+        _run_on_ray(federation, engine, run_config, log_file)
+    else:
+        _run_in_process(federation, engine, run_config, log_file)
+
+
+def _run_in_process(
+    federation: Federation, engine: EngineOptions, run_config: dict[str, str], log_file: Path
+) -> None:
+    grid = InProcessGrid(
+        client.app,
+        federation.num_clients,
+        run_config,
+        num_workers=engine.num_workers,
+        log_file=log_file,
+    )
+    server_context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
+    )
+    try:
+        make_server_app(federation, grid)(grid, server_context)
+    finally:
+        grid.close()
+
+
+class _ConfiguredClientApp(ClientApp):
+    """The client app with its run config, which Flower's Python entry point cannot pass."""
+
+    def __init__(self, run_config: dict[str, str]) -> None:
+        super().__init__()
+        self._run_config = run_config
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        configured = Context(
+            run_id=context.run_id,
+            node_id=context.node_id,
+            node_config=context.node_config,
+            state=context.state,  # shared: what the client keeps, Flower's own context keeps
+            run_config={**context.run_config, **self._run_config},
+        )
+        return client.app(message, configured)
+
+
+def _run_on_ray(
+    federation: Federation, engine: EngineOptions, run_config: dict[str, str], log_file: Path
+) -> None:
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    from flwr.simulation import run_simulation
+
+    workers = engine.num_workers or os.cpu_count() or 1
+    backend: Any = {
+        "init_args": {"num_cpus": workers, "log_to_driver": False, "logging_level": "ERROR"},
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+    }
+    try:
+        run_simulation(
+            make_server_app(federation),
+            _ConfiguredClientApp(run_config),
+            num_supernodes=federation.num_clients,
+            backend_config=backend,
+        )
+    except RuntimeError as error:
+        raise FedliteError(f"engine=ray: {error} (details in {log_file})") from error
+    if not federation.result:
+        raise FedliteError(f"engine=ray: the server app did not finish (details in {log_file})")

@@ -1,0 +1,152 @@
+"""A Flower Grid without a network: the ClientApp is called directly, here or in worker processes.
+
+Every client has one persistent Context. A client always runs in the same worker, so that what it
+caches stays warm; replies come back in the order of the messages, whatever the workers' number.
+"""
+
+import logging
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+from flwr.app.error import Error
+from flwr.clientapp import ClientApp
+from flwr.common.serde import context_from_proto, context_to_proto
+from flwr.proto.message_pb2 import Context as ContextProto
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedlite.base.errors import FedliteError
+from fedlite.federation.transport.workers import WorkerPool
+
+log = logging.getLogger(__name__)
+
+FIRST_NODE_ID = 2  # 1 is the SuperLink's own
+SERVER_NODE_ID = 1
+CLIENT_APP_FAILED = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+NOT_CHECKPOINTED = ("reply-arrays", "reply-report")
+
+
+class InProcessGrid(Grid):
+    """Calls ``client_app`` for every message; ``num_workers`` of 0 stays in this process."""
+
+    def __init__(
+        self,
+        client_app: ClientApp,
+        num_clients: int,
+        run_config: dict[str, str],
+        *,
+        num_workers: int = 0,
+        log_file: Path | None = None,
+        run_id: int = 1,
+    ) -> None:
+        TaskIdentity.run_id, TaskIdentity.task_id = run_id, run_id
+        TaskIdentity.node_id = SERVER_NODE_ID
+        self._client_app = client_app
+        self._run = Run.create_empty(run_id)
+        self._pool = WorkerPool(num_workers, log_file) if num_workers else None
+        self._message_count = 0
+        self._replies: dict[str, Message] = {}
+        self.contexts = {
+            FIRST_NODE_ID + client_id: Context(
+                run_id=run_id,
+                node_id=FIRST_NODE_ID + client_id,
+                node_config={"partition-id": client_id, "num-partitions": num_clients},
+                state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for client_id in range(num_clients)
+        }
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def set_run(self, run: Run) -> None:
+        """Set the run this grid works for."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Run information."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message from the server to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """All simulated nodes, in client order."""
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Run the messages and keep their replies for :meth:`pull_messages`."""
+        replies = self.send_and_receive(messages)
+        self._replies |= {reply.metadata.reply_to_message_id: reply for reply in replies}
+        return [reply.metadata.reply_to_message_id for reply in replies]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Hand out kept replies once."""
+        return [self._replies.pop(i) for i in list(message_ids) if i in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Run every message on its client and return the replies in the same order."""
+        batch = list(messages)
+        for message in batch:
+            self._message_count += 1
+            message.metadata.__dict__["_message_id"] = f"message-{self._message_count}"
+        contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
+        if self._pool is None:
+            return [
+                call_client(self._client_app, message, context)
+                for message, context in zip(batch, contexts, strict=True)
+            ]
+        results = self._pool.map(list(zip(batch, contexts, strict=True)))
+        for context, (_, state) in zip(contexts, results, strict=True):
+            context.state = state
+        return [reply for reply, _ in results]
+
+    def dump_contexts(self) -> dict[int, bytes]:
+        """Every client's context for a checkpoint, without its last reply."""
+        dumped = {}
+        for node_id, context in self.contexts.items():
+            kept = {k: v for k, v in context.state.items() if k not in NOT_CHECKPOINTED}
+            slim = Context(context.run_id, node_id, context.node_config, RecordDict(kept), {})
+            dumped[node_id] = context_to_proto(slim).SerializeToString()
+        return dumped
+
+    def restore_contexts(self, dumped: dict[int, bytes]) -> None:
+        """Put back the states that :meth:`dump_contexts` took."""
+        for node_id, raw in dumped.items():
+            restored = context_from_proto(ContextProto.FromString(raw))
+            self.contexts[node_id].state = restored.state
+
+
+def call_client(client_app: ClientApp, message: Message, context: Context) -> Message:
+    """Run one message on one client; an exception becomes a logged error reply."""
+    try:
+        return client_app(message, context)
+    except Exception as error:  # the boundary of a client: its failure must not end the server
+        client = context.node_config["partition-id"]
+        log.error(
+            "client %s failed on %s:\n%s",
+            client,
+            message.metadata.message_type,
+            traceback.format_exc(),
+        )
+        # A library's text may quote private values; what it says stays in the client's log.
+        text = f"{error}" if isinstance(error, FedliteError) else type(error).__name__
+        reason = f"client {client}: {text}"
+        return Message(Error(CLIENT_APP_FAILED, reason), reply_to=message)

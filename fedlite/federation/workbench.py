@@ -1,0 +1,132 @@
+"""What training needs on a client beside its data: networks, the loss, the teacher it received.
+
+Clients that share a process share one workbench, and what it has worked out for each of them: the
+teacher is asked once about a client's examples, and features that nobody trains are computed once.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fedlite.base.errors import FedliteError
+from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
+from fedlite.data.types import ClientData
+from fedlite.distill.answers import Answers, taught_answers
+from fedlite.distill.loss import Loss, build_loss, check_separable, check_taps, example_losses
+from fedlite.federation.client_options import ClientOptions
+from fedlite.federation.messages import State
+from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
+from fedlite.privacy.clipping import ExampleLosses
+from fedlite.privacy.probe import check_private_model
+
+FEATURE_BATCH = 256  # examples at a time through a fixed front end
+
+
+class TrainedPart(NamedTuple):
+    """The module that training moves, its loss on a client's examples, and how many those are."""
+
+    module: nn.Module
+    losses: ExampleLosses
+    num_examples: int
+
+
+@dataclass
+class Workbench:
+    """The networks of a run, in this process.
+
+    ``folder`` is where received teachers are kept, by their hash.
+    """
+
+    options: ClientOptions
+    folder: Path
+    student: nn.Module
+    loss: Loss
+    _teachers: dict[str, nn.Module] = field(default_factory=dict)
+    _answers: dict[tuple[str, int], Answers] = field(default_factory=dict)
+    _features: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+    def has_teacher(self, sha256: str) -> bool:
+        """Whether the teacher of this hash has been received."""
+        return self._teacher_path(sha256).is_file()
+
+    def store_teacher(self, state: State, sha256: str) -> None:
+        """Keep a received teacher.
+
+        Raises:
+            FedliteError: its content does not have the announced hash.
+        """
+        if state_sha256(state) != sha256:
+            raise FedliteError("teacher: the received arrays do not have the announced hash")
+        if not self.has_teacher(sha256):
+            save_tensors(self._teacher_path(sha256), state)
+
+    def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
+        """The teacher's answers on a client's examples, asked once per process."""
+        key = (sha256, data.client_id)
+        if key not in self._answers:
+            teacher = self._teacher(sha256)
+            self._answers[key] = taught_answers(teacher, data.inputs, self.loss.teacher_taps)
+        return self._answers[key]
+
+    def trained_part(self, data: ClientData, taught: Answers) -> TrainedPart:
+        """What training moves, and its loss on a client's examples.
+
+        That is the student on the examples themselves, or the head of a student with a fixed front
+        end on its features, which are computed once per process (and anew if the server sends
+        another front end).
+        """
+        student, module, inputs = self.student, self.student, data.inputs
+        if isinstance(student, FixedFrontEnd) and not self.loss.student_taps:
+            module, inputs = student.head, self._front_end(student, data)
+        return TrainedPart(
+            module, example_losses(self.loss, inputs, data.labels, taught), len(data)
+        )
+
+    def _front_end(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
+        network = self.student
+        fixed = {name: network.state_dict()[name] for name in sorted(frozen_names(network))}
+        key = (state_sha256(fixed), data.client_id)
+        if key not in self._features:
+            network.eval()
+            with torch.no_grad():
+                parts = map(student.features, torch.split(data.inputs, FEATURE_BATCH))
+            self._features[key] = torch.cat(list(parts))
+        return self._features[key]
+
+    def _teacher(self, sha256: str) -> nn.Module:
+        if sha256 not in self._teachers:
+            state: State = load_tensors(self._teacher_path(sha256))
+            task = self.options.task
+            teacher = build_model(self.options.teacher, task.input_shape, task.num_classes, seed=0)
+            load_state(teacher, state, where="teacher received")
+            if state_sha256(teacher.state_dict()) != sha256:
+                raise FedliteError("teacher: the stored copy does not have its hash")
+            check_taps(self.loss, self.student, teacher)
+            teacher.eval().requires_grad_(requires_grad=False)
+            self._teachers[sha256] = teacher
+        return self._teachers[sha256]
+
+    def _teacher_path(self, sha256: str) -> Path:
+        return self.folder / f"teacher-{sha256}.pt"
+
+
+@lru_cache(maxsize=2)
+def open_workbench(options_json: str, folder: Path) -> Workbench:
+    """The workbench of a run in this process, made once.
+
+    Raises:
+        UsageError: a network or loss that cannot be built, or that no private training may use.
+    """
+    options = ClientOptions.from_json(options_json)
+    task = options.task
+    student = build_model(options.student, task.input_shape, task.num_classes, seed=options.seed)
+    loss = build_loss(options.loss)
+    if options.private:
+        check_private_model(student, task)
+    if options.example_level:
+        check_separable(loss)
+    return Workbench(options, folder, student, loss)

@@ -1,0 +1,22 @@
+"""The Gaussian mechanism on a clipped sum."""
+
+from torch import Tensor
+
+from fedlite.privacy.clipping import ClippedSum
+from fedlite.privacy.randomness import Randomness
+
+
+def add_noise(
+    total: ClippedSum, noise_multiplier: float, randomness: Randomness
+) -> tuple[Tensor, ...]:
+    """``total`` with Gaussian noise on every coordinate, in the types of its tensors.
+
+    The standard deviation is ``noise_multiplier`` times the sum's sensitivity, so that the result
+    is one Gaussian mechanism with that noise multiplier. Sum and noise are added in float64 and
+    rounded afterwards: noise rounded first lies on a grid that a contribution leaves.
+    """
+    scale = noise_multiplier * total.sensitivity
+    return tuple(
+        (value.double() + scale * randomness.normal(tuple(value.shape))).to(value.dtype)
+        for value in total.value
+    )

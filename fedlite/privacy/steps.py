@@ -1,0 +1,98 @@
+"""The local steps of one round: sample, clip, add noise, move."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fedlite.privacy.clipping import (
+    ENGINES,
+    Engine,
+    ExampleLosses,
+    physical_parts,
+    trained_parameters,
+)
+from fedlite.privacy.noise import add_noise
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.randomness import Randomness
+from fedlite.privacy.sampling import PoissonSampler
+
+
+def train_steps(
+    model: nn.Module,
+    example_losses: ExampleLosses,
+    num_examples: int,
+    *,
+    steps: int,
+    sample_rate: float,
+    expected_batch_size: float,
+    learning_rate: float,
+    momentum: float,
+    randomness: Randomness,
+    plan: PrivacyPlan | None,
+    engine: Engine = ENGINES["opacus"],
+    after_step: Callable[[nn.Module], None] | None = None,
+) -> int:
+    """Train ``model`` in place for exactly ``steps`` Poisson-sampled steps; return the steps taken.
+
+    Guarantee under a ``plan``: each step is one Poisson-sampled Gaussian mechanism with
+    ``plan.client_noise_multiplier``, neighbours differing in one of the ``num_examples``.
+
+    Args:
+        model: its parameters become the noised result, its buffers stay.
+        example_losses: (model, rows (n,)) -> losses (n,), each of its own row alone.
+        num_examples: rows are 0 to ``num_examples - 1``; private, nothing else depends on it.
+        sample_rate: Poisson probability of each example in each step.
+        expected_batch_size: the public constant that the noised sum is divided by (rule 3).
+        learning_rate: of SGD.
+        momentum: of SGD, over these steps alone.
+        randomness: of sampling and noise.
+        plan: clipping and noise; None trains without privacy on the same sampled batches.
+        engine: how the clipped sum is made.
+        after_step: an update that depends on weights alone (FedProx), applied after the noise
+            because it would vanish in the loss (rule 9).
+
+    Empty batches take their step like all others: the noise is their update (rule 4).
+    """
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
+    sampler = PoissonSampler(
+        num_samples=num_examples, sample_rate=sample_rate, steps=steps, randomness=randomness
+    )
+    taken = 0
+
+    def move(gradients: tuple[Tensor | None, ...]) -> None:
+        nonlocal taken
+        for parameter, gradient in zip(trained_parameters(model), gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient / expected_batch_size
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if after_step is not None:
+            after_step(model)
+        taken += 1
+
+    if plan is None:
+        for batch in sampler:
+            move(plain_sum(model, example_losses, _rows(batch)))
+        return taken
+    with engine(model, example_losses, plan.max_grad_norm) as gradients:
+        for batch in sampler:
+            total = gradients.clipped_sum(_rows(batch))
+            move(add_noise(total, plan.client_noise_multiplier, randomness))
+    return taken
+
+
+def plain_sum(
+    model: nn.Module, example_losses: ExampleLosses, rows: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The sum of gradients as they are, by autograd; None for parameters that took no part."""
+    parameters = trained_parameters(model)
+    for parameter in parameters:
+        parameter.grad = None
+    for part in physical_parts(rows):
+        torch.autograd.backward(example_losses(model, part).sum())
+    return tuple(parameter.grad for parameter in parameters)
+
+
+def _rows(batch: list[int]) -> Tensor:
+    return torch.tensor(batch, dtype=torch.long)

@@ -1,0 +1,155 @@
+"""What audits mean: each lower bound against its claim, in the terminal and in report.md."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from fedlite.base.errors import FedliteError
+from fedlite.report.table import plain_table
+from fedlite.report.words import human_seconds
+
+Audits = dict[str, Any]
+
+CONTROL = "control"
+ATTACKED = {
+    "student": "Student",
+    "compressed": "Compressed student",
+    CONTROL: "Control: the same without privacy",
+}
+_CAPTIONS = {
+    "dirac": ("audit_dirac", "Scores of canary examples"),
+    "dirac_client": ("audit_dirac_client", "Scores of canary clients"),
+    "membership": ("audit_membership", "Membership inference: true against false positives"),
+    "inversion": ("audit_inversion", "Gradient inversion of a planted public example"),
+}
+_INTRODUCTION = (
+    "Attacks on this run's code at this run's plan. Each lower bound of epsilon is what an attack"
+    " has shown with 95% confidence; one above the claim would refute it. A low one proves nothing:"
+    " attacks see less than a guarantee covers. They used test examples, a planted public example"
+    " and invented canaries, never a client's data, and charged no ledger."
+)
+
+
+def bounds(audits: Audits) -> list[tuple[str, float | None, float]]:
+    """Name, claimed epsilon (None: no claim) and lower bound of each attack but the control."""
+    rows = [
+        (f"Canaries, one {unit}", record["claimed_epsilon"], record["lower_bound"])
+        for unit, record in audits.get("dirac", {}).items()
+    ]
+    if membership := audits.get("membership"):
+        for name, record in membership["attacks"].items():
+            if name != CONTROL:
+                label = f"Membership, {ATTACKED[name].lower()}"
+                rows.append((label, membership["claimed_epsilon"], record["lower_bound"]))
+    return rows
+
+
+def violations(audits: Audits) -> list[str]:
+    """One line for every lower bound that lies above its claim."""
+    return [
+        f"{name.lower()}: epsilon is at least {bound:.2f}, claimed were {claimed:.2f}"
+        for name, claimed, bound in bounds(audits)
+        if claimed is not None and bound > claimed
+    ]
+
+
+def _verdict(claimed: float | None, bound: float) -> str:
+    if claimed is None:
+        return "no claim"
+    return "FAILED" if bound > claimed else "holds"
+
+
+def _claim(claimed: float | None) -> str:
+    return "none" if claimed is None else f"{claimed:.2f}"
+
+
+def _attack_rows(audits: Audits) -> list[tuple[str, ...]]:
+    """Name, AUC, and true positives at each false-positive rate of every membership attack."""
+    attacks = audits.get("membership", {"attacks": {}})["attacks"]
+    return [
+        (ATTACKED[name], f"{one['auc']:.3f}", *(f"{rate:.1%}" for rate in one["tpr"].values()))
+        for name, one in attacks.items()
+    ]
+
+
+def _inversion_text(inversion: dict[str, Any]) -> str:
+    cosine = inversion["cosine"]
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in cosine.items())
+    return f"Gradient inversion, similarity of example and reconstruction: {shown}."
+
+
+def audits_markdown(audits: Audits) -> str:
+    """The audits of a run for report.md.
+
+    Args:
+        audits: the content of ``audits.json``; may lack any part.
+    """
+    parts = [f"**AUDIT FAILED**: {line}." for line in violations(audits)]
+    parts.append(_INTRODUCTION)
+    rows = [
+        f"| {name} | {_claim(claimed)} | {bound:.2f} | {_verdict(claimed, bound)} |"
+        for name, claimed, bound in bounds(audits)
+    ]
+    if rows:
+        head = ["| Audit | Epsilon claimed | At least | Result |", "| :-- | --: | --: | :-- |"]
+        parts.append("\n".join([*head, *rows]))
+    if attacks := _attack_rows(audits):
+        head = [
+            "| Membership inference (LiRA) against | AUC | True at 1% false | At 0.1% false |",
+            "| :-- | --: | --: | --: |",
+        ]
+        parts.append("\n".join([*head, *(f"| {' | '.join(row)} |" for row in attacks)]))
+    if inversion := audits.get("inversion"):
+        parts.append(_inversion_text(inversion))
+    drawn: list[str] = [name for name in ("membership", "inversion") if name in audits]
+    drawn += ["dirac" if unit == "example" else f"dirac_{unit}" for unit in audits.get("dirac", {})]
+    for name, (file, caption) in _CAPTIONS.items():
+        if name in drawn:
+            parts.append(f"![{caption}](pictures/{file}.png)")
+    return "\n\n".join(parts)
+
+
+def print_audits(audits: Audits, console: Console) -> None:
+    """Print what the audits found as small tables, a failure in red."""
+    table = plain_table("Audits: what an attacker could show, against what is claimed")
+    for column in ("Audit", "Epsilon claimed", "At least (95%)", "Result"):
+        table.add_column(column, justify="left" if column in ("Audit", "Result") else "right")
+    for name, claimed, bound in bounds(audits):
+        verdict = _verdict(claimed, bound)
+        style = {"FAILED": "bold red", "holds": "green"}.get(verdict, "")
+        table.add_row(name, _claim(claimed), f"{bound:.2f}", Text(verdict, style=style))
+    console.print()
+    console.print(table)
+    if attacks := _attack_rows(audits):
+        table = plain_table("Membership inference: right guesses of members")
+        for column in ("Attacked", "AUC", "at 1% false", "at 0.1% false"):
+            table.add_column(column, justify="left" if column == "Attacked" else "right")
+        for row in attacks:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+    if "inversion" in audits:
+        console.print()
+        console.print(Text(_inversion_text(audits["inversion"])))
+    took = ", ".join(f"{name} {human_seconds(spent)}" for name, spent in audits["seconds"].items())
+    console.print(Text(f"Took: {took}."))
+    for line in violations(audits):
+        console.print(Text(f"AUDIT FAILED: {line}", style="bold red"), soft_wrap=True)
+
+
+def conclude(audits: Audits, directory: Path, console: Console) -> None:
+    """Print what the audits of the run in ``directory`` found, and refuse it if they refuted it.
+
+    Raises:
+        FedliteError: a lower bound lies above its claim.
+    """
+    print_audits(audits, console)
+    console.print()
+    console.print(f"report    {directory / 'report.md'}", soft_wrap=True)
+    console.print(f"pictures  {directory / 'pictures'}/audit_*.png", soft_wrap=True)
+    if found := violations(audits):
+        raise FedliteError(
+            f"AUDIT FAILED: {'; '.join(found)}; the privacy claim of this run does not hold"
+        )

@@ -1,0 +1,79 @@
+"""One run as one row of TensorBoard's HParams tab: its options and what came out of them."""
+
+from typing import Any
+
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from torch.utils.tensorboard.summary import hparams
+
+from fedlite.report.words import Report, final_model, gain
+
+OPTIONS = (
+    "dataset.name",
+    "partition.name",
+    "partition.alpha",
+    "student.name",
+    "teacher.name",
+    "distill.alpha",
+    "distill.temperature",
+    "privacy.unit",
+    "privacy.trust",
+    "privacy.epsilon",
+    "privacy.client.epsilon",
+    "privacy.max_grad_norm",
+    "privacy.sample_rate",
+    "federation.num_clients",
+    "federation.rounds",
+    "federation.fraction",
+    "federation.local_steps",
+    "federation.learning_rate",
+    "federation.strategy.name",
+    "compress.norms",
+    "compress.ratio",
+    "compress.criterion",
+    "compress.sparsity",
+    "compress.quantization",
+    "compress.bits",
+    "seed",
+)
+
+# The HParams tab shows the first five metrics in string order, where "10_" comes before "1_"; the
+# other tabs order groups as numbers, so that these single points come last there.
+RESULT = "10_result"
+
+
+def option_values(config: dict[str, Any]) -> dict[str, bool | float | str]:
+    """The values of ``OPTIONS`` in a resolved configuration; those that are null are left out."""
+    values = {}
+    for option in OPTIONS:
+        value: Any = config
+        for part in option.split("."):
+            value = value[part]
+        if value is not None:
+            values[option] = value
+    return values
+
+
+def result_values(report: Report) -> dict[str, float]:
+    """What came out of a run, by tag; what a run does not have is left out."""
+    models, values = report["models"], {}
+    if final := final_model(report):
+        values["accuracy"] = models[final]["accuracy"]
+        values["bytes"] = models[final]["bytes"]
+        values["latency_ms_p50"] = models[final]["latency_ms"]["p50"]
+    if (bought := gain(report)) is not None:
+        values["points_over_public_student"] = 100 * bought
+    for unit in report["privacy"]["units"]:
+        name = "epsilon_max" if unit["unit"] == "example" else "client_level_epsilon"
+        values[name] = unit["epsilon_max"]
+    return {f"{RESULT}/{name}": value for name, value in values.items()}
+
+
+def session_summaries(report: Report) -> list[Any]:
+    """The two summaries that make a run one row: its options and its end.
+
+    The run's id names the row, so two runs with equal options stay two rows. No columns are
+    declared: TensorBoard then gathers them itself and puts the options that differ first.
+    """
+    *_, end = hparams({}, {})  # type: ignore[no-untyped-call]
+    start = hparams_pb(option_values(report["config"]), trial_id=str(report["run"]["run_id"]))
+    return [start, end]

@@ -1,0 +1,169 @@
+"""The privacy statement: what the guarantee says in plain words, its numbers, and its limits."""
+
+import math
+from typing import Any
+
+from fedlite.report.words import NOT_PRIVATE, epsilon_text, is_private, not_private_reason
+
+_OBSERVERS = {
+    "local": (
+        "The noise is added on the device, so the guarantee also holds against the server: the"
+        " observer below may hold everything the server ever received from the client, and every"
+        " model made from it."
+    ),
+    "aggregate": (
+        "The noise is complete only in the sum over a cohort. **It is an assumption, not a"
+        " protocol, that the server sees nothing but the sum**; the observer below holds the sums"
+        " and every model made from them."
+    ),
+    "central": (
+        "The server is trusted to add the noise. The observer below holds every released model,"
+        " but not what the server received."
+    ),
+}
+
+_SUM_OVER_CLIENTS = """\
+The example-level epsilon of the system is the maximum over clients; for a person whose examples
+lie with several clients it is their sum. No amplification by the sampling of clients is claimed."""
+
+_SECRET_COHORT = """\
+The client-level epsilon counts on nobody outside knowing which clients a round asked. It is for
+the released models: what else this run wrote (counts, epsilons, traffic) is for its operator."""
+
+_NOT_COVERED = """\
+### Not covered
+
+- The teacher's training data and all other public data.
+- How many examples a client holds, whether and when it took part, and how long it took.
+- Earlier or other runs on the same private data, such as tuning runs: each spends its own epsilon.
+- A private test set that is used again and again.
+- The label statistics with which a simulation divides data among clients, and their picture."""
+
+
+def guess_bound(epsilon: float, delta: float) -> float:
+    """Best possible share of right guesses whether an example was used, at even prior odds.
+
+    Under (epsilon, delta)-differential privacy no test beats ``(e^epsilon + delta) / (1 +
+    e^epsilon)`` (from the region of Kairouz, Oh and Viswanath 2015, theorem 2.1).
+    """
+    return (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon))
+
+
+def _in_words(unit: dict[str, Any], protects: str) -> str:
+    epsilon, delta = unit["epsilon_max"], unit["delta"]
+    bound = math.ceil(min(1.0, guess_bound(epsilon, delta)) * 1e4) / 100
+    times = f"{math.exp(epsilon):,.1f}" if epsilon < 15 else f"10^{epsilon / math.log(10):.0f}"
+    what = "all the data of one client" if unit["unit"] == "client" else protects
+    words = [
+        f"**What is protected:** {what}. {_OBSERVERS[unit['trust']]}",
+        f"**What epsilon {epsilon_text(epsilon)} means:** with or without that one {unit['unit']},"
+        " everything the observer can see is almost equally likely: no outcome becomes more than"
+        f" e^{epsilon_text(epsilon)} = {times} times as likely, save for a chance"
+        f" of {delta:g}. An observer who knows all other {unit['unit']}s, and for whom it was an"
+        f" even bet that this one was used, guesses right at most {bound:.2f}% of the time (50% is"
+        " blind guessing).",
+    ]
+    if unit["unit"] == "example":
+        if "local_epsilon_max" in unit:
+            words.append(_without_assumption(unit))
+        words.append(
+            "**Whom it does not protect:** a person who has many examples. The guarantee is for one"
+            " example at a time; for k examples of one person, epsilon is up to k times as large."
+        )
+    return "\n\n".join(words)
+
+
+def _without_assumption(unit: dict[str, Any]) -> str:
+    local = unit["local_epsilon_max"]
+    return (
+        "**Without that assumption:** towards an observer who sees single updates, the noise of one"
+        f" client alone gives epsilon {epsilon_text(local)}"
+        f"{', which protects nothing' if local > 20 else ''}. The noise is complete in sums over"
+        f" {unit['min_cohort']} clients or more ({unit['colluders']} of them assumed to collude);"
+        " smaller sums were not released."
+    )
+
+
+_NUMBERS = (
+    ("Unit", "unit"),
+    ("Adjacency", "adjacency"),
+    ("Budget (epsilon)", "budget"),
+    ("Delta", "delta"),
+    ("Epsilon spent, maximum over clients", "epsilon_max"),
+    ("Epsilon spent, mean and p95 over clients", "epsilon_mean", "epsilon_p95"),
+    ("Epsilon spent, by the RDP accountant", "epsilon_rdp_max"),
+    ("Accountant", "accountant"),
+    ("Noise multiplier", "noise_multiplier"),
+    ("Max grad norm (clipping)", "max_grad_norm"),
+    ("Sampling", "sampling"),
+    ("Sample rate", "sample_rate"),
+    ("Steps of each participation", "steps"),
+    ("Participations: most of a client, and allowed", "participations_max", "max_participations"),
+    ("Clip of one client's update (the first, where adaptive)", "clip"),
+    ("Clip adapts to a noised quantile", "adaptive_clip"),
+    ("Expected cohort, the constant divisor", "expected_cohort"),
+    ("Rounds charged, and planned", "rounds_charged", "max_rounds"),
+    ("Smallest cohort released", "min_cohort"),
+    ("Colluders assumed", "colluders"),
+    ("Noise multiplier of one client alone", "client_noise_multiplier"),
+    ("Epsilon towards an observer of single updates", "local_epsilon_max"),
+    ("Randomness", "randomness"),
+    ("Trust", "trust"),
+    ("Audited lower bound of epsilon", "audited_epsilon"),
+    ("The audit's own claim, and its delta", "audited_claim", "audited_delta"),
+)
+
+
+def privacy_numbers(unit: dict[str, Any]) -> str:
+    """A markdown table of all numbers that one entry of the report's ``units`` holds."""
+
+    def shown(key: str) -> str:
+        value = unit[key]
+        if not isinstance(value, float):
+            return "none" if value is None else str(value)
+        if key == "audited_epsilon":  # a lower bound is rounded down
+            return f"{math.floor(100 * value) / 100:.2f}"
+        return epsilon_text(value) if "epsilon" in key else f"{value:.5g}"
+
+    rows = [
+        f"| {label} | {' and '.join(map(shown, keys))} |"
+        for label, *keys in _NUMBERS
+        if all(key in unit for key in keys)
+    ]
+    title = f"{unit['unit'].capitalize()}-level guarantee"
+    return "\n".join([f"| {title} | |", "| :-- | :-- |", *rows])
+
+
+def privacy_statement(privacy: dict[str, Any]) -> str:
+    """State a run's guarantee as markdown: plain words, every number, and what is not covered.
+
+    Args:
+        privacy: the ``privacy`` part of the report (docs/report.md).
+
+    Returns:
+        Markdown that begins with **NOT PRIVATE** if the run gives no guarantee.
+    """
+    parts = []
+    if not is_private(privacy):
+        parts.append(
+            f"🛑 **{NOT_PRIVATE}**: {not_private_reason(privacy)}. Do not give these models, or"
+            " anything else made from this run, to anybody who may not see the private data."
+        )
+    if privacy["private"] and not is_private(privacy):
+        parts.append("What follows would hold for the same plan with secret randomness.")
+    for unit in privacy["units"]:
+        if len(privacy["units"]) > 1:
+            parts.append(f"### {unit['unit'].capitalize()}-level")
+        parts.append(_in_words(unit, privacy["protects"]))
+    if len(privacy["units"]) > 1:
+        parts.append("### In numbers")
+    for unit in privacy["units"]:
+        parts.append(privacy_numbers({"audited_epsilon": "not audited in this run", **unit}))
+    units = {unit["unit"] for unit in privacy["units"]}
+    if "example" in units:
+        parts.append(_SUM_OVER_CLIENTS)
+    if "client" in units:
+        parts.append(_SECRET_COHORT)
+    if privacy["private"]:
+        parts.append(_NOT_COVERED)
+    return "\n\n".join(parts) + "\n"

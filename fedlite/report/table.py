@@ -1,0 +1,171 @@
+"""All models and artefacts side by side: for the terminal, the models as markdown too."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedlite.report.artefacts import (
+    all_entries,
+    batch_sizes,
+    cells_of,
+    may_ship,
+    refusals,
+)
+from fedlite.report.words import (
+    MODELS,
+    NOT_PRIVATE,
+    PUBLIC_MODELS,
+    Report,
+    epsilon_text,
+    final_model,
+    human_bytes,
+    is_private,
+    not_private_reason,
+    percent,
+    shipped,
+    what_private_data_bought,
+)
+
+COLUMNS = ("Model", "Accuracy", "Macro-F1", "Parameters", "Bytes", "Latency p50", "Epsilon")
+
+
+def _epsilon_cell(model: str, privacy: dict[str, Any]) -> str:
+    if model in PUBLIC_MODELS:
+        return "public"
+    if not is_private(privacy):
+        return NOT_PRIVATE
+    return ", ".join(epsilon_text(unit["epsilon_max"]) for unit in privacy["units"])
+
+
+def comparison_rows(report: Report) -> list[list[str]]:
+    """One row of formatted cells, as in ``COLUMNS``, for each model that the report holds."""
+    return [
+        [
+            label,
+            percent(model["accuracy"]),
+            f"{model['macro_f1']:.3f}",
+            f"{model['parameters']:,}",
+            human_bytes(model["bytes"]),
+            f"{model['latency_ms']['p50']:.3f} ms",
+            _epsilon_cell(key, report["privacy"]),
+        ]
+        for key, label in MODELS.items()
+        if (model := report["models"].get(key))
+    ]
+
+
+def plain_table(title: str) -> Table:
+    """An empty table in the one style of the terminal: narrow, without vertical lines."""
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def comparison_table(report: Report) -> Table:
+    """The comparison for the terminal; the last model, the one that ships, is bold."""
+    table = plain_table("Teacher and students on the test set")
+    for column in COLUMNS:
+        header = column.replace("-", "\n").replace("y p50", "y\np50")  # fits 80 columns
+        right, wraps = column != "Model", column == "Epsilon"
+        table.add_column(header, justify="right" if right else "left", no_wrap=not wraps)
+    final = MODELS.get(final_model(report) or "")
+    for row in comparison_rows(report):
+        cells = [Text(cell, style="bold red" if cell == NOT_PRIVATE else "") for cell in row]
+        table.add_row(*cells, style="bold" if row[0] == final else None)
+    return table
+
+
+def comparison_markdown(report: Report) -> str:
+    """The comparison as a markdown table, for report.md, TensorBoard and the model card."""
+    lines = [" | ".join(COLUMNS), " | ".join([":--"] + ["--:"] * (len(COLUMNS) - 1))]
+    for row in comparison_rows(report):
+        lines.append(" | ".join(f"**{cell}**" if cell == NOT_PRIVATE else cell for cell in row))
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def artefacts_table(report: Report) -> Table:
+    """The artefacts for the terminal, as far as 80 columns go; what ships is bold."""
+    entries = all_entries(report)
+    ships = shipped(report).values()
+    batches = [f"ms, batch {one}" for one in batch_sizes(entries)[:2]]
+    table = plain_table("Artefacts, each in the runtime that serves it")
+    heads = {"Artefact": "Artefact", "Format": "Format", "Precision": "Preci-\nsion"}
+    for head in heads.values():
+        table.add_column(head)
+    numbers = {"Accuracy": "Accu-\nracy", "SNR": "SNR\ndB", "Bytes": "Bytes"}
+    numbers |= {one: one.replace(", batch ", "\nb") for one in batches}
+    numbers |= {"vs teacher": "vs teacher\nsize, time"}
+    for head in numbers.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    listed = {one["name"] for one in report.get("artefacts") or []}
+    for one in entries:
+        if one["name"] in listed and may_ship(one):
+            cells = cells_of(one, entries)
+            cells["Artefact"] = cells["Artefact"].removeprefix("Student, ").capitalize()
+            cells["SNR"] = cells["SNR"].removesuffix(" dB")
+            values = [cells[column] for column in (*heads, *numbers)]
+            table.add_row(*map(Text, values), style="bold" if one["name"] in ships else None)
+    return table
+
+
+def privacy_line(privacy: dict[str, Any]) -> Text:
+    """One line on the guarantee, with the words NOT PRIVATE in red where there is none."""
+    if not is_private(privacy):
+        return Text.assemble((NOT_PRIVATE, "bold red"), f": {not_private_reason(privacy)}")
+    units = []
+    for unit in privacy["units"]:
+        budget = "no budget" if unit["budget"] is None else f"budget {unit['budget']:g}"
+        spent = f"epsilon {epsilon_text(unit['epsilon_max'])} ({budget})"
+        units.append(f"{spent} at delta {unit['delta']:g} for one {unit['unit']}")
+        if "local_epsilon_max" in unit:
+            local = epsilon_text(unit["local_epsilon_max"])
+            units[-1] += f", assuming that nobody sees single updates (else epsilon {local})"
+    line = f"Privacy: {'; '.join(units)}."
+    if privacy["protects"] != "one example":  # the default, where nobody said what it is
+        line += f" One example is {privacy['protects']}."
+    return Text(line)
+
+
+def print_summary(report: Report, paths: Mapping[str, Path | str], console: Console) -> None:
+    """Print the comparison, the guarantee, what the private data bought, and the paths.
+
+    Args:
+        report: the report dictionary.
+        paths: what was made, by name, in the order to show; a value may be a command line.
+        console: where to print.
+    """
+    console.print()
+    console.print(comparison_table(report))
+    console.print()
+    if report.get("artefacts"):
+        _print_artefacts(report, console)
+    if search := report.get("search"):
+        console.print(Text(f"Search: {search['text']}."))
+        console.print()
+    console.print(privacy_line(report["privacy"]))
+    if stopped := report["federation"]["stopped"]:
+        console.print(Text(f"The rounds stopped {stopped}.", style="bold"))
+    if bought := what_private_data_bought(report):
+        console.print(Text(bought))
+    console.print()
+    width = max((len(name) for name in paths), default=0)
+    for name, path in paths.items():
+        line = Text.assemble((f"{name:<{width}}  ", "dim"), str(path))
+        console.print(line, soft_wrap=True)
+
+
+def _print_artefacts(report: Report, console: Console) -> None:
+    console.print(artefacts_table(report))
+    for line in refusals(report):
+        console.print(Text(f"Refused: {line}"))
+    console.print()

@@ -1,0 +1,279 @@
+"""A run in TensorBoard, laid out for three questions: how good, how private, how costly."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.report import charts, pareto
+from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
+from fedlite.report.hparams import result_values, session_summaries
+from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
+from fedlite.report.searches import search_markdown
+from fedlite.report.table import comparison_markdown
+from fedlite.report.words import (
+    NOT_PRIVATE,
+    Report,
+    is_private,
+    not_private_reason,
+    what_private_data_bought,
+)
+
+GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
+BASELINES, PICTURES, AUDITS = "5_baselines", "6_pictures", "7_audits"
+ARTEFACTS, SEARCH = "8_artefacts", "9_search"
+
+LAYOUT = {
+    "1 · How good": {
+        "accuracy, against teacher and public-only student": [
+            "Multiline",
+            [
+                f"{GOOD}/accuracy$",
+                f"{BASELINES}/accuracy_of_public_student$",
+                f"{BASELINES}/accuracy_of_teacher$",
+            ],
+        ],
+        "macro-F1": ["Multiline", [f"{GOOD}/macro_f1$"]],
+        "loss": ["Multiline", [f"{GOOD}/loss$"]],
+    },
+    "2 · How private": {
+        "epsilon over clients, against the budget": [
+            "Multiline",
+            [
+                f"{PRIVATE}/{name}$"
+                for name in ("epsilon_max", "epsilon_mean", "epsilon_p95", "budget")
+            ],
+        ],
+        "noise multiplier": ["Multiline", [f"{PRIVATE}/noise_multiplier$"]],
+    },
+    "3 · How costly": {
+        "bytes per round, the teacher apart": [
+            "Multiline",
+            [f"{COSTLY}/bytes_down$", f"{COSTLY}/bytes_up$"],
+        ],
+        "seconds per round": ["Multiline", [f"{COSTLY}/seconds_.*"]],
+        "clients per round": ["Multiline", [f"{CLIENTS}/.*"]],
+    },
+}
+
+CLIENT_LEVEL_CHARTS = {
+    "client-level epsilon, against its budget": [
+        "Multiline",
+        [f"{PRIVATE}/client_level_epsilon$", f"{PRIVATE}/client_level_budget$"],
+    ],
+    "clip of a client's update": ["Multiline", [f"{PRIVATE}/clip$"]],
+}
+
+
+class RunBoard:
+    """Writes one run's TensorBoard events. It sees only what the run may publish.
+
+    Args:
+        log_dir: where the event file goes; one folder for each run.
+        purge_step: the first round that is run again after a resume; what an earlier, broken-off
+            process wrote for it and later rounds is hidden.
+        client_level: whether the run spends client-level privacy, which has charts of its own.
+    """
+
+    def __init__(
+        self, log_dir: Path, *, purge_step: int | None = None, client_level: bool = False
+    ) -> None:
+        self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
+        self._resumed = purge_step is not None
+        self._baselines: dict[str, float] = {}
+        own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
+        self._writer.add_custom_scalars(LAYOUT | own)
+        self._writer.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush everything to disk and close the event file."""
+        self._writer.close()
+
+    def log_partition(
+        self, class_counts: Sequence[Sequence[int]] | NDArray[Any], class_names: Sequence[str]
+    ) -> None:
+        """Show which client holds which classes. For simulations only: it is private data."""
+        figure = charts.partition_heatmap(class_counts, class_names)
+        self._picture(f"{PICTURES}/partition_simulation_only", figure)
+
+    def log_plan(self, privacy: dict[str, Any]) -> None:
+        """Show the privacy plan before training.
+
+        Args:
+            privacy: the report's ``privacy`` part; its units need not hold any epsilon yet.
+        """
+        self._warn(privacy)
+        parts = [self._headline(privacy), *map(privacy_numbers, privacy["units"])]
+        self._writer.add_text(f"{PRIVATE}/plan", "\n\n".join(parts))
+        self._writer.flush()
+
+    def log_baseline(self, name: str, evaluation: Evaluation) -> None:
+        """Draw a model's accuracy as a level beside the federated student's, from now on.
+
+        Args:
+            name: ``teacher`` or ``public_student``.
+            evaluation: of that model on the test set.
+        """
+        self._baselines[name] = evaluation.accuracy
+        if not self._resumed:
+            self._writer.add_scalar(f"{BASELINES}/accuracy_of_{name}", evaluation.accuracy, 0)
+
+    def log_round(
+        self,
+        record: RoundRecord,
+        *,
+        noise_multiplier: float | None,
+        budget: float | None,
+        client_budget: float | None = None,
+    ) -> None:
+        """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
+        scalars: dict[str, float] = {
+            f"{BASELINES}/accuracy_of_{name}": value for name, value in self._baselines.items()
+        }
+        if record.evaluation:
+            scalars[f"{GOOD}/accuracy"] = record.evaluation.accuracy
+            scalars[f"{GOOD}/macro_f1"] = record.evaluation.macro_f1
+            scalars[f"{GOOD}/loss"] = record.evaluation.loss
+            if (public := self._baselines.get("public_student")) is not None:
+                points = 100 * (record.evaluation.accuracy - public)
+                scalars[f"{GOOD}/points_over_public_student"] = points
+        if record.epsilons:
+            epsilons = np.asarray(record.epsilons)
+            scalars[f"{PRIVATE}/epsilon_max"] = float(epsilons.max())
+            scalars[f"{PRIVATE}/epsilon_mean"] = float(epsilons.mean())
+            scalars[f"{PRIVATE}/epsilon_p95"] = float(np.quantile(epsilons, 0.95))
+            self._writer.add_histogram(f"{PRIVATE}/epsilon_clients", epsilons, record.round, "auto")
+        if budget is not None:
+            scalars[f"{PRIVATE}/budget"] = budget
+        if noise_multiplier is not None:
+            scalars[f"{PRIVATE}/noise_multiplier"] = noise_multiplier
+        if record.client_level_epsilon is not None:
+            scalars[f"{PRIVATE}/client_level_epsilon"] = record.client_level_epsilon
+        if client_budget is not None:
+            scalars[f"{PRIVATE}/client_level_budget"] = client_budget
+        if record.clip is not None:
+            scalars[f"{PRIVATE}/clip"] = record.clip
+        scalars[f"{COSTLY}/bytes_down"] = record.bytes_down - record.teacher_bytes
+        scalars[f"{COSTLY}/bytes_teacher"] = record.teacher_bytes
+        scalars[f"{COSTLY}/bytes_up"] = record.bytes_up
+        scalars |= {f"{COSTLY}/seconds_{part}": spent for part, spent in record.seconds.items()}
+        scalars[f"{CLIENTS}/trained"] = record.clients_trained
+        scalars[f"{CLIENTS}/refused"] = record.clients_refused
+        scalars[f"{CLIENTS}/failed"] = record.clients_failed
+        scalars[f"{CLIENTS}/sum_released"] = record.released
+        if record.refusals:
+            lines = [f"- {count} x {reason}" for reason, count in record.refusals.items()]
+            self._writer.add_text(f"{CLIENTS}/refusals", "\n".join(lines), record.round)
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, record.round)
+        self._writer.flush()
+
+    def log_final(
+        self,
+        report: Report,
+        class_names: Sequence[str],
+        confusion: Sequence[Sequence[int]] | NDArray[Any] | None = None,
+    ) -> None:
+        """Write the comparison, the privacy statement, the closing pictures and the HParams row.
+
+        Args:
+            report: the report dictionary (docs/report.md).
+            class_names: one name for each class.
+            confusion: of the federated student on the test set, if there is one.
+        """
+        privacy = report["privacy"]
+        self._warn(privacy)
+        parts = [self._headline(privacy), comparison_markdown(report)]
+        if bought := what_private_data_bought(report):
+            parts.append(f"**{bought}**")
+        self._writer.add_text(f"{GOOD}/comparison", "\n\n".join(parts))
+        self._writer.add_text(f"{PRIVATE}/statement", privacy_statement(privacy))
+        if confusion is not None:
+            figure = charts.confusion_matrix(confusion, class_names)
+            self._picture(f"{PICTURES}/confusion_matrix", figure)
+        if report["models"]:
+            self._log_artefacts(report)
+        for tag, value in result_values(report).items():
+            self._writer.add_scalar(tag, value, report["federation"]["rounds"])
+        assert self._writer.file_writer is not None  # the board is open
+        for summary in session_summaries(report):
+            self._writer.file_writer.add_summary(summary)
+        self._writer.flush()
+
+    def log_search(self, search: dict[str, Any], folder: Path) -> None:
+        """Show what a search found, and its pictures.
+
+        Args:
+            search: the report's ``search`` (docs/report.md).
+            folder: holds its pictures as PNG files.
+        """
+        self._writer.add_text(f"{SEARCH}/{search['kind']}", search_markdown(search))
+        for name in search["pictures"]:
+            pixels = imread(folder / f"{name}.png")
+            self._writer.add_image(f"{SEARCH}/{name}", pixels, dataformats="HWC")
+        self._writer.flush()
+
+    def _log_artefacts(self, report: Report) -> None:
+        """One table, two pictures, and accuracy, bytes and latency of each file."""
+        self._writer.add_text(f"{ARTEFACTS}/table", artefacts_markdown(report))
+        for figure_of in (pareto.accuracy_against_latency, pareto.accuracy_against_bytes):
+            self._picture(f"{PICTURES}/{figure_of.__name__}", figure_of(report))
+        for entry in filter(is_measured, all_entries(report)):
+            measures = {"accuracy": entry["accuracy"], "bytes": entry["bytes"]}
+            measures["latency_ms_p50"] = latency_ms(entry)
+            for measure, value in measures.items():
+                self._writer.add_scalar(f"{ARTEFACTS}/{measure}/{entry['name']}", value, 0)
+
+    def log_audit(self, results: dict[str, Any], figures: Mapping[str, Figure]) -> None:
+        """Write what a part of an audit found: its numbers under their path, and its pictures.
+
+        Args:
+            results: nested, as in ``audits.json``; all that is not a number is left out.
+            figures: by name.
+        """
+        for tag, value in _numbers(results, AUDITS):
+            self._writer.add_scalar(tag, value, 0)
+        for name, figure in figures.items():
+            self._picture(f"{PICTURES}/{name}", figure)
+        self._writer.flush()
+
+    def _headline(self, privacy: dict[str, Any]) -> str:
+        if is_private(privacy):
+            return ""
+        return f"# 🛑 {NOT_PRIVATE}\n\n**{not_private_reason(privacy)}**"
+
+    def _warn(self, privacy: dict[str, Any]) -> None:
+        """TensorBoard takes colour out of text, so the red words are a picture."""
+        if not is_private(privacy):
+            figure = charts.not_private_banner(not_private_reason(privacy))
+            self._picture("0_NOT_PRIVATE/warning", figure)
+
+    def _picture(self, tag: str, figure: Figure) -> None:
+        self._writer.add_image(tag, charts.figure_pixels(figure), dataformats="HWC")
+
+
+def _numbers(value: Any, tag: str) -> Iterator[tuple[str, float]]:
+    """The numbers of nested dictionaries with their paths."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _numbers(one, f"{tag}/{key}")
+    elif isinstance(value, bool | int | float):
+        yield tag, float(value)

@@ -1,0 +1,100 @@
+"""How a report's numbers and models are named and formatted, the same wherever they are shown."""
+
+import math
+from typing import Any
+
+from fedlite.serve.runtime import kinds
+
+Report = dict[str, Any]  # the dictionary of docs/report.md
+
+NOT_PRIVATE = "NOT PRIVATE"
+
+MODELS = {  # report key -> label, in the order of the pipeline
+    "teacher": "Teacher",
+    "public_student": "Student, public only",
+    "federated_student": "Student, federated",
+    "folded_student": "Student, norms folded",
+    "pruned_student": "Student, pruned",
+    "quantized_student": "Student, quantized",
+}
+EAGER = {"torch": "PyTorch, eager"}  # beside the formats, what they are up against
+FORMAT_LABELS = EAGER | {name: kind.label for name, kind in kinds().items()}
+PUBLIC_MODELS = ("teacher", "public_student")  # these never saw private data
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage with one decimal: ``0.8125 -> '81.2%'``."""
+    return f"{100 * share:.1f}%"
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes in decimal units: ``61234 -> '61.2 kB'``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration in at most two units: ``3.21 -> '3.2 s'``, ``75 -> '1 min 15 s'``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def epsilon_text(epsilon: float) -> str:
+    """An epsilon with two decimals, rounded up: what is shown never understates what was spent."""
+    return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
+
+
+def is_private(privacy: dict[str, Any]) -> bool:
+    """Whether the guarantee holds at all: trained with DP and with secret randomness."""
+    return bool(privacy["private"]) and privacy["randomness"] == "secure"
+
+
+def not_private_reason(privacy: dict[str, Any]) -> str:
+    """Why :func:`is_private` is false, as the rest of a sentence after "NOT PRIVATE: "."""
+    if not privacy["private"]:
+        return "trained without differential privacy (privacy=none)"
+    return "deterministic randomness: whoever knows the seed can take the noise off again"
+
+
+def shipped(report: Report) -> dict[str, str]:
+    """By format, the name of the artefact that lies in the deployable folder."""
+    return dict(report.get("compression", {}).get("shipped", {}))
+
+
+def final_model(report: Report) -> str | None:
+    """The key of the model that ships as ONNX, else of the last that the report holds."""
+    for artefact in report.get("artefacts") or []:
+        if artefact["name"] == shipped(report).get("onnx"):
+            return str(artefact["model"])
+    present = [key for key in MODELS if key in report["models"]]
+    return present[-1] if present else None
+
+
+def gain(report: Report) -> float | None:
+    """Accuracy of the federated student minus that of the public-only student."""
+    models = report["models"]
+    if "federated_student" not in models or "public_student" not in models:
+        return None
+    return float(models["federated_student"]["accuracy"] - models["public_student"]["accuracy"])
+
+
+def what_private_data_bought(report: Report) -> str | None:
+    """One sentence: the accuracy that the private data bought, or that it bought nothing."""
+    bought = gain(report)
+    if bought is None:
+        return None
+    points = f"{100 * abs(bought):.1f} points of accuracy"
+    if tests := report.get("dataset", {}).get("test"):
+        points += f" ({round(abs(bought) * tests)} of {tests} test examples)"
+    if bought > 0:
+        return f"The private data bought {points} over the public-only student."
+    if bought == 0:
+        return "The private data bought nothing: the public-only student is as accurate."
+    return f"The private data bought nothing: the public-only student is better by {points}."

@@ -1,0 +1,152 @@
+"""The report of a run on disk: report.json, report.md and the pictures."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fedlite.base.errors import UsageError
+from fedlite.base.files import write_whole
+from fedlite.base.records import RoundRecord
+from fedlite.report import charts, pareto
+from fedlite.report.artefacts import artefacts_csv
+from fedlite.report.markdown import report_markdown
+from fedlite.report.words import Report, is_private, not_private_reason
+
+SCHEMA_VERSION = 1
+SECTIONS = (
+    "schema_version",
+    "run",
+    "dataset",
+    "models",
+    "privacy",
+    "federation",
+    "compression",
+    "artefacts",
+    "search",
+    "traffic",
+    "timing",
+    "audits",
+    "environment",
+    "config",
+    "history",
+)
+
+
+def round_entry(record: RoundRecord) -> dict[str, Any]:
+    """A round as an entry of the report's ``history``: the record without its confusion matrix."""
+    entry = asdict(record)
+    if entry["evaluation"]:
+        del entry["evaluation"]["confusion"]
+    return entry
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON knows them: numbers of NumPy and torch unboxed, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def draw_pictures(
+    report: Report,
+    class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
+    class_names: Sequence[str],
+    confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
+) -> dict[str, Figure]:
+    """The pictures that a report has the numbers for, by file name without its ending."""
+    models, privacy, history = report["models"], report["privacy"], report.get("history") or []
+    drawn: dict[str, Figure] = {}
+    if not is_private(privacy):
+        drawn["not_private"] = charts.not_private_banner(not_private_reason(privacy))
+    if any(one["evaluation"] for one in history):
+        known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
+        drawn["accuracy_by_round"] = charts.accuracy_by_round(history, known)
+    budgets = {unit["unit"]: unit["budget"] for unit in privacy["units"]}
+    if "example" in budgets and any(one["epsilons"] for one in history):
+        drawn["epsilon_by_round"] = charts.epsilon_by_round(history, budgets["example"])
+    if "client" in budgets and history:
+        drawn["client_level_epsilon_by_round"] = charts.epsilon_by_round(
+            history, budgets["client"], "client"
+        )
+    if models:
+        drawn["accuracy_against_latency"] = pareto.accuracy_against_latency(report)
+        drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)
+    if confusion is not None:
+        drawn["confusion_matrix"] = charts.confusion_matrix(confusion, class_names)
+    if class_counts is not None:
+        drawn["partition"] = charts.partition_heatmap(class_counts, class_names)
+    return drawn
+
+
+def write_report(
+    report: Report,
+    directory: Path,
+    class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
+    class_names: Sequence[str],
+    confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
+) -> dict[str, Path]:
+    """Write ``report.json``, ``report.md``, ``artefacts.csv`` and ``pictures/*.png``, atomically.
+
+    Args:
+        report: the report dictionary (docs/report.md); ``schema_version`` is added.
+        directory: the run directory.
+        class_counts: (clients, classes) numbers of examples; simulations only, else None.
+        class_names: one name for each class.
+        confusion: (classes, classes) of the federated student on the test set, if there is one.
+
+    Returns:
+        The paths of what was written: ``report``, ``report_json``, ``pictures`` and, where models
+        were measured, ``artefacts``.
+    """
+    report = _plain({"schema_version": SCHEMA_VERSION, **report})
+    report = {key: report[key] for key in SECTIONS if key in report} | report
+    folder = directory / "pictures"
+    drawn = draw_pictures(report, class_counts, class_names, confusion)
+    for name, figure in drawn.items():
+        charts.save_figure(figure, folder / f"{name}.png")
+    paths = {
+        "report": directory / "report.md",
+        "report_json": directory / "report.json",
+        "pictures": folder,
+    }
+    write_whole(paths["report"], report_markdown(report, list(drawn)))
+    if report["models"]:
+        paths["artefacts"] = directory / "artefacts.csv"
+        write_whole(paths["artefacts"], artefacts_csv(report))
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(paths["report_json"], text + "\n")
+    return paths
+
+
+def load_report(path: Path) -> Report:
+    """Read a ``report.json`` back.
+
+    Raises:
+        UsageError: the file is missing, is not a report, or is of another schema version.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such report; give the directory of a finished run") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: not a readable report ({error}); run `fedlite report`"
+        ) from error
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{path}: schema_version is {version}, must be {SCHEMA_VERSION}")
+    return dict(report)

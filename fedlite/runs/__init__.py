@@ -1,0 +1,1 @@
+"""One run: its configuration, its directory, its stages, and what it spent."""

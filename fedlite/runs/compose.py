@@ -1,0 +1,122 @@
+"""Finding ``conf/`` and composing it, in a wheel and in a checkout alike.
+
+``conf/`` holds choices; the defaults of a group are those of its option class, which Hydra finds as
+the file ``_base`` of that group. So an option has one default, in one place.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from fedlite.base.errors import UsageError
+from fedlite.base.options import defaults
+from fedlite.runs.config import Config, parse_config
+
+UNGROUPED = ("seed", "run")  # options that no file of a group holds
+
+
+def conf_dir() -> Path:
+    """The one ``conf/`` folder: inside the package in a wheel, beside it in a checkout.
+
+    Raises:
+        UsageError: neither is there (a broken installation).
+    """
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise UsageError(f"conf/config.yaml not found in or beside {package}: reinstall fedlite")
+
+
+def store_defaults() -> None:
+    """Give Hydra the defaults of every group, and of what is in none, under the name ``_base``."""
+    store, groups = ConfigStore.instance(), defaults(Config)
+    store.store(name="_base", node={key: groups.pop(key) for key in UNGROUPED})
+    for group, node in groups.items():
+        store.store(name="_base", group=group, node=node)
+
+
+def expand_files(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which ``student=FILE.yaml`` and ``teacher=FILE.yaml`` are spelt out.
+
+    Such a file holds ``name``, ``module`` and ``kwargs``, as those in ``conf/student/`` do.
+    ``fedlite search-student`` writes one.
+
+    Raises:
+        UsageError: there is no such file, or it holds something else.
+    """
+    expanded: list[str] = []
+    for text in overrides:
+        group, _, value = text.partition("=")
+        if group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
+            expanded += _model_overrides(group, Path(value).expanduser())
+        else:
+            expanded.append(text)
+    return expanded
+
+
+def _model_overrides(group: str, path: Path) -> list[str]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{group}={path}: {error.strerror}; expected a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{group}={path}: is not YAML") from error
+    right = isinstance(found, dict) and {"name", "module"} <= set(found)
+    if not right or set(found) - {"name", "module", "kwargs"}:
+        raise UsageError(f"{group}={path}: must hold name, module and kwargs, and nothing else")
+    kwargs = found.get("kwargs") or {}
+    if not isinstance(kwargs, dict):
+        raise UsageError(f"{group}={path}: kwargs must be a mapping")
+    return [
+        f"{group}=custom",
+        *(f"{group}.{key}={literal(found[key])}" for key in ("name", "module")),
+        *(f"+{group}.kwargs.{key}={literal(value)}" for key, value in kwargs.items()),
+    ]
+
+
+def literal(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{" + ",".join(f"{key}:{literal(one)}" for key, one in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(literal, value)) + "]"
+        case str():
+            # A backslash is doubled only where a quote follows it.
+            escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", value).replace("'", "\\'")
+            return f"'{escaped}'"
+    return str(value)
+
+
+def compose_config(overrides: Sequence[str] = ()) -> Config:
+    """Compose ``conf/`` with override strings, as the command line does.
+
+    Raises:
+        UsageError: an override that does not fit.
+    """
+    store_defaults()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return parse_config(compose("config", overrides=expand_files(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(hydra_reason(error)) from error
+
+
+def hydra_reason(error: Exception) -> str:
+    """Hydra's message in one line."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type"))]
+    return " ".join(kept) + " (see `fedlite <command> --help`)"

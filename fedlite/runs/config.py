@@ -1,0 +1,91 @@
+"""One run, fully specified: the sum of the rooms' options, and what they mean together."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedlite.audit.options import AuditOptions
+from fedlite.base.errors import UsageError
+from fedlite.base.options import NEUTRAL, PATH, Doc, Options, parse
+from fedlite.compress.options import CompressOptions, check_compress
+from fedlite.data.options import DatasetOptions, PartitionOptions
+from fedlite.distill.options import DistillOptions, TeacherOptions
+from fedlite.federation.options import EngineOptions, FederationOptions
+from fedlite.models.options import ModelOptions
+from fedlite.privacy.options import PrivacyOptions
+from fedlite.report.options import TrackingOptions
+from fedlite.runs.rules import check_together
+from fedlite.search.options import StudentSearchOptions, check_student_search
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """The run directory and whether to go on in it."""
+
+    dir: Annotated[str, PATH, NEUTRAL, Doc("of the run")]
+    resume: Annotated[
+        bool, NEUTRAL, Doc("go on with the run in run.dir; start it where there is none")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """One run, fully specified; each field is a group of ``conf/``."""
+
+    run: RunOptions
+    dataset: DatasetOptions
+    partition: PartitionOptions
+    teacher: TeacherOptions
+    student: ModelOptions
+    seed: Annotated[
+        int, Ge(0), Doc("fixes partition, weights, cohorts; never the noise of a private run")
+    ] = 0
+    distill: DistillOptions = field(default_factory=DistillOptions)
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    federation: FederationOptions = field(default_factory=FederationOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    compress: CompressOptions = field(default_factory=CompressOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
+    audit: AuditOptions = field(default_factory=AuditOptions)
+    search_student: StudentSearchOptions = field(default_factory=StudentSearchOptions)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Every option as plain nested values; :func:`config_from_plain` is the inverse."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+def config_from_plain(plain: Mapping[str, Any]) -> Config:
+    """A checked configuration from plain nested values.
+
+    Raises:
+        UsageError: an unknown key, a wrong type, a value outside its range, or options that
+            contradict each other; one line each.
+    """
+    config = parse(Config, plain)
+    check_compress(config.compress)
+    check_student_search(config.search_student)
+    check_together(config.dataset, config.privacy, config.federation)
+    return config
+
+
+def parse_config(composed: DictConfig) -> Config:
+    """Turn a composed Hydra configuration into a checked :class:`Config`.
+
+    Raises:
+        UsageError: as :func:`config_from_plain`; an option without its value.
+    """
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = error.full_key or "configuration"
+        raise UsageError(f"{where}: {reason} (see `fedlite <command> --help`)") from error
+    assert isinstance(plain, dict)
+    return config_from_plain({str(key): value for key, value in plain.items()})

@@ -1,0 +1,98 @@
+"""What the stages of a run share: its options, its directory, and the models they hand on."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from torch import nn
+
+from fedlite.base.errors import UsageError
+from fedlite.base.tensors import load_tensors
+from fedlite.data.splits import Splits, load_splits
+from fedlite.federation.plans import Plans
+from fedlite.models.build import build_model, load_state
+from fedlite.models.options import ModelOptions
+from fedlite.report.progress import Progress
+from fedlite.report.tensorboard import RunBoard
+from fedlite.runs.config import Config
+from fedlite.runs.directory import RunDirectory
+
+MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
+
+
+class Pipeline:
+    """One run while its stages go on.
+
+    ``marks`` are the fingerprints of the stages with these options
+    (:func:`fedlite.runs.stages.table.fingerprints`).
+    """
+
+    def __init__(
+        self, config: Config, run: RunDirectory, progress: Progress, marks: Mapping[str, str]
+    ) -> None:
+        self.config, self.run, self.progress, self.marks = config, run, progress, marks
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data, read and split once."""
+        config = self.config
+        with self.progress.stage("data"):
+            return load_splits(
+                config.dataset, config.partition, config.federation.num_clients, config.seed
+            )
+
+    @cached_property
+    def plans(self) -> Plans:
+        """The privacy plans, calibrated once: a resumed run spends by those it started with."""
+        if known := self.run.facts("plan"):
+            return Plans.from_facts(known["plans"])
+        if not self.config.privacy.private:
+            return Plans()
+        return Plans.build(self.config.privacy, self.config.federation, self.splits.client_sizes())
+
+    @property
+    def ledger_dir(self) -> Path:
+        """Where the clients' ledgers lie."""
+        return ledger_folder(self.config, self.run.path)
+
+    def need(self, stage: str) -> None:
+        """Refuse to go on without a stage that ran with these options.
+
+        Raises:
+            UsageError: says how to run it.
+        """
+        if not self.run.done(stage, self.marks[stage]):
+            raise UsageError(
+                f"run.dir={self.run.path}: stage '{stage}' has not run there with these options;"
+                " go on with `fedlite simulate run.dir=DIR run.resume=true`"
+            )
+
+    def build(self, options: ModelOptions) -> nn.Module:
+        """A network with its first weights."""
+        task = self.splits.task
+        return build_model(options, task.input_shape, task.num_classes, self.config.seed)
+
+    def load(self, name: str) -> nn.Module:
+        """A stored full-width model (a key of ``MADE_BY``), in eval mode."""
+        self.need(MADE_BY[name])
+        model = self.build(self.config.teacher if name == "teacher" else self.config.student)
+        load_state(model, load_tensors(self.run.file(f"{name}.pt")), where=f"{name}.pt")
+        return model.eval()
+
+    def first_student(self) -> nn.Module:
+        """The student that round 1 starts with."""
+        warm = self.config.distill.warm_start.enabled
+        return self.load("public_student") if warm else self.build(self.config.student)
+
+    def board(self, purge_step: int | None) -> RunBoard | None:
+        """TensorBoard's writer, None where it is turned off."""
+        if not self.config.tracking.tensorboard:
+            return None
+        client_level = self.config.privacy.client_level
+        return RunBoard(self.run.path, purge_step=purge_step, client_level=client_level)
+
+
+def ledger_folder(config: Config, run_dir: Path) -> Path:
+    """Where the ledgers of a run lie."""
+    elsewhere = config.privacy.ledger_dir
+    return Path(elsewhere).absolute() if elsewhere else run_dir / "ledgers"

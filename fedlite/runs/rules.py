@@ -1,0 +1,64 @@
+"""What options of different groups must not be together; one line each says what would be right."""
+
+from fedlite.base.errors import UsageError
+from fedlite.data.options import DatasetOptions
+from fedlite.federation.options import FederationOptions
+from fedlite.privacy.options import PrivacyOptions
+
+
+def check_together(
+    dataset: DatasetOptions,
+    privacy: PrivacyOptions,
+    federation: FederationOptions,
+) -> None:
+    """Check the options of a run against each other.
+
+    Raises:
+        UsageError: names the key, the value found and what would be right.
+    """
+    if privacy.private or privacy.trust != "local":
+        check_units(privacy, federation)
+        if privacy.ledger_dir and privacy.randomness == "deterministic":
+            raise UsageError(
+                "privacy.ledger_dir: deterministic runs are not private and must not mix with"
+                " ledgers that outlive them; leave it out or use privacy.randomness=secure"
+            )
+    strategy = federation.strategy
+    if strategy.name in ("fedavg", "fedprox") and strategy.learning_rate != 1:
+        raise UsageError(
+            f"federation.strategy.learning_rate={strategy.learning_rate:g}: {strategy.name} has no"
+            " server learning rate; use federation=fedavgm"
+        )
+    if dataset.evaluate_on == "holdout" and dataset.holdout_size == 0:
+        raise UsageError("dataset.evaluate_on=holdout: needs dataset.holdout_size of 1 or more")
+
+
+def check_units(privacy: PrivacyOptions, federation: FederationOptions) -> None:
+    """Settings of the units of privacy that contradict each other (rules 15 and 19)."""
+    if privacy.example_level and privacy.epsilon is None and privacy.noise_multiplier is None:
+        raise UsageError("privacy: give privacy.epsilon or privacy.noise_multiplier")
+    client = privacy.client
+    if privacy.client_level and client.epsilon is None and client.noise_multiplier is None:
+        raise UsageError("privacy: give privacy.client.epsilon or privacy.client.noise_multiplier")
+    if privacy.client_level and federation.fraction < 1 and federation.sampling != "bernoulli":
+        raise UsageError(
+            f"federation.sampling={federation.sampling}: client-level privacy is accounted for"
+            " clients that are drawn one by one; use federation.sampling=bernoulli"
+        )
+    if privacy.trust == "local":
+        return
+    if not privacy.example_level:
+        raise UsageError(
+            f"privacy.trust=aggregate: is about example-level noise, which privacy.unit="
+            f"{privacy.unit} has none of; use privacy.unit=example or both"
+        )
+    if privacy.client_level:
+        raise UsageError(
+            "privacy.unit=both with privacy.trust=aggregate: client-level clipping looks at single"
+            " updates, which aggregate trust says nobody sees; use privacy.trust=local"
+        )
+    if federation.local_steps > 1:
+        raise UsageError(
+            f"federation.local_steps={federation.local_steps}: privacy.trust=aggregate is valid for"
+            " one local step a round only (privacy rule 19); use federation.local_steps=1"
+        )

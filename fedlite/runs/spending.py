@@ -1,0 +1,208 @@
+"""What a run spent, from its ledgers, as the ``privacy`` section of the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedlite.base.errors import FedliteError
+from fedlite.data.splits import Splits
+from fedlite.federation.plans import Plans
+from fedlite.federation.server_app import open_server_ledger
+from fedlite.federation.simulation import simulated_ledger
+from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.ledger import Charge, fitting_accountant, segments
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.runs.config import Config
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Every charge that the ledgers of a run hold, other runs' on the same ledgers included."""
+
+    clients: list[list[Charge]]
+    server: list[Charge]
+
+
+def read_spending(
+    config: Config,
+    plans: Plans,
+    num_clients: int,
+    directory: Path,
+    run_id: str,
+    history: Sequence[dict[str, Any]],
+) -> Spent:
+    """Read all ledgers of a run, and compare them with the rounds in its ``history``.
+
+    Raises:
+        FedliteError: a damaged ledger, or one that holds less than the rounds have spent.
+    """
+    clients, server = [], []
+    if plans.example:
+        clients = [
+            simulated_ledger(directory, config.privacy, config.dataset.name, i).entries()
+            for i in range(num_clients)
+        ]
+        _check_all_charged(clients, plans.example, run_id, history, directory)
+    if plans.client:
+        ledger = open_server_ledger(directory, config.dataset.name)
+        server = ledger.entries()
+        charged = len({charge.round for charge in server if charge.run == run_id})
+        if charged < len(history):
+            raise FedliteError(
+                f"{ledger.path}: holds {charged} rounds of this run of {len(history)} released;"
+                " restore it, no epsilon is reported without it"
+            )
+    return Spent(clients, server)
+
+
+def _check_all_charged(
+    clients: Sequence[list[Charge]],
+    plan: PrivacyPlan,
+    run_id: str,
+    history: Sequence[dict[str, Any]],
+    directory: Path,
+) -> None:
+    charged = sum(charge.run == run_id for ledger in clients for charge in ledger)
+    trained = sum(entry["clients_trained"] for entry in history)
+    told = history[-1]["epsilons"] if history else []
+    by = _accountant(plan.accountant, clients)
+    held = _epsilons(clients, plan.delta, by, trust=plan.trust)
+    lacking = [i for i, spent in enumerate(told) if held[i] < spent * (1 - 1e-6)]
+    if charged < trained or lacking:
+        which = f"client {lacking[0]}'s" if lacking else "some client's"
+        raise FedliteError(
+            f"{directory}: {which} ledger holds less than its rounds have spent ({charged} charges"
+            f" of this run, {trained} times trained); restore the ledgers, no epsilon is reported"
+            " without them"
+        )
+
+
+def privacy_section(
+    config: Config,
+    splits: Splits,
+    plans: Plans,
+    spent: Spent | None,
+    audits: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The ``privacy`` section (docs/report.md): the plans, and with ``spent`` what was spent."""
+    units = []
+    if plans.example:
+        units.append(_example_unit(plans.example, spent))
+    if plans.client:
+        units.append(_client_unit(plans.client, spent))
+    if plans.example and plans.client and plans.client.participation_rate < 1:
+        _hide_participation(units[0], plans.example)
+    for unit in units:
+        unit |= _audited(unit["unit"], audits or {})
+    return {
+        "private": bool(units),
+        "randomness": config.privacy.randomness,
+        "protects": splits.task.example,
+        "units": units,
+    }
+
+
+def _hide_participation(unit: dict[str, Any], plan: PrivacyPlan) -> None:
+    """Beside an amplified client-level claim, who took part how often is a secret (rule 15): the
+    most that the plan allows stands for what was spent."""
+    for key in ("epsilon_mean", "epsilon_p95", "participations_max"):
+        unit.pop(key, None)
+    for key, accountant in (("epsilon_max", None), ("epsilon_rdp_max", "rdp")):
+        if key in unit:
+            unit[key] = max(unit[key], plan.epsilon_after(plan.max_participations, accountant))
+
+
+def _audited(name: str, audits: dict[str, Any]) -> dict[str, Any]:
+    """What an audit found for a unit: a bound means something at its own delta and claim only."""
+    found = audits.get("dirac", {}).get(name)
+    if found is None:
+        return {}
+    return {
+        "audited_epsilon": found["lower_bound"],
+        "audited_claim": found["claimed_epsilon"],
+        "audited_delta": found["delta"],
+    }
+
+
+def _example_unit(plan: PrivacyPlan, spent: Spent | None) -> dict[str, Any]:
+    unit: dict[str, Any] = {"unit": "example", "accountant": plan.accountant}
+    if spent is not None:
+        by = _accountant(plan.accountant, spent.clients)
+        epsilons = _epsilons(spent.clients, plan.delta, by, trust=plan.trust)
+        unit |= {
+            "epsilon_max": max(epsilons),
+            "epsilon_mean": float(np.mean(epsilons)),
+            "epsilon_p95": float(np.quantile(epsilons, 0.95)),
+            "epsilon_rdp_max": max(_epsilons(spent.clients, plan.delta, "rdp", trust=plan.trust)),
+            "participations_max": max(map(len, spent.clients)),
+            "accountant": by,
+        }
+        if plan.trust == "aggregate":
+            unit["local_epsilon_max"] = max(_epsilons(spent.clients, plan.delta, by, trust="local"))
+    unit |= {
+        "delta": plan.delta,
+        "budget": plan.epsilon,
+        "noise_multiplier": plan.noise_multiplier,
+        "max_grad_norm": plan.max_grad_norm,
+        "sample_rate": plan.sample_rate,
+        "expected_batch_size": plan.expected_batch_size,
+        "steps": plan.steps,
+        "max_participations": plan.max_participations,
+        "sampling": "poisson",
+        "adjacency": "add/remove one example of one client",
+        "trust": plan.trust,
+        "randomness": plan.randomness,
+    }
+    if plan.trust == "aggregate":
+        unit |= {
+            "client_noise_multiplier": plan.client_noise_multiplier,
+            "min_cohort": plan.min_cohort,
+            "colluders": plan.colluders,
+        }
+    return unit
+
+
+def _client_unit(plan: ClientPlan, spent: Spent | None) -> dict[str, Any]:
+    unit: dict[str, Any] = {"unit": "client", "accountant": plan.accountant}
+    if spent is not None:
+        by = _accountant(plan.accountant, [spent.server])
+        unit |= {
+            "epsilon_max": _epsilons([spent.server], plan.delta, by, trust="central")[0],
+            "epsilon_rdp_max": _epsilons([spent.server], plan.delta, "rdp", trust="central")[0],
+            "rounds_charged": len(spent.server),
+            "accountant": by,
+        }
+    return unit | {
+        "delta": plan.delta,
+        "budget": plan.epsilon,
+        "noise_multiplier": plan.noise_multiplier,
+        "clip": plan.clip,
+        "adaptive_clip": plan.adaptive,
+        "sample_rate": plan.participation_rate,
+        "expected_cohort": plan.expected_cohort,
+        "max_rounds": plan.rounds,
+        "sampling": "poisson" if plan.participation_rate < 1 else "all clients",
+        "adjacency": "add/remove one client with all its data",
+        "trust": "central",
+        "randomness": plan.randomness,
+    }
+
+
+def _accountant(planned: str, ledgers: Sequence[list[Charge]]) -> str:
+    """The one that decided on these charges: rdp as soon as it did for one ledger."""
+    return (
+        "rdp"
+        if any(fitting_accountant(ledger, planned) == "rdp" for ledger in ledgers)
+        else planned
+    )
+
+
+def _epsilons(
+    ledgers: Sequence[list[Charge]], delta: float, accountant: str, *, trust: str
+) -> list[float]:
+    """Epsilon of every ledger as a claim under ``trust`` must count it."""
+    return [compute_epsilon(segments(ledger, trust), delta, accountant) for ledger in ledgers]

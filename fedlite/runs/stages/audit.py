@@ -1,0 +1,37 @@
+"""The audit: attacks on the run's own training."""
+
+import dataclasses
+from typing import Any
+
+from fedlite.audit.attacks import run_audits
+from fedlite.audit.audited import AuditedRun
+from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.spending import read_spending
+from fedlite.runs.stages.compress import shipped_options
+
+
+def run(pipeline: Pipeline) -> dict[str, Any]:
+    """Write ``audits.json`` and its pictures."""
+    config, directory = pipeline.config, pipeline.run
+    history = directory.facts("federate")["history"]
+    spent = read_spending(
+        config,
+        pipeline.plans,
+        pipeline.splits.num_clients,
+        pipeline.ledger_dir,
+        directory.run_id,
+        history,
+    )
+    charged = [sum(charge.run == directory.run_id for charge in one) for one in spent.clients]
+    audited = AuditedRun(
+        config=dataclasses.replace(config, compress=shipped_options(config, directory)),
+        splits=pipeline.splits,
+        plans=pipeline.plans,
+        student=pipeline.first_student(),
+        teacher=pipeline.load("teacher"),
+        participations=max(charged, default=0) or len(history),
+        rounds=len(history),
+        directory=directory.path,
+    )
+    run_audits(audited, pipeline.progress, pipeline.board(config.federation.rounds + 1))
+    return {}

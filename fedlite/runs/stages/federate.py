@@ -1,0 +1,158 @@
+"""The federation: all rounds, from the public-only student to the federated one."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypedDict
+
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.base.tensors import save_tensors, state_sha256
+from fedlite.distill.evaluate import evaluate_model
+from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
+from fedlite.federation.messages import State
+from fedlite.federation.plans import Plans
+from fedlite.federation.rounds import Federation
+from fedlite.federation.server_app import open_server_ledger
+from fedlite.federation.simulation import SIMULATION, SimulationOptions, sync_cohort
+from fedlite.federation.transport.engines import run_federation
+from fedlite.models.build import frozen_names, load_state
+from fedlite.report.progress import Bar
+from fedlite.report.tensorboard import RunBoard
+from fedlite.report.write import round_entry
+from fedlite.runs.directory import LOG_FILE
+from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.spending import privacy_section
+
+
+class Facts(TypedDict):
+    """The federated student's hash and quality, every round, and why it stopped early if it did."""
+
+    sha256: str
+    stopped: str
+    evaluation: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+def run(pipeline: Pipeline) -> Facts:
+    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``."""
+    config, splits, checkpoint = (
+        pipeline.config,
+        pipeline.splits,
+        pipeline.run.file("checkpoint.pt"),
+    )
+    finished = load_checkpoint(checkpoint).round if checkpoint.exists() else 0
+    board = pipeline.board(purge_step=finished + 1 if finished else None)
+    probe = pipeline.build(config.student)
+
+    def evaluate(state: State) -> Evaluation:
+        load_state(probe, state, where="federated student")
+        return evaluate_model(probe, splits.test, splits.task.num_classes)
+
+    with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
+        bar.advance(finished)
+        watcher = Watcher(bar, board, pipeline.plans, config.dataset.metric)
+        federation = make_federation(pipeline, checkpoint)
+        federation.evaluate, federation.on_round = evaluate, watcher.on_round
+        if board is not None and not finished:
+            log_start(pipeline, board)
+        try:
+            run_federation(
+                federation, config.engine, run_config(pipeline), pipeline.run.file(LOG_FILE)
+            )
+        finally:
+            if board is not None:
+                board.close()
+    save_tensors(pipeline.run.file("federated_student.pt"), federation.result)
+    return {
+        "sha256": state_sha256(federation.result),
+        "stopped": federation.stopped,
+        "evaluation": dataclasses.asdict(evaluate(federation.result)),
+        "history": [round_entry(record) for record in federation.history],
+    }
+
+
+def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:
+    """The federation of a run; who evaluates and who watches is left to the caller."""
+    config, plans, student = pipeline.config, pipeline.plans, pipeline.first_student()
+    privacy, name, ledgers = config.privacy, config.dataset.name, pipeline.ledger_dir
+    return Federation(
+        options=config.federation,
+        seed=config.seed,
+        run_id=pipeline.run.run_id,
+        num_clients=pipeline.splits.num_clients,
+        plan=plans.example,
+        client_plan=plans.client,
+        server_ledger=open_server_ledger(ledgers, name),
+        student=dict(student.state_dict()),
+        teacher=dict(pipeline.load("teacher").state_dict()),
+        evaluate=lambda state: Evaluation(0.0, 0.0, 0.0),
+        on_round=lambda record: None,
+        checkpoint_path=checkpoint,
+        evaluate_every=config.tracking.evaluate_every,
+        secret_cohort=plans.client is not None and privacy.randomness == "secure",
+        quiet=privacy.trust == "aggregate",
+        frozen=frozen_names(student),
+        sync_ledgers=lambda cohort: sync_cohort(ledgers, privacy, name, cohort),
+    )
+
+
+def run_config(pipeline: Pipeline) -> dict[str, str]:
+    """Flower's run config: what clients are sent of the run, and the simulated world beside it."""
+    config = pipeline.config
+    client = ClientOptions.of_run(
+        pipeline.splits.task,
+        config.teacher,
+        config.student,
+        config.distill,
+        config.privacy,
+        config.federation,
+        config.seed,
+    )
+    simulation = SimulationOptions(
+        dataset=config.dataset,
+        partition=config.partition,
+        privacy=config.privacy,
+        num_clients=config.federation.num_clients,
+        seed=config.seed,
+        folder=str(pipeline.run.file("nodes")),
+        ledger_dir=str(pipeline.ledger_dir),
+    )
+    return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Watcher:
+    """Shows every finished round in the terminal and in TensorBoard."""
+
+    bar: Bar
+    board: RunBoard | None
+    plans: Plans
+    metric: str
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Show one round."""
+        fields: dict[str, Any] = {}
+        if record.evaluation is not None:
+            fields[self.metric] = getattr(record.evaluation, self.metric)
+        if record.epsilons:
+            fields["epsilon"] = max(record.epsilons)
+        if record.client_level_epsilon is not None:
+            fields["client_epsilon"] = record.client_level_epsilon
+        self.bar.advance(**fields)
+        example, client = self.plans.example, self.plans.client
+        if self.board is not None:
+            self.board.log_round(
+                record,
+                noise_multiplier=example.noise_multiplier if example else None,
+                budget=example.epsilon if example else None,
+                client_budget=client.epsilon if client else None,
+            )
+
+
+def log_start(pipeline: Pipeline, board: RunBoard) -> None:
+    """What TensorBoard shows before round 1: who holds what, the plan, the models to beat."""
+    splits = pipeline.splits
+    board.log_partition(splits.class_counts(), splits.task.class_names)
+    board.log_plan(privacy_section(pipeline.config, splits, pipeline.plans, spent=None))
+    for name, stage in (("teacher", "teacher"), ("public_student", "warm_start")):
+        board.log_baseline(name, Evaluation(**pipeline.run.facts(stage)["evaluation"]))

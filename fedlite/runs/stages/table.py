@@ -1,0 +1,131 @@
+"""The stages of a run in one table; order, resume, fingerprints, timing and help follow from it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedlite.base.options import deciding
+from fedlite.runs.config import Config
+from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.stages import (
+    audit,
+    compress,
+    evaluate,
+    federate,
+    plan,
+    report,
+    search_student,
+    teacher,
+    warm_start,
+)
+
+Decides = Callable[[Config], Sequence[Any]]
+"""The option values on which a stage's result depends, beyond those of the stages before it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table.
+
+    ``run`` does the work and returns the facts that are kept; None for a row that only carries
+    options on. ``needs`` is the stage whose result it takes. ``always`` says that it is run
+    whenever it is asked for, done before or not.
+    """
+
+    name: str
+    run: Callable[[Pipeline], Mapping[str, Any]] | None
+    needs: str | None
+    decided_by: Decides
+    always: bool = False
+
+
+def options(*keys: str) -> Decides:
+    """The values of these options; of a group, all that decide results."""
+
+    def values(config: Config) -> list[Any]:
+        return [_value(config, key) for key in keys]
+
+    return values
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("data", None, None, options("dataset", "partition", "federation.num_clients", "seed")),
+    Stage("teacher", teacher.run, "data", options("teacher")),
+    Stage("warm_start", warm_start.run, "teacher", options("student", "distill")),
+    Stage(
+        "plan",
+        plan.run,
+        "warm_start",
+        options("privacy", "federation", "tracking.evaluate_every"),
+    ),
+    Stage("federate", federate.run, "plan", options()),
+    Stage("compress", compress.run, "federate", compress.decided_by),
+    Stage("evaluate", evaluate.run, "compress", options("compress.measure")),
+    Stage("report", report.run, "evaluate", options(), always=True),
+    Stage("audit", audit.run, "evaluate", options("audit")),
+    Stage(
+        "search_student",
+        search_student.run,
+        "teacher",
+        lambda config: [
+            *options("student", "distill", "search_student", "compress.measure")(config),
+            *compress.decided_by(config),
+        ],
+    ),
+)
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def fingerprints(config: Config) -> dict[str, str]:
+    """What each stage's result depends on, through all stages before it, as a short hash.
+
+    A stage that adds no option has the fingerprint of the one before it.
+    """
+    marks: dict[str, str] = {}
+    for stage in STAGES:
+        before = [marks[stage.needs]] if stage.needs else []
+        own = list(stage.decided_by(config))
+        marks[stage.name] = _hash(*before, *own) if own else before[0]
+    return marks
+
+
+def with_needed(name: str) -> tuple[str, ...]:
+    """A stage and all that it needs, in order."""
+    stage = BY_NAME[name]
+    before = with_needed(stage.needs) if stage.needs else ()
+    return (*before, name) if stage.run else before
+
+
+def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> None:
+    """Run stages in order; finished ones with the same options are kept.
+
+    Args:
+        again: the stage that is run although it is done: it was asked for by name.
+
+    Raises:
+        UsageError: what the first of them needs has not run.
+    """
+    first = BY_NAME[names[0]]
+    if first.needs and BY_NAME[first.needs].run:
+        pipeline.need(first.needs)
+    for name in names:
+        stage, mark = BY_NAME[name], pipeline.marks[name]
+        if not (stage.always or name == again) and pipeline.run.done(name, mark):
+            continue
+        assert stage.run is not None, name
+        with pipeline.run.stage(name, mark) as facts:
+            facts |= stage.run(pipeline)
+
+
+def _value(config: Config, key: str) -> Any:
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return deciding(found) if hasattr(found, "__dataclass_fields__") else found
+
+
+def _hash(*parts: Any) -> str:
+    """A short hash of JSON-able values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

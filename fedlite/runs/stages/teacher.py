@@ -1,0 +1,44 @@
+"""The teacher: loaded, taken from the cache, or trained on public data."""
+
+import dataclasses
+from typing import Literal, TypedDict
+
+from fedlite.base.tensors import save_tensors
+from fedlite.distill.cache import cached_teacher
+from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.teacher import freeze, load_teacher_checkpoint
+from fedlite.privacy.randomness import derive_seed
+from fedlite.runs.pipeline import Pipeline
+
+
+class Facts(TypedDict):
+    """Where the model came from, and how good it is on the test set."""
+
+    source: Literal["checkpoint", "cache", "trained"]
+    evaluation: dict[str, object]
+
+
+def run(pipeline: Pipeline) -> Facts:
+    """Write ``teacher.pt``."""
+    config, splits = pipeline.config, pipeline.splits
+    source: Literal["checkpoint", "cache", "trained"] = "checkpoint"
+    with pipeline.progress.stage("teacher", total=config.teacher.epochs) as bar:
+        if config.teacher.checkpoint is not None:
+            teacher = pipeline.build(config.teacher)
+            load_teacher_checkpoint(teacher, config.teacher.checkpoint)
+            freeze(teacher)
+        else:
+            teacher, cached = cached_teacher(
+                config.teacher,
+                splits.task,
+                splits.public,
+                splits.public_validation,
+                config.dataset.augment,
+                derive_seed(config.seed, "teacher"),
+                lambda epoch, accuracy: bar.advance(accuracy=accuracy),
+            )
+            source = "cache" if cached else "trained"
+        save_tensors(pipeline.run.file("teacher.pt"), dict(teacher.state_dict()))
+        evaluation = evaluate_model(teacher, splits.test, splits.task.num_classes)
+        bar.advance(0, accuracy=evaluation.accuracy)
+    return {"source": source, "evaluation": dataclasses.asdict(evaluation)}

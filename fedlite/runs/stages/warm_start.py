@@ -1,0 +1,35 @@
+"""The warm start: the student distilled on public data, before any private example is seen."""
+
+import dataclasses
+
+from fedlite.base.tensors import save_tensors
+from fedlite.distill.cache import cached_warm_start
+from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.warm_start import warm_start_steps
+from fedlite.privacy.randomness import derive_seed
+from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.stages.teacher import Facts
+
+
+def run(pipeline: Pipeline) -> Facts:
+    """Write ``public_student.pt``."""
+    config, splits = pipeline.config, pipeline.splits
+    student, teacher = pipeline.build(config.student), pipeline.load("teacher")
+    steps = warm_start_steps(config.distill.warm_start, len(splits.public))
+    with pipeline.progress.stage("public student", total=steps) as bar:
+        cached = cached_warm_start(
+            config.teacher.cache_dir,
+            student,
+            config.student,
+            teacher,
+            splits.public,
+            config.distill,
+            config.dataset.augment,
+            derive_seed(config.seed, "warm-start"),
+            lambda step: bar.advance(),
+        )
+        save_tensors(pipeline.run.file("public_student.pt"), dict(student.state_dict()))
+        evaluation = evaluate_model(student, splits.test, splits.task.num_classes)
+        bar.advance(0, accuracy=evaluation.accuracy)
+    source = "cache" if cached else "trained"
+    return {"source": source, "evaluation": dataclasses.asdict(evaluation)}

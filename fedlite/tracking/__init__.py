@@ -1,1 +1,0 @@
-"""Watching a run: TensorBoard, terminal progress, pictures and the final report."""
