@@ -5,7 +5,7 @@
     python scripts/bench_accounting.py memo     # one calibration and a round, with and without it
 
 The memo remembers the RDP of one step (fedlite/privacy/accounting.py). Clients of the same history
-share one epsilon.
+share one epsilon. With --record the figures are kept in docs/benchmarks.
 """
 
 import argparse
@@ -14,11 +14,13 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dp_accounting
 import numpy as np
 from dp_accounting.rdp import RdpAccountant
 from opacus.accountants.analysis import rdp as opacus_rdp
+from record import record_run
 
 from fedlite.privacy import accounting
 
@@ -60,12 +62,13 @@ def without_memo() -> Iterator[None]:
         opacus_rdp._compute_rdp = memo
 
 
-def table() -> None:
-    """Epsilon of a grid of plans by two libraries, as markdown."""
+def table() -> dict[str, Any]:
+    """Epsilon of a grid of plans by two libraries, as markdown; by plan."""
     logging.disable(logging.WARNING)  # dp-accounting on orders of RDP that it leaves out
-    columns = ("noise", "sample rate", "steps", "delta")
-    columns += ("RDP Opacus", "RDP dp-accounting", "PRV Opacus", "PLD dp-accounting", "RDP / PLD")
-    print(f"| {' | '.join(columns)} |\n|{' --: |' * len(columns)}")
+    plans = ("noise", "sample rate", "steps", "delta")
+    found = ("RDP Opacus", "RDP dp-accounting", "PRV Opacus", "PLD dp-accounting", "RDP / PLD")
+    print(f"| {' | '.join(plans + found)} |\n|{' --: |' * len(plans + found)}")
+    figures = {}
     for noise_multiplier, sample_rate, steps, delta in GRID:
         event = dp_accounting.PoissonSampledDpEvent(
             sample_rate, dp_accounting.GaussianDpEvent(noise_multiplier)
@@ -76,10 +79,13 @@ def table() -> None:
         epsilons = (rdp, engine.get_epsilon(delta), prv, pld, rdp / pld)
         plan = (f"{noise_multiplier:g}", f"{sample_rate:g}", f"{steps:,}", f"{delta:.0e}")
         print(f"| {' | '.join([*plan, *(f'{epsilon:.2f}' for epsilon in epsilons)])} |")
+        figures[", ".join(plan)] = dict(zip(found, map(float, epsilons), strict=True))
+    return figures
 
 
-def live(clients: int, rounds: int, fraction: float) -> None:
+def live(clients: int, rounds: int, fraction: float) -> dict[str, Any]:
     """Seconds of every client's epsilon in every round, where clients take part at random."""
+    figures: dict[str, Any] = {}
     drawn = np.random.default_rng(0).random((rounds, clients)) < fraction
     counts = drawn.cumsum(axis=0)
     print(f"{clients} clients, {rounds} rounds, each asks {fraction:.0%}; seconds a round:")
@@ -92,16 +98,21 @@ def live(clients: int, rounds: int, fraction: float) -> None:
             for history in histories:
                 accounting.compute_epsilon(history, 1e-5, accountant)
             seconds.append(time.perf_counter() - started)
-        print(
-            f"  {accountant}: first {seconds[0]:.3f}, median {statistics.median(seconds):.3f},"
-            f" slowest {max(seconds):.3f}; all rounds {sum(seconds):.1f}"
-        )
+        found = {
+            "first": seconds[0],
+            "median": statistics.median(seconds),
+            "slowest": max(seconds),
+            "all rounds": sum(seconds),
+        }
+        print(f"  {accountant}: {', '.join(f'{name} {one:.3f}' for name, one in found.items())}")
+        figures[accountant] = found
     clear_caches()
     started = time.perf_counter()
     for count in range(1, clients + 1):
         accounting.compute_epsilon([(2.0, 0.25, count)], 1e-5, "rdp")
     seconds_all = time.perf_counter() - started
     print(f"  rdp, no two clients alike, nothing remembered: {seconds_all:.3f}")
+    return figures | {"rdp, nothing remembered": seconds_all}
 
 
 def measure(options: argparse.Namespace, accountant: str) -> dict[str, float]:
@@ -131,8 +142,9 @@ def measure(options: argparse.Namespace, accountant: str) -> dict[str, float]:
     }
 
 
-def memo(options: argparse.Namespace) -> None:
+def memo(options: argparse.Namespace) -> dict[str, Any]:
     """Measure all accountants with and without the memo."""
+    figures = {}
     columns = ("calibration", "first round", "each round")
     print(f"{'seconds':<12}{''.join(f'{name:>13}' for name in columns)}{'epsilon':>10}")
     for accountant in ACCOUNTANTS:
@@ -140,11 +152,13 @@ def memo(options: argparse.Namespace) -> None:
             plain = measure(options, accountant)
         kept = measure(options, accountant)
         assert plain["epsilon"] == kept["epsilon"], "the memo must not change an epsilon"
-        for name, found in (("plain", plain), ("memo", kept)):
+        figures[accountant] = {"plain": plain, "memo": kept}
+        for name, found in figures[accountant].items():
             seconds = "".join(f"{found[column]:>13.4f}" for column in columns)
             print(f"{accountant + ', ' + name:<12}{seconds}{found['epsilon']:>10.3f}")
         ratio = plain["each round"] / kept["each round"]
         print(f"{accountant}: the memo makes a round's epsilon {ratio:.1f} times cheaper")
+    return figures
 
 
 def main() -> None:
@@ -157,15 +171,18 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--delta", type=float, default=1e-5)
     parser.add_argument("--sample-rate", type=float, default=0.5)
+    parser.add_argument("--record", action="store_true", help="keep it in docs/benchmarks")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: at least 2, since the first round is reported apart")
     if options.what == "table":
-        table()
+        figures = table()
     elif options.what == "live":
-        live(options.clients, options.rounds, options.fraction)
+        figures = live(options.clients, options.rounds, options.fraction)
     else:
-        memo(options)
+        figures = memo(options)
+    if options.record:
+        record_run(f"accounting_{options.what}", figures)
 
 
 if __name__ == "__main__":

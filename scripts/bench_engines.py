@@ -6,7 +6,8 @@ Every case runs in a fresh process, one after the other, on the same data, weigh
 start-up (imports aside: reading data, starting workers, sending the teacher, its logits, the first
 round) is reported apart from the steady state: the median of the later rounds. The bare loop calls
 DP-SGD (fedlite.privacy.train_steps, Opacus) on every client and averages: no message, no ledger,
-no checkpoint. Overrides are those of `fedlite simulate`.
+no checkpoint. Overrides are those of `fedlite simulate`. With --record the figures are kept in
+docs/benchmarks.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from fedlite.privacy.dp_sgd import train_steps
+from record import record_run
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--output", type=Path, help="a JSON file")
+    parser.add_argument("--record", action="store_true", help="keep it in docs/benchmarks")
     options, overrides = parser.parse_known_args()
     if options.rounds < 3:
         parser.error("--rounds: at least 3, since the first round belongs to the start-up")
@@ -170,6 +172,8 @@ def main() -> None:
         cells = (found["startup"], found["round"], found["round_with_rest"], ratio)
         print(f"{case:<14}" + "".join(f"{cell:>15.3f}" for cell in cells))
     print("round: training and aggregation; all: with evaluation and checkpoint (bare has neither)")
+    if options.record:
+        record_run("engines", results)
     if options.output:
         facts = {"overrides": overrides, "cores": os.cpu_count(), "seconds": results}
         options.output.write_text(json.dumps(facts, indent=2) + "\n")

@@ -6,7 +6,7 @@ Every client charges its own ledger in every round (or a random share of them, -
 client app does: the lock, the file checked, the accountant asked, one line appended. Flushed to
 disk once for each cohort, as in a simulation, and once for each charge, as on a device. Give
 --round-seconds as measured in a run of that size (its report has them under `history`), and
---directory on the disk that matters.
+--directory on the disk that matters. With --record the figures are kept in docs/benchmarks.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_accounting import clear_caches
+from record import record_run
 
 from fedlite.privacy.ledger import Charge, Ledger, sync_ledgers
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--round-seconds", type=float, default=2.0, help="of a whole round")
     parser.add_argument("--directory", type=Path, help="default: the system's temporary folder")
     parser.add_argument("--output", type=Path, help="a JSON file")
+    parser.add_argument("--record", action="store_true", help="keep it in docs/benchmarks")
     options = parser.parse_args()
 
     plan = PrivacyPlan.build(
@@ -113,6 +115,12 @@ def main() -> None:
             f" {options.round_seconds:g} s; last round"
             f" {found['round_seconds'][-1] / found['round_seconds'][1]:.2f} times the second"
         )
+    if options.record:
+        sums = {
+            name: {key: value for key, value in found.items() if key != "round_seconds"}
+            for name, found in results.items()
+        }
+        record_run("ledger", sums)
     if options.output:
         options.output.write_text(json.dumps({"options": vars(options), **results}, default=str))
 

@@ -5,7 +5,8 @@
 Networks as they are built (untrained), on random inputs: the cnn, the mobilenet, and the mobilenet
 at width 1 and 2 without norms, as it is once they are folded. Every file of a network answers in
 turn, so that a busy machine slows all alike; the ratio of the quickest runs is given, and the
-signal-to-noise ratio of the logits against fp32.
+signal-to-noise ratio of the logits against fp32. With --record the figures are kept in
+docs/benchmarks.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from record import record_run
 from torch import nn
 
 from fedlite.compress.onnx.export import export_onnx
@@ -63,8 +65,10 @@ def best_seconds(files: dict[str, Runtime], inputs: Array, runs: int) -> dict[st
     return best
 
 
-def measure(network: nn.Module, task: Task, options: argparse.Namespace, folder: Path) -> None:
-    """Print one line for each mode."""
+def measure(
+    network: nn.Module, task: Task, options: argparse.Namespace, folder: Path
+) -> dict[str, dict[str, float]]:
+    """Print one line for each mode; the figures by mode."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(256, *task.input_shape, generator=generator)
     public = PublicData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
@@ -79,6 +83,7 @@ def measure(network: nn.Module, task: Task, options: argparse.Namespace, folder:
         for batch in options.batches
     }
     full = paths["fp32"].stat().st_size
+    figures = {}
     for name, path in paths.items():
         noise = np.square(logits_of(files[name], inputs.numpy()) - wanted).sum()
         snr_db = 10 * np.log10(np.square(wanted).sum() / max(noise, 1e-20))
@@ -88,6 +93,9 @@ def measure(network: nn.Module, task: Task, options: argparse.Namespace, folder:
         )
         size = path.stat().st_size
         print(f"  {name:18} {size:8} bytes {full / size:5.2f}x{speed} | {snr_db:5.1f} dB")
+        times = {f"ms_batch_{batch}": 1e3 * found[name] for batch, found in seconds.items()}
+        figures[name] = {"bytes": size, **times, "snr_db": float(snr_db)}
+    return figures
 
 
 def main() -> None:
@@ -97,6 +105,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=28, help="of the square grey images")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--record", action="store_true", help="keep it in docs/benchmarks")
     options = parser.parse_args()
     shape = (1, options.size, options.size)
     task = Task(
@@ -109,11 +118,14 @@ def main() -> None:
         metric="accuracy",
         example="one random image",
     )
+    figures = {}
     for name, config in NETWORKS.items():
-        network = build_model(config, shape, CLASSES, seed=0).eval()
+        network = build_model(config, shaped(shape, CLASSES), seed=0).eval()
         print(f"{name}, {count_parameters(network)} parameters")
         with tempfile.TemporaryDirectory() as folder:
-            measure(network, task, options, Path(folder))
+            figures[name] = measure(network, task, options, Path(folder))
+    if options.record:
+        record_run("quantize", figures)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
     python scripts/golden.py write FILE.json      # before the change
     python scripts/golden.py compare FILE.json    # after it; exit code 1 where a hash differs
 
-One run for each unit of privacy, one on a natural partition, one with two workers, one broken off by
-kill -9 and resumed, and a few that take other paths (FedProx with several local steps, a fixed front
-end, folded norms). Of each: the SHA-256 of the federated student's weights and of the ONNX file that
-ships, and every epsilon. Hashes are those of one machine and one set of packages: write and compare
-on the same.
+One run for each unit of privacy, one on a natural partition, one with two workers, one broken off
+by kill -9 and resumed, and a few that take other paths (FedProx with several local steps, a fixed
+front end, folded norms). Of each: the SHA-256 of the federated student's weights and of the ONNX
+file that ships, and every epsilon. Hashes are those of one machine and one set of packages: write
+and compare on the same.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 `local` and `aggregate` are example-level under the two models of trust, `client` is client-level.
 Overrides are those of `fedlite federate`; with a mechanism's name in front, or `reference.` for the
-run without privacy, they are for its runs alone. The picture in the README:
+run without privacy, they are for its runs alone. The picture in docs/results.md:
 
     python simulations/privacy_sweep.py mechanisms=local,aggregate,client \\
         local.experiment=fashion_mnist_local aggregate.experiment=fashion_mnist_aggregate \\

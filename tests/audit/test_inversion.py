@@ -22,6 +22,7 @@ from fedlite.federation.plans import Plans
 from fedlite.privacy.randomness import DeterministicRandomness
 from fedlite.report.charts import figure_pixels
 from tests.audit.conftest import World
+from tests.tasks import shaped
 
 
 def inverted(world: World, student: nn.Module, *, steps: int = 1, plans: Plans) -> Inversion:
@@ -37,7 +38,7 @@ def inverted(world: World, student: nn.Module, *, steps: int = 1, plans: Plans) 
 
 
 def student_of(world: World) -> nn.Module:
-    return build_model(world.config.student, world.splits.task.input_shape, 10, seed=0)
+    return build_model(world.config.student, shaped(world.splits.task.input_shape, 10), seed=0)
 
 
 @pytest.mark.parametrize("privacy", ["example", "client"])

@@ -13,6 +13,7 @@ from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, Task, TestData
 from fedlite.models.build import build_model
 from tests.training import train_on_labels
+from tests.tasks import shaped
 
 SHAPE = (1, 8, 8)
 CNN = ModelOptions(name="cnn", module="fedlite.models.cnn.CNN")
@@ -62,7 +63,7 @@ def digits() -> Digits:
 @pytest.fixture(scope="session")
 def student(digits: Digits) -> nn.Module:
     """A CNN trained on the public labels; in eval mode. Copy it before changing it."""
-    model = build_model(CNN, SHAPE, 10, seed=0)
+    model = build_model(CNN, shaped(SHAPE, 10), seed=0)
     return train_on_labels(model, digits.public, steps=300)
 
 

@@ -22,6 +22,7 @@ from fedlite.models.build import build_model
 from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, Digits
+from tests.tasks import shaped
 
 
 def test_the_file_answers_like_the_model(student, student_path, digits: Digits):
@@ -68,7 +69,7 @@ def test_equal_models_give_equal_bytes_and_nothing_is_printed(
 )
 def test_pruned_students_of_all_kinds_export(config, shape, tmp_path):
     task = Task("t", shape, ("a", "b", "c"), (0.0,), (1.0,), 1.0, "accuracy", "one")
-    model = prune_channels(build_model(config, shape, 3, seed=0), shape, 0.5, 4)
+    model = prune_channels(build_model(config, shaped(shape, 3), seed=0), shape, 0.5, 4)
     export_onnx(model, task, tmp_path / "model.onnx", opset=20)
     inputs = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     assert verify_onnx(model, tmp_path / "model.onnx", inputs) < 1e-4

@@ -24,6 +24,7 @@ from fedlite.models.build import build_model
 from fedlite.base.records import Latency
 
 from .conftest import MLP, SHAPE, Digits
+from tests.tasks import shaped
 
 QUICK = MeasureOptions(threads=1, warmup=2, runs=20, batch_sizes=[1, 8])
 
@@ -77,7 +78,7 @@ def test_eager_torch_is_measured_the_same_way(student, tmp_path):
 
 
 def test_eager_leaves_the_model_as_it_was():
-    model = build_model(MLP, SHAPE, 10, seed=0)
+    model = build_model(MLP, shaped(SHAPE, 10), seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     measure_eager(model, dataclasses.replace(QUICK, runs=2), SHAPE)
     assert model.training

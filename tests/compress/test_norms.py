@@ -21,6 +21,7 @@ from fedlite.models.build import build_model
 from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 from tests.pruning import prune_channels
 from tests.training import train_on_labels
+from tests.tasks import shaped
 
 CONFIG = CompressOptions(norm_steps=60)
 NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -41,7 +42,7 @@ def fold(model, digits, config=CONFIG, **kwargs):
 @pytest.fixture(scope="module")
 def mobilenet(digits):
     """A student with GroupNorm that knows the digits, in eval mode."""
-    model = build_model(MOBILENET, SHAPE, 10, seed=0)
+    model = build_model(MOBILENET, shaped(SHAPE, 10), seed=0)
     return train_on_labels(model, digits.public, steps=200, learning_rate=1e-2)
 
 
@@ -90,7 +91,7 @@ class Odd(nn.Module):
     ],
 )  # fmt: skip
 def test_foldable_norms_are_named_in_running_order(config, names):
-    assert foldable_norms(build_model(config, SHAPE, 10, seed=0), SHAPE) == names
+    assert foldable_norms(build_model(config, shaped(SHAPE, 10), seed=0), SHAPE) == names
 
 
 def test_only_a_norm_that_is_alone_with_its_convolution_is_foldable():
@@ -134,7 +135,7 @@ def test_the_student_stays_and_equal_calls_give_equal_results(mobilenet, digits)
 
 @pytest.mark.parametrize("config", [CNN, MOBILENET], ids=lambda config: config.name)
 def test_standardised_weights_are_baked_without_any_training(config, digits):
-    student = build_model(with_kwargs(config, norm="weight"), SHAPE, 10, seed=0).eval()
+    student = build_model(with_kwargs(config, norm="weight"), shaped(SHAPE, 10), seed=0).eval()
     steps = []
     baked = fold(student, digits, on_step=steps.append)
     assert steps == []
@@ -149,7 +150,7 @@ def test_standardised_weights_are_baked_without_any_training(config, digits):
 
 
 def test_batch_norms_are_folded_exactly(digits):
-    student = build_model(with_kwargs(CNN, norm="batch"), SHAPE, 10, seed=0)
+    student = build_model(with_kwargs(CNN, norm="batch"), shaped(SHAPE, 10), seed=0)
     student(digits.public.inputs)  # statistics of its own
     folded = fold(student, digits)
     assert not has_norms(folded)
@@ -161,7 +162,7 @@ def test_norms_of_series_are_folded_too(digits):
     shape = (4, 16)
     series = PublicData(digits.public.inputs.reshape(-1, *shape), digits.public.labels)
     task = dataclasses.replace(digits.task, input_shape=shape)
-    student = build_model(with_kwargs(CNN, norm="group"), shape, 10, seed=0)
+    student = build_model(with_kwargs(CNN, norm="group"), shaped(shape, 10), seed=0)
     folded = fold_norms(student, task, series, CompressOptions(norm_steps=0), AugmentOptions(), 0)
     assert not has_norms(folded)
     assert signal_to_noise(folded, student, series.inputs) > 10

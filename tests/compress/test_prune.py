@@ -23,6 +23,7 @@ from fedlite.models.build import build_model, count_parameters
 from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
+from tests.tasks import shaped
 
 NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
 STANDARDISED = ModelOptions("cnn", CNN.module, {"norm": "weight"})
@@ -64,7 +65,7 @@ def widths_by_name(model: nn.Module) -> dict[str, int]:
 )
 def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
     config, shape = which
-    model = build_model(config, shape, 5, seed=0)
+    model = build_model(config, shaped(shape, 5), seed=0)
     try:
         pruned = prune_channels(model, shape, ratio, round_to)
     except FedliteError:
@@ -85,7 +86,7 @@ def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
 )
 def test_widths_are_the_nearest_multiples_whatever_the_criterion(which, ratio, round_to, criterion):
     config, shape = which
-    model = build_model(config, shape, 5, seed=0)
+    model = build_model(config, shaped(shape, 5), seed=0)
     plan = plan_widths(model, shape, ratio, round_to, {})
     pruned = prune_channels(model, shape, ratio, round_to, criterion=Criterion(criterion))
     before, after = widths_by_name(model), widths_by_name(pruned)
@@ -102,7 +103,7 @@ def test_widths_are_the_nearest_multiples_whatever_the_criterion(which, ratio, r
 @pytest.mark.parametrize("config", [CNN, NORMED, MOBILENET, MLP])
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
 def test_every_width_shrinks_by_the_ratio(config, ratio):
-    model = build_model(config, SHAPE, 10, seed=0)
+    model = build_model(config, shaped(SHAPE, 10), seed=0)
     pruned = dict(prune_channels(model, SHAPE, ratio, round_to=4).named_modules())
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -134,7 +135,7 @@ def test_shares_of_a_cut_lead_down_to_the_whole_cut(full, kept, step, parts):
 )
 def test_a_pruned_network_is_the_whole_one_with_its_cut_channels_silenced(config, shape):
     """Biases differ, so those that are left tell which channels are."""
-    model = build_model(config, shape, 5, seed=0).eval()
+    model = build_model(config, shaped(shape, 5), seed=0).eval()
     pruned = prune_channels(model, shape, 0.5, 2, criterion=Criterion("random", seed=1))
     left = dict(pruned.named_modules())
 
@@ -154,7 +155,7 @@ def test_a_pruned_network_is_the_whole_one_with_its_cut_channels_silenced(config
 
 
 def test_shuffled_channels_stay_and_say_so():
-    model = build_model(staged("channel_shuffle"), SHAPE, 10, seed=0)
+    model = build_model(staged("channel_shuffle"), shaped(SHAPE, 10), seed=0)
     before = widths_by_name(model)
     after = widths_by_name(prune_channels(model, SHAPE, 0.5, 2))
     assert after["stages.0.1.body.0"] == before["stages.0.1.body.0"] // 2
@@ -178,7 +179,7 @@ def test_pruning_leaves_the_model_it_was_given_alone(student):
 
 @pytest.mark.parametrize("name", ["l1", "l2"])
 def test_the_weakest_channels_go(name):
-    model = build_model(MLP, (20,), 5, seed=0)
+    model = build_model(MLP, shaped((20,), 5), seed=0)
     with torch.no_grad():
         model.hidden[0].weight[:32] *= 1e-3
         model.hidden[2].weight[:, :32] *= 1e-3
@@ -187,7 +188,7 @@ def test_the_weakest_channels_go(name):
 
 
 def test_l1_and_l2_disagree_about_one_large_weight_and_many_small_ones():
-    model = build_model(MLP, (20,), 5, seed=0)
+    model = build_model(MLP, shaped((20,), 5), seed=0)
     with torch.no_grad():
         model.hidden[2].weight.fill_(0.01)
         model.hidden[0].weight[:32] = 0.2
@@ -201,7 +202,7 @@ def test_l1_and_l2_disagree_about_one_large_weight_and_many_small_ones():
 
 def test_taylor_keeps_channels_that_the_loss_leans_on():
     """Inputs that are always zero: their large weights mean nothing to the loss."""
-    model = build_model(ModelOptions("mlp", MLP.module, {"hidden": [16]}), (20,), 5, seed=0)
+    model = build_model(ModelOptions("mlp", MLP.module, {"hidden": [16]}), shaped((20,), 5), seed=0)
     with torch.no_grad():
         model.hidden[0].weight[:8, 10:] = 0
         model.hidden[0].weight[8:, :10] = 0
@@ -217,7 +218,7 @@ def test_taylor_keeps_channels_that_the_loss_leans_on():
 
 
 def test_random_is_decided_by_its_seed_alone():
-    model = build_model(MLP, (20,), 5, seed=0)
+    model = build_model(MLP, shaped((20,), 5), seed=0)
     torch.manual_seed(1)
     first, same, other = (
         prune_channels(model, (20,), 0.5, 4, criterion=Criterion("random", seed=seed))
@@ -228,7 +229,7 @@ def test_random_is_decided_by_its_seed_alone():
 
 
 def test_layers_have_ratios_of_their_own_and_the_longest_name_wins():
-    model = build_model(MOBILENET, SHAPE, 10, seed=0)
+    model = build_model(MOBILENET, shaped(SHAPE, 10), seed=0)
     before = widths_by_name(model)
     ratios = {"blocks": 0.25, "blocks.1": 0.5, "blocks.2.body.0": 0.0}
     after = widths_by_name(prune_channels(model, SHAPE, 0.75, 4, ratios))
@@ -240,7 +241,7 @@ def test_layers_have_ratios_of_their_own_and_the_longest_name_wins():
 
 
 def test_one_layer_alone_can_be_cut():
-    model = build_model(MLP, (20,), 5, seed=0)
+    model = build_model(MLP, shaped((20,), 5), seed=0)
     after = widths_by_name(prune_channels(model, (20,), 0.0, 4, {"hidden.2": 0.5}))
     assert after == widths_by_name(model) | {"hidden.2": 16}
 
@@ -259,7 +260,7 @@ def test_one_layer_alone_can_be_cut():
     ],
 )
 def test_a_layer_that_cannot_be_cut_under_its_name_is_one_line(name, says):
-    model = build_model(MOBILENET, SHAPE, 10, seed=0)
+    model = build_model(MOBILENET, shaped(SHAPE, 10), seed=0)
     with pytest.raises(UsageError, match=says) as caught:
         plan_widths(model, SHAPE, 0.3, 4, {name: 0.5})
     assert str(caught.value).startswith(f"compress.layer_ratios.{name}: ")
@@ -271,7 +272,7 @@ def test_a_layer_that_cannot_be_cut_under_its_name_is_one_line(name, says):
     [(ModelOptions("linear", MLP.module, {"hidden": ()}), 0.5), (CNN, 0.01)],
 )
 def test_nothing_to_prune_is_an_error_of_one_line(config, ratio):
-    model = build_model(config, SHAPE, 10, seed=0)
+    model = build_model(config, shaped(SHAPE, 10), seed=0)
     with pytest.raises(FedliteError, match=r"removes no channel") as caught:
         prune_channels(model, SHAPE, ratio, round_to=8)
     assert "\n" not in str(caught.value)

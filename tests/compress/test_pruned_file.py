@@ -17,6 +17,7 @@ from fedlite.models.standardised import StandardisedConvolution
 from tests.pruning import prune_channels
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
+from tests.tasks import shaped
 
 MODELS = "fedlite.models"
 NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
@@ -42,7 +43,7 @@ INPUTS = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
 )
 @settings(max_examples=25)
 def test_a_pruned_model_comes_back_from_its_file(tmp_path_factory, name, ratio, sparsity, seed):
-    model = build_model(CONFIGS[name], SHAPE, 10, seed=seed)
+    model = build_model(CONFIGS[name], shaped(SHAPE, 10), seed=seed)
     pruned = prune_channels(model, SHAPE, ratio, 2).eval()
     apply_masks(pruned, weight_masks(pruned, sparsity))
     path = tmp_path_factory.mktemp("pruned") / "pruned.pt"
@@ -55,7 +56,7 @@ def test_a_pruned_model_comes_back_from_its_file(tmp_path_factory, name, ratio, 
 
 def test_a_model_without_its_norms_comes_back(tmp_path):
     """Folding leaves an identity in the norm's place and a bias in the convolution."""
-    model = prune_channels(build_model(MOBILENET, SHAPE, 10, seed=0), SHAPE, 0.5, 4).eval()
+    model = prune_channels(build_model(MOBILENET, shaped(SHAPE, 10), seed=0), SHAPE, 0.5, 4).eval()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.GroupNorm):
             model.set_submodule(name, nn.Identity())
@@ -70,7 +71,7 @@ def test_a_model_without_its_norms_comes_back(tmp_path):
 @pytest.mark.parametrize("plain", [False, True])
 def test_standardised_convolutions_come_back_as_they_were_saved(tmp_path, plain):
     config = ModelOptions("cnn", CNN.module, {"norm": "weight"})
-    model = prune_channels(build_model(config, SHAPE, 10, seed=0), SHAPE, 0.5, 4).eval()
+    model = prune_channels(build_model(config, shaped(SHAPE, 10), seed=0), SHAPE, 0.5, 4).eval()
     if plain:
         for name, module in list(model.named_modules()):
             if isinstance(module, StandardisedConvolution):
@@ -83,7 +84,7 @@ def test_standardised_convolutions_come_back_as_they_were_saved(tmp_path, plain)
 
 
 def test_saving_leaves_the_model_alone(tmp_path):
-    model = build_model(CNN, SHAPE, 10, seed=0)
+    model = build_model(CNN, shaped(SHAPE, 10), seed=0)
     before = copy.deepcopy(model.state_dict())
     save_pruned(model, tmp_path / "pruned.pt")
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())

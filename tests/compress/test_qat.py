@@ -22,6 +22,7 @@ from fedlite.models.build import build_model
 from tests.training import train_on_labels
 
 from .conftest import MLP, MOBILENET, SHAPE, Digits
+from tests.tasks import shaped
 
 CONFIG = CompressOptions(
     quantization="qat", per_channel=False, qat_steps=100, qat_learning_rate=3e-3
@@ -42,7 +43,7 @@ def outlier(digits: Digits) -> nn.Module:
     The layer after it takes the factor back, so that its answers are those of a plain network.
     """
     network = ModelOptions(MLP.name, MLP.module, {"activation": "relu"})
-    model = build_model(network, SHAPE, 10, seed=0)
+    model = build_model(network, shaped(SHAPE, 10), seed=0)
     train_on_labels(model, digits.public, steps=300)
     first, second, _ = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     with torch.no_grad():
@@ -84,7 +85,7 @@ def test_the_student_stays_and_the_copy_is_of_its_class(student, digits: Digits)
 
 def test_equal_seeds_give_equal_weights(digits: Digits):
     """A network with norms, depthwise layers and sums can be trained too."""
-    student = build_model(MOBILENET, SHAPE, 10, seed=0).eval()
+    student = build_model(MOBILENET, shaped(SHAPE, 10), seed=0).eval()
     config = CompressOptions(quantization="qat", symmetric=True, qat_steps=2)
     first, second = (trained(student, digits, config).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -19,6 +19,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
 
 from .conftest import MOBILENET, SHAPE, Digits
+from tests.tasks import shaped
 
 STATIC = CompressOptions(quantization="static")
 DYNAMIC = CompressOptions(quantization="dynamic")
@@ -236,7 +237,7 @@ def test_float_ops_tell_what_the_runtime_left_in_float(student_path, digits: Dig
 def test_silu_is_no_integer_operator(digits: Digits, tmp_path):
     """The runtime calls its own form of it QuickGelu."""
     network = ModelOptions(MOBILENET.name, MOBILENET.module, {"activation": "silu", "norm": None})
-    source = exported(build_model(network, SHAPE, 10, seed=0), digits, tmp_path)
+    source = exported(build_model(network, shaped(SHAPE, 10), seed=0), digits, tmp_path)
     quantize_onnx(source, tmp_path / "q.onnx", MODES["fp16"], None)
     assert {"Conv", "Gemm", "QuickGelu"} <= set(float_ops(tmp_path / "q.onnx"))
 
@@ -244,7 +245,7 @@ def test_silu_is_no_integer_operator(digits: Digits, tmp_path):
 def test_networks_without_norms_stay_in_integers_between_their_ends(digits: Digits, tmp_path):
     """Activations, sums, pools, splits and shuffles between layers too."""
     torch.manual_seed(0)
-    mobilenet = without_norms(build_model(MOBILENET, SHAPE, 10, seed=0))
+    mobilenet = without_norms(build_model(MOBILENET, shaped(SHAPE, 10), seed=0))
     for model, layers in ((mobilenet, 11), (ChannelShuffle(), 3)):
         source = exported(model, digits, tmp_path)
         quantize_onnx(source, tmp_path / "q.onnx", STATIC, digits.public)
@@ -253,7 +254,7 @@ def test_networks_without_norms_stay_in_integers_between_their_ends(digits: Digi
 
 
 def test_networks_with_norms_keep_what_is_between_layers_in_float(digits: Digits, tmp_path):
-    model = build_model(MOBILENET, SHAPE, 10, seed=0).eval()
+    model = build_model(MOBILENET, shaped(SHAPE, 10), seed=0).eval()
     quantize_onnx(exported(model, digits, tmp_path), tmp_path / "q.onnx", STATIC, digits.public)
     left = set(float_ops(tmp_path / "q.onnx"))
     assert {"InstanceNormalization", "Mul", "Add", "Conv (4 of 11)"} <= left

@@ -17,6 +17,7 @@ from fedlite.models.build import build_model
 from tests.pruning import prune_channels
 
 from .conftest import CNN, SHAPE, Digits
+from tests.tasks import shaped
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -100,7 +101,7 @@ def test_the_same_arguments_give_the_same_bits(student, digits: Digits):
 
 def test_whoever_is_the_reference_teaches(student, digits: Digits):
     """A reference of other answers: the pruned student ends closer to it."""
-    other = build_model(CNN, SHAPE, 10, seed=9).eval()
+    other = build_model(CNN, shaped(SHAPE, 10), seed=9).eval()
     with torch.no_grad():
         other.classifier[-1].weight *= 20
     config = CompressOptions(ratio=0.3, recovery_steps=100, recovery_learning_rate=3e-3)

@@ -14,6 +14,7 @@ from fedlite.data.types import ClientData, PublicData
 from fedlite.models.build import build_model
 
 from .conftest import MLP, Digits
+from tests.tasks import shaped
 
 PUBLIC = PublicData(
     torch.randn(200, 20, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 5
@@ -21,7 +22,7 @@ PUBLIC = PublicData(
 
 
 def mlp() -> nn.Module:
-    return build_model(MLP, (20,), 5, seed=0)
+    return build_model(MLP, shaped((20,), 5), seed=0)
 
 
 def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:

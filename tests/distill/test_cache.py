@@ -106,7 +106,7 @@ def test_a_public_student_is_warm_started_once(config, task, digits, tmp_path):
     steps = []
 
     def start(cache_dir, seed=0):
-        student = build_model(student_config, task.input_shape, task.num_classes, seed=0)
+        student = build_model(student_config, task, seed=0)
         cached = cached_warm_start(
             cache_dir,
             student,

@@ -117,7 +117,7 @@ def students(digits: Digits) -> dict[str, Student]:  # noqa: F811
 
 
 def _trained(config: ModelOptions, task: Task, public: PublicData) -> nn.Module:
-    model = build_model(config, task.input_shape, task.num_classes, seed=0)
+    model = build_model(config, task, seed=0)
     return train_on_labels(model, public, steps=150)
 
 

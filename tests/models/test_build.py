@@ -11,6 +11,7 @@ from torch import nn
 from fedlite.models.options import ModelOptions
 from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model, count_parameters, load_state
+from tests.tasks import shaped
 
 MLP = "fedlite.models.mlp.MLP"
 
@@ -22,10 +23,10 @@ def mlp(**kwargs: object) -> ModelOptions:
 def test_the_seed_alone_decides_the_weights():
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = build_model(mlp(), (4,), 3, seed=5)
+    first = build_model(mlp(), shaped((4,), 3), seed=5)
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(2)
-    same, other = build_model(mlp(), (4,), 3, seed=5), build_model(mlp(), (4,), 3, seed=6)
+    same, other = build_model(mlp(), shaped((4,), 3), seed=5), build_model(mlp(), shaped((4,), 3), seed=6)
     inputs = torch.randn(2, 4)
     assert torch.equal(first(inputs), same(inputs))
     assert not torch.equal(first(inputs), other(inputs))
@@ -43,7 +44,7 @@ def test_the_seed_alone_decides_the_weights():
 )
 def test_a_wrong_class_is_one_line(module, says):
     with pytest.raises(UsageError, match=says) as caught:
-        build_model(ModelOptions("custom", module, {}), (1, 8, 8), 10, seed=0)
+        build_model(ModelOptions("custom", module, {}), shaped((1, 8, 8), 10), seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -64,7 +65,7 @@ def test_a_wrong_class_is_one_line(module, says):
 )
 def test_wrong_arguments_are_one_line(name, kwargs, shape, says):
     with pytest.raises(UsageError, match=says) as caught:
-        build_model(ModelOptions("custom", f"fedlite.models.{name}", kwargs), shape, 10, seed=0)
+        build_model(ModelOptions("custom", f"fedlite.models.{name}", kwargs), shaped(shape, 10), seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -77,9 +78,9 @@ def test_a_network_in_the_working_directory_is_found_and_its_answer_checked(tmp_
     )
     monkeypatch.chdir(tmp_path)
     config = ModelOptions("custom", "own_networks.Headless", {})
-    assert isinstance(build_model(config, (1, 2, 2), 4, seed=0), nn.Module)
+    assert isinstance(build_model(config, shaped((1, 2, 2), 4), seed=0), nn.Module)
     with pytest.raises(UsageError, match=r"shape \(2, 10\), not \(2, 4\)"):
-        build_model(config, (1, 2, 2), 10, seed=0)
+        build_model(config, shaped((1, 2, 2), 10), seed=0)
 
 
 @given(hidden=st.lists(st.integers(1, 9), max_size=3), features=st.integers(1, 9))
@@ -87,11 +88,11 @@ def test_a_network_in_the_working_directory_is_found_and_its_answer_checked(tmp_
 def test_count_parameters_of_an_mlp(hidden, features):
     widths = [features, *hidden, 2]
     expected = sum((a + 1) * b for a, b in pairwise(widths))
-    assert count_parameters(build_model(mlp(hidden=hidden), (features,), 2, seed=0)) == expected
+    assert count_parameters(build_model(mlp(hidden=hidden), shaped((features,), 2), seed=0)) == expected
 
 
 def test_load_state_copies_every_array():
-    source, target = build_model(mlp(), (4,), 3, seed=0), build_model(mlp(), (4,), 3, seed=1)
+    source, target = build_model(mlp(), shaped((4,), 3), seed=0), build_model(mlp(), shaped((4,), 3), seed=1)
     load_state(target, source.state_dict(), "reply of client 3")
     inputs = torch.randn(2, 4)
     assert torch.equal(source(inputs), target(inputs))
@@ -113,7 +114,7 @@ def test_load_state_copies_every_array():
     ],
 )
 def test_load_state_names_the_first_difference(change, says):
-    model = build_model(mlp(), (4,), 3, seed=0)
+    model = build_model(mlp(), shaped((4,), 3), seed=0)
     state = dict(model.state_dict())
     change(state)
     with pytest.raises(UsageError, match=says):

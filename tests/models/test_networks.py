@@ -12,6 +12,7 @@ from torch import nn
 
 from fedlite.models.build import build_model, count_parameters
 from fedlite.privacy.probe import check_private_model
+from tests.tasks import shaped
 
 STUDENTS = ("cnn", "mobilenet", "mlp", "staged")
 TEACHERS = ("cnn", "resnet")
@@ -34,7 +35,7 @@ def test_mlp_takes_flat_inputs(model_config):
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_a_student_is_a_function_of_each_row_and_has_no_buffers(model_config, name):
-    model = build_model(model_config("student", name), (1, 8, 8), 10, seed=0)
+    model = build_model(model_config("student", name), shaped((1, 8, 8), 10), seed=0)
     assert not any(isinstance(module, BATCH_NORM) for module in model.modules())
     assert list(model.buffers()) == []
     inputs = torch.randn(4, 1, 8, 8)
@@ -46,7 +47,7 @@ def test_a_student_is_a_function_of_each_row_and_has_no_buffers(model_config, na
     ("name", "low", "high"), [("cnn", 20_000, 40_000), ("mobilenet", 60_000, 100_000)]
 )
 def test_student_sizes_on_28x28(model_config, name, low, high):
-    model = build_model(model_config("student", name), (1, 28, 28), 10, seed=0)
+    model = build_model(model_config("student", name), shaped((1, 28, 28), 10), seed=0)
     assert low <= count_parameters(model) <= high
 
 
@@ -61,8 +62,8 @@ def test_the_published_dp_sgd_network_is_the_default_and_can_be_spelt_out(model_
         "hidden": 32,
         "activation": "tanh",
     }
-    default = build_model(model_config("student", "cnn"), (1, 28, 28), 10, seed=0)
-    explicit = build_model(model_config("student", "cnn", **spelt_out), (1, 28, 28), 10, seed=0)
+    default = build_model(model_config("student", "cnn"), shaped((1, 28, 28), 10), seed=0)
+    explicit = build_model(model_config("student", "cnn", **spelt_out), shaped((1, 28, 28), 10), seed=0)
     assert count_parameters(default) == count_parameters(explicit) == 26_010
     inputs = torch.randn(3, 1, 28, 28)
     torch.testing.assert_close(default(inputs), explicit(inputs), rtol=0, atol=0)
@@ -71,7 +72,7 @@ def test_the_published_dp_sgd_network_is_the_default_and_can_be_spelt_out(model_
 @pytest.mark.parametrize("shape", [(1, 8, 8), (9, 128)], ids=str)
 @pytest.mark.parametrize("name", STUDENTS)
 def test_opacus_hooks_give_the_gradient_of_each_example(model_config, name, shape):
-    model = build_model(model_config("student", name), shape, 4, seed=0)
+    model = build_model(model_config("student", name), shaped(shape, 4), seed=0)
     inputs, labels = torch.randn(3, *shape, requires_grad=True), torch.tensor([0, 1, 2])
     alone = torch.autograd.grad(
         nn.functional.cross_entropy(model(inputs[1:2]), labels[1:2]), list(model.parameters())
@@ -87,14 +88,14 @@ def test_opacus_hooks_give_the_gradient_of_each_example(model_config, name, shap
 def test_standardised_weights_take_the_place_of_norms(model_config, name):
     config = model_config("student", name, norm="weight")
     for shape in SHAPES:
-        model = build_model(config, shape, 7, seed=0)
+        model = build_model(config, shaped(shape, 7), seed=0)
         assert not any(isinstance(module, nn.GroupNorm) for module in model.modules())
         check_private_model(model, shape)
 
 
 def test_names_in_the_state_dict_of_mobilenet_stay(model_config):
     config = model_config("student", "mobilenet", channels=[8], depths=[1])
-    state = build_model(config, (1, 8, 8), 10, seed=0).state_dict()
+    state = build_model(config, shaped((1, 8, 8), 10), seed=0).state_dict()
     norm = ("weight", "bias")
     block = [("0", ("weight",)), ("1", norm), ("3", ("weight",)), ("4", norm), ("6", ("weight",))]
     assert list(state) == [
@@ -111,7 +112,7 @@ def test_names_in_the_state_dict_of_mobilenet_stay(model_config):
     ("name", "shape"), [("cnn", (1, 28, 28)), ("cnn", (9, 128)), ("mobilenet", (1, 8, 8))]
 )
 def test_pruned_students_export_to_onnx_with_a_dynamic_batch(model_config, name, shape):
-    model = build_model(model_config("student", name), shape, 10, seed=0).eval()
+    model = build_model(model_config("student", name), shaped(shape, 10), seed=0).eval()
     before = count_parameters(model)
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     torch_pruning.pruner.BasePruner(
@@ -144,7 +145,7 @@ def test_pruned_students_export_to_onnx_with_a_dynamic_batch(model_config, name,
 @pytest.mark.parametrize("width", [8, 16, 40])
 def test_mobilenet_groups_survive_pruning_to_multiples_of_four(model_config, width):
     config = model_config("student", "mobilenet", channels=[width] * 4)
-    model = build_model(config, (1, 8, 8), 10, seed=0).eval()
+    model = build_model(config, shaped((1, 8, 8), 10), seed=0).eval()
     torch_pruning.pruner.BasePruner(
         model,
         torch.zeros(1, 1, 8, 8),

@@ -17,6 +17,7 @@ from fedlite.models.build import build_model, count_parameters, load_state
 from fedlite.models.scattering import Scattering, morlet_bank
 from fedlite.privacy.probe import check_private_model
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13))
 HEADS = (None, 16)
@@ -32,20 +33,20 @@ def wave(angle: float, size: int = 28) -> torch.Tensor:
 @pytest.mark.parametrize("mix", HEADS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_answers_images_of_any_size_and_trains_privately(model_config, shape, mix):
-    model = build_model(model_config("student", "scattering", mix=mix), shape, 7, seed=0)
+    model = build_model(model_config("student", "scattering", mix=mix), shaped(shape, 7), seed=0)
     assert model(torch.randn(5, *shape)).shape == (5, 7)
     check_private_model(model, shape)
 
 
 @pytest.mark.parametrize(("mix", "parameters"), [(None, 39_700), (16, 9_162)])
 def test_sizes_on_28x28(model_config, mix, parameters):
-    model = build_model(model_config("student", "scattering", mix=mix), (1, 28, 28), 10, seed=0)
+    model = build_model(model_config("student", "scattering", mix=mix), shaped((1, 28, 28), 10), seed=0)
     assert count_parameters(model) == parameters
 
 
 def test_only_the_trained_layers_travel_and_the_rest_is_rebuilt(model_config):
     config = model_config("student", "scattering", mix=16)
-    model, other = (build_model(config, (1, 28, 28), 10, seed=seed) for seed in (0, 1))
+    model, other = (build_model(config, shaped((1, 28, 28), 10), seed=seed) for seed in (0, 1))
     assert set(model.state_dict()) == {
         "head.0.weight",
         "head.0.bias",
@@ -65,7 +66,7 @@ def test_only_the_trained_layers_travel_and_the_rest_is_rebuilt(model_config):
 )
 def test_what_it_cannot_see_is_a_clear_error(model_config, shape, kwargs):
     with pytest.raises(UsageError, match=r"scattering needs images|orientations=0"):
-        build_model(model_config("student", "scattering", **kwargs), shape, 10, seed=0)
+        build_model(model_config("student", "scattering", **kwargs), shaped(shape, 10), seed=0)
 
 
 def test_wavelets_answer_edges_and_not_brightness():
@@ -95,7 +96,7 @@ def test_features_hardly_move_with_a_shift_that_moves_every_pixel():
 
 @pytest.mark.parametrize("mix", HEADS)
 def test_training_leaves_the_filters_alone(model_config, mix):
-    model = build_model(model_config("student", "scattering", mix=mix), (1, 28, 28), 10, seed=0)
+    model = build_model(model_config("student", "scattering", mix=mix), shaped((1, 28, 28), 10), seed=0)
     before = {name: value.clone() for name, value in model.named_buffers()}
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     nn.functional.cross_entropy(model(torch.randn(8, 1, 28, 28)), torch.arange(8)).backward()
@@ -106,7 +107,7 @@ def test_training_leaves_the_filters_alone(model_config, mix):
 
 @pytest.mark.parametrize("mix", HEADS)
 def test_opacus_hooks_give_the_gradient_of_each_example(model_config, mix):
-    model = build_model(model_config("student", "scattering", mix=mix), (1, 8, 8), 4, seed=0)
+    model = build_model(model_config("student", "scattering", mix=mix), shaped((1, 8, 8), 4), seed=0)
     inputs, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])
     alone = torch.autograd.grad(
         nn.functional.cross_entropy(model(inputs[1:2]), labels[1:2]), list(model.parameters())
@@ -121,7 +122,7 @@ def test_opacus_hooks_give_the_gradient_of_each_example(model_config, mix):
 def test_its_mixing_channels_can_be_pruned_saved_and_exported(model_config, tmp_path):
     config, shape = model_config("student", "scattering", mix=16), (1, 28, 28)
     task = Task("t", shape, tuple("abcdefghij"), (0.0,), (1.0,), 1.0, "accuracy", "a picture")
-    pruned = prune_channels(build_model(config, shape, 10, seed=0), shape, 0.5, round_to=4)
+    pruned = prune_channels(build_model(config, shaped(shape, 10), seed=0), shape, 0.5, round_to=4)
     assert count_parameters(pruned) == 8 * 82 + 10 * (8 * 49 + 1)
 
     save_pruned(pruned, tmp_path / "pruned.pt")
@@ -136,6 +137,6 @@ def test_its_mixing_channels_can_be_pruned_saved_and_exported(model_config, tmp_
 
 
 def test_a_linear_head_alone_has_no_channel_to_prune(model_config):
-    model = build_model(model_config("student", "scattering", mix=None), (1, 8, 8), 10, seed=0)
+    model = build_model(model_config("student", "scattering", mix=None), shaped((1, 8, 8), 10), seed=0)
     with pytest.raises(FedliteError, match=r"removes no channel.*compress\.ratio=0"):
         prune_channels(model, (1, 8, 8), 0.3, round_to=4)

@@ -18,6 +18,7 @@ from fedlite.models.build import build_model, count_parameters
 from fedlite.models.staged import StagedNet
 from fedlite.privacy.probe import check_private_model
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 SHAPE = (1, 12, 12)
 
@@ -29,7 +30,7 @@ def stage(block: str = "plain", width: int = 8, depth: int = 1, kernel_size: int
 def test_stages_hold_what_they_say(model_config):
     stages = [stage("plain", 8, 1, 5), stage("inverted_residual", 12, 3), stage("channel_shuffle")]
     config = model_config("student", "staged", stages=stages, stem=4)
-    model = build_model(config, (3, 32, 32), 10, seed=0)
+    model = build_model(config, shaped((3, 32, 32), 10), seed=0)
     assert isinstance(model, StagedNet)
     found = [[type(block) for block in built] for built in model.stages]
     assert found == [[Plain], [InvertedResidual] * 3, [ChannelShuffle]]
@@ -46,7 +47,7 @@ def test_every_order_of_blocks_can_be_trained_privately(model_config, blocks, no
     stages = [stage(block, width, 2) for block, width in zip(blocks, (8, 12), strict=True)]
     config = model_config("student", "staged", stages=stages, norm=norm, stem=stem)
     for shape in (SHAPE, (9, 40)):
-        check_private_model(build_model(config, shape, 3, seed=0), shape)
+        check_private_model(build_model(config, shaped(shape, 3), seed=0), shape)
 
 
 @pytest.mark.parametrize(
@@ -62,18 +63,18 @@ def test_every_order_of_blocks_can_be_trained_privately(model_config, blocks, no
 def test_a_wrong_stage_is_named(model_config, broken, message):
     config = model_config("student", "staged", stages=[stage(), broken])
     with pytest.raises(UsageError, match=message):
-        build_model(config, SHAPE, 3, seed=0)
+        build_model(config, shaped(SHAPE, 3), seed=0)
 
 
 def test_no_stages_are_refused(model_config):
     with pytest.raises(UsageError, match=r"stages=.*: needs one or more"):
-        build_model(model_config("student", "staged", stages=[]), SHAPE, 3, seed=0)
+        build_model(model_config("student", "staged", stages=[]), shaped(SHAPE, 3), seed=0)
 
 
 def test_all_blocks_export_with_a_dynamic_batch(model_config):
     stages = [stage("plain"), stage("inverted_residual"), stage("channel_shuffle", 12, 2)]
     config = model_config("student", "staged", stages=stages)
-    model = build_model(config, SHAPE, 3, seed=0).eval()
+    model = build_model(config, shaped(SHAPE, 3), seed=0).eval()
     program = torch.onnx.export(
         model,
         (torch.zeros(2, *SHAPE),),
@@ -93,13 +94,13 @@ def test_all_blocks_export_with_a_dynamic_batch(model_config):
 def test_plain_and_inverted_residual_stages_lose_channels(model_config):
     stages = [stage("plain", 16, 2), stage("inverted_residual", 24, 2)]
     config = model_config("student", "staged", stages=stages, norm="group")
-    model = build_model(config, SHAPE, 3, seed=0).eval()
+    model = build_model(config, shaped(SHAPE, 3), seed=0).eval()
     pruned = prune_channels(model, SHAPE, 0.5, 4)
     assert count_parameters(pruned) < 0.5 * count_parameters(model)
     assert pruned(torch.randn(2, *SHAPE)).shape == (2, 3)
 
 
 def test_the_default_is_small(model_config):
-    model = build_model(model_config("student", "staged"), (1, 28, 28), 10, seed=0)
+    model = build_model(model_config("student", "staged"), shaped((1, 28, 28), 10), seed=0)
     assert count_parameters(model) < 30_000
     assert not any(isinstance(module, nn.GroupNorm) for module in model.modules())

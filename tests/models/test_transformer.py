@@ -20,6 +20,7 @@ from fedlite.models.transformer import MultiHeadAttention
 from fedlite.privacy.probe import check_private_model
 from tests.privacy.world import batch, make_plan, update_of
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13), (9, 128))
 
@@ -32,7 +33,7 @@ def small(model_config):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_answers_images_and_series_and_trains_privately(model_config, shape):
-    model = build_model(model_config("student", "transformer"), shape, 7, seed=0)
+    model = build_model(model_config("student", "transformer"), shaped(shape, 7), seed=0)
     assert model(torch.randn(5, *shape)).shape == (5, 7)
     assert model(torch.randn(0, *shape)).shape == (0, 7)  # a Poisson sample may be empty
     assert list(model.buffers()) == []
@@ -45,12 +46,12 @@ def test_it_answers_images_and_series_and_trains_privately(model_config, shape):
     ids=str,
 )
 def test_inputs_are_cut_into_patches(model_config, shape, patch, tokens):
-    model = build_model(model_config("student", "transformer", patch=patch), shape, 10, seed=0)
+    model = build_model(model_config("student", "transformer", patch=patch), shaped(shape, 10), seed=0)
     assert model.position.num_embeddings == tokens
 
 
 def test_size_on_28x28(model_config):
-    model = build_model(model_config("student", "transformer"), (1, 28, 28), 10, seed=0)
+    model = build_model(model_config("student", "transformer"), shaped((1, 28, 28), 10), seed=0)
     assert count_parameters(model) == 41_674
 
 
@@ -66,12 +67,12 @@ def test_size_on_28x28(model_config):
 )
 def test_what_it_cannot_be_is_one_line(model_config, kwargs, says):
     with pytest.raises(UsageError, match=says):
-        build_model(model_config("student", "transformer", **kwargs), (1, 8, 8), 10, seed=0)
+        build_model(model_config("student", "transformer", **kwargs), shaped((1, 8, 8), 10), seed=0)
 
 
 def test_flat_inputs_are_refused(model_config):
     with pytest.raises(UsageError, match="use mlp"):
-        build_model(model_config("student", "transformer"), (20,), 10, seed=0)
+        build_model(model_config("student", "transformer"), shaped((20,), 10), seed=0)
 
 
 def test_attention_is_that_of_torch(small):
@@ -88,7 +89,7 @@ def test_attention_is_that_of_torch(small):
 
 
 def test_places_matter(small):
-    model = build_model(small, (1, 8, 8), 10, seed=0).eval()
+    model = build_model(small, shaped((1, 8, 8), 10), seed=0).eval()
     picture = torch.randn(1, 1, 8, 8)
     assert not torch.allclose(model(picture), model(picture.roll(2, dims=3)), atol=1e-4)
     with torch.no_grad():
@@ -99,7 +100,7 @@ def test_places_matter(small):
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("shape", [(1, 8, 8), (9, 128)], ids=str)
 def test_opacus_hooks_give_the_gradient_of_each_example(model_config, shape):
-    model = build_model(model_config("student", "transformer"), shape, 4, seed=0)
+    model = build_model(model_config("student", "transformer"), shaped(shape, 4), seed=0)
     inputs, labels = torch.randn(3, *shape, requires_grad=True), torch.tensor([0, 1, 2])
     alone = torch.autograd.grad(
         nn.functional.cross_entropy(model(inputs[1:2]), labels[1:2]), list(model.parameters())
@@ -113,7 +114,7 @@ def test_opacus_hooks_give_the_gradient_of_each_example(model_config, shape):
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 def test_in_dp_sgd_an_outlier_moves_the_sum_by_at_most_the_clip_norm(model_config, scale):
-    model = build_model(model_config("student", "transformer"), (1, 8, 8), 10, seed=0)
+    model = build_model(model_config("student", "transformer"), shaped((1, 8, 8), 10), seed=0)
     inputs, labels = batch((1, 8, 8), 9, 0)
     inputs[-1] *= scale
     plan = make_plan(max_grad_norm=1.0)
@@ -124,7 +125,7 @@ def test_in_dp_sgd_an_outlier_moves_the_sum_by_at_most_the_clip_norm(model_confi
 
 
 def test_the_weakest_head_goes_whole(small):
-    model = build_model(small, (1, 8, 8), 10, seed=0).eval()
+    model = build_model(small, shaped((1, 8, 8), 10), seed=0).eval()
     attention = model.blocks[0].attention
     with torch.no_grad():
         for layer in (attention.query, attention.key, attention.value):
@@ -151,7 +152,7 @@ def test_any_ratio_leaves_whole_heads_and_a_network_that_runs(ratio, round_to):
         "t", "fedlite.models.transformer.Transformer", {"width": 40, "heads": 5, "depth": 2}
     )
     shape = (2, 32)
-    model = build_model(config, shape, 6, seed=0)
+    model = build_model(config, shaped(shape, 6), seed=0)
     pruned = prune_channels(model, shape, ratio, round_to)
     assert pruned(torch.randn(3, *shape)).shape == (3, 6)
     heads = max(1, round(5 * (1 - ratio)))
@@ -174,7 +175,7 @@ def test_any_ratio_leaves_whole_heads_and_a_network_that_runs(ratio, round_to):
     ids=str,
 )
 def test_heads_hidden_layers_and_the_width_are_cut_on_their_own(small, layer, kept):
-    model = build_model(small, (1, 8, 8), 10, seed=0)
+    model = build_model(small, shaped((1, 8, 8), 10), seed=0)
     ratio = {"blocks.0.attention": 0.6, "blocks.0.hidden": 0.5, "embed": 0.33}[layer]
     pruned = prune_channels(model, (1, 8, 8), 0.0, 4, {layer: ratio})
     block = pruned.blocks[0]
@@ -186,7 +187,7 @@ def test_heads_hidden_layers_and_the_width_are_cut_on_their_own(small, layer, ke
 
 
 def test_names_of_coupled_layers_are_explained(small):
-    model = build_model(small, (1, 8, 8), 10, seed=0)
+    model = build_model(small, shaped((1, 8, 8), 10), seed=0)
     for name, first in [
         ("blocks.0.attention.key", "blocks.0.attention.query"),
         ("blocks.0.attention.project", "embed"),
@@ -198,7 +199,7 @@ def test_names_of_coupled_layers_are_explained(small):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (9, 128)], ids=str)
 def test_pruned_it_comes_back_from_its_file(model_config, shape, tmp_path):
     config = model_config("student", "transformer")
-    pruned = prune_channels(build_model(config, shape, 7, seed=0), shape, 0.5, 4).eval()
+    pruned = prune_channels(build_model(config, shaped(shape, 7), seed=0), shape, 0.5, 4).eval()
     save_pruned(pruned, tmp_path / "pruned.pt")
     loaded, inputs = load_pruned(tmp_path / "pruned.pt", config, shape, 7), torch.randn(5, *shape)
     assert torch.equal(loaded(inputs), pruned(inputs))
@@ -207,7 +208,7 @@ def test_pruned_it_comes_back_from_its_file(model_config, shape, tmp_path):
 def test_pruned_it_exports_with_any_batch(small, tmp_path):
     shape = (1, 8, 8)
     task = Task("t", shape, tuple("abcdefg"), (0.0,), (1.0,), 1.0, "accuracy", "an input")
-    pruned = prune_channels(build_model(small, shape, 7, seed=0), shape, 0.5, 4).eval()
+    pruned = prune_channels(build_model(small, shaped(shape, 7), seed=0), shape, 0.5, 4).eval()
     export_onnx(pruned, task, tmp_path / "pruned.onnx", opset=20)
     session = onnxruntime.InferenceSession(tmp_path / "pruned.onnx")
     inputs, name = torch.randn(5, *shape), session.get_inputs()[0].name

@@ -14,10 +14,11 @@ from fedlite.privacy import dp_sgd
 from tests.conftest import TINY
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import batch, make_plan, update_of
+from tests.tasks import shaped
 
 
 def student(name: str) -> nn.Module:
-    return build_model(compose_config([*TINY, f"student={name}"]).student, (1, 8, 8), 10, seed=0)
+    return build_model(compose_config([*TINY, f"student={name}"]).student, shaped((1, 8, 8), 10), seed=0)
 
 
 # --- the checks -----------------------------------------------------------------------------

@@ -40,8 +40,8 @@ class ClientWorld:
         )
         task = self.splits.task
         self.plan = build_plan(config, self.splits.client_sizes()) if config.example_level else None
-        self.student = build_model(config.student, task.input_shape, task.num_classes, seed=0)
-        self.teacher = build_model(config.teacher, task.input_shape, task.num_classes, seed=1)
+        self.student = build_model(config.student, task, seed=0)
+        self.teacher = build_model(config.teacher, task, seed=1)
         self.teacher_sha256 = state_sha256(self.teacher.state_dict())
         run_config = {
             RUN_CONFIG: config.to_json(),

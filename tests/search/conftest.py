@@ -14,6 +14,7 @@ from fedlite.models.build import build_model
 from tests.training import train_on_labels
 
 from ..conftest import TINY
+from tests.tasks import shaped
 
 CNN = "fedlite.models.cnn.CNN"
 
@@ -35,7 +36,7 @@ def world() -> World:
     splits = load_splits(config.dataset, config.partition, config.federation.num_clients, 0)
     shape = splits.task.input_shape
 
-    model = build_model(ModelOptions("cnn", CNN, {"channels": [8, 8]}), shape, 10, seed=0)
+    model = build_model(ModelOptions("cnn", CNN, {"channels": [8, 8]}), shaped(shape, 10), seed=0)
     train_on_labels(model, splits.public, steps=120)
     return World(
         config=config,

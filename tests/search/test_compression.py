@@ -25,6 +25,7 @@ from fedlite.search.compression import (
 )
 
 from .conftest import CNN, World
+from tests.tasks import shaped
 
 BY_HAND = CompressOptions(
     ratio=0.3,
@@ -200,7 +201,7 @@ def test_more_trials_go_on_and_other_limits_start_anew(world: World, tmp_path: P
 
 def test_another_student_starts_anew(world: World, tmp_path: Path) -> None:
     search(world, tmp_path, write_ratio, BY_HAND, measure=made_up())
-    other = build_model(ModelOptions("cnn", CNN), world.task.input_shape, 10, seed=1)
+    other = build_model(ModelOptions("cnn", CNN), shaped(world.task.input_shape, 10), seed=1)
     changed = dataclasses.replace(world, trained=other)
     new: list[int] = []
     search(

@@ -29,6 +29,7 @@ from fedlite.search.student_space import (
 from fedlite.search.students import search_student
 
 from .conftest import CNN, World
+from tests.tasks import shaped
 
 SMALL = StudentSearchOptions(
     trials=4,
@@ -99,7 +100,7 @@ def test_the_smallest_near_the_best_is_written_as_a_config_file(
     assert result.best.parameters == min(one.outcome.parameters for one in near)
     saved = OmegaConf.to_container(OmegaConf.load(found.path))
     assert saved == dataclasses.asdict(found.student)
-    model = build_model(ModelOptions(**saved), world.task.input_shape, 10, seed=0)
+    model = build_model(ModelOptions(**saved), shaped(world.task.input_shape, 10), seed=0)
     assert count_parameters(model) == result.best.parameters
 
 
@@ -157,7 +158,7 @@ def test_the_student_set_by_hand_is_judged_whatever_it_costs(world: World, tmp_p
     assert result.default.bytes > 1_000
     assert result.default.accuracy is not None
     assert result.default.parameters == count_parameters(
-        build_model(BY_HAND, world.task.input_shape, 10, seed=0)
+        build_model(BY_HAND, shaped(world.task.input_shape, 10), seed=0)
     )
 
 
@@ -208,7 +209,7 @@ def test_students_whose_weights_alone_are_too_large_are_not_tried(
     assert 0 < len(others) < 20
     for one in others:
         student = student_of(one.options, {})
-        model = build_model(student, world.task.input_shape, 10, seed=0)
+        model = build_model(student, shaped(world.task.input_shape, 10), seed=0)
         assert least_bytes(model, compress) <= 14_000
 
 
@@ -279,5 +280,5 @@ def test_every_block_of_the_space_builds(block: str) -> None:
         options |= {f"kernel_size_{stage}": 3, f"block_{stage}": block}  # type: ignore[dict-item]
     student = student_of(options, {})  # type: ignore[arg-type]
     assert [stage["width"] for stage in student.kwargs["stages"]] == [8, 16]
-    build_model(student, (1, 28, 28), 10, seed=0)
+    build_model(student, shaped((1, 28, 28), 10), seed=0)
     assert "search-student" in student_yaml(student)
