@@ -70,8 +70,8 @@ def run_case(case: str, overrides: list[str], noise_multiplier: float) -> Second
 def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
     """The Flower apps on the configured engine."""
     task, records = splits.task, []
-    probe = build_model(config.student, task.input_shape, task.num_classes, config.seed)
-    teacher = build_model(config.teacher, task.input_shape, task.num_classes, config.seed)
+    probe = build_model(config.student, task, config.seed)
+    teacher = build_model(config.teacher, task, config.seed)
 
     def evaluate(state: State) -> Evaluation:
         load_state(probe, state, where="student")
@@ -103,8 +103,8 @@ def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
 def _bare_rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
     """The same steps on the same clients, without Flower, ledgers, evaluation and checkpoints."""
     task, seconds = splits.task, []
-    student = build_model(config.student, task.input_shape, task.num_classes, config.seed)
-    teacher = build_model(config.teacher, task.input_shape, task.num_classes, config.seed).eval()
+    student = build_model(config.student, task, config.seed)
+    teacher = build_model(config.teacher, task, config.seed).eval()
     loss, federation = build_loss(config.distill), config.federation
     clients = [splits.client(i) for i in range(splits.num_clients)]
     logits = [predict_logits(teacher, client.inputs) for client in clients]

@@ -22,7 +22,7 @@ from torch import nn
 from fedlite.compress.onnx.export import export_onnx
 from fedlite.compress.onnx.quantize import quantize_onnx
 from fedlite.compress.options import CompressOptions
-from fedlite.data.types import PublicData, Task
+from fedlite.data.types import Normalise, PublicData, Task
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.options import ModelOptions
 from fedlite.serve.kind import Array, Runtime
@@ -112,15 +112,13 @@ def main() -> None:
         name="random",
         input_shape=shape,
         class_names=tuple(str(i) for i in range(CLASSES)),
-        mean=(0.0,),
-        std=(1.0,),
-        scale=1.0,
+        preprocessing=Normalise(scale=1.0, mean=(0.0,), std=(1.0,)),
         metric="accuracy",
         example="one random image",
     )
     figures = {}
     for name, config in NETWORKS.items():
-        network = build_model(config, shaped(shape, CLASSES), seed=0).eval()
+        network = build_model(config, task, seed=0).eval()
         print(f"{name}, {count_parameters(network)} parameters")
         with tempfile.TemporaryDirectory() as folder:
             figures[name] = measure(network, task, options, Path(folder))

@@ -3,9 +3,9 @@
 from torch import nn
 
 from fedlite.data.options import AugmentOptions
-from fedlite.distill.options import DistillOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.losses import build_loss
+from fedlite.distill.options import DistillOptions
 from fedlite.distill.public import distil_on_public
 
 

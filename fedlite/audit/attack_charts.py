@@ -4,7 +4,6 @@ import math
 from textwrap import fill
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -128,8 +127,9 @@ def _panel(
 
 def _pixels(image: Tensor, task: Task) -> Tensor:
     """(C, H, W) normalised to (H, W, 3) in colour, or (H, W) of the first channel, in [0, 1]."""
-    mean, std = (torch.tensor(each).reshape(-1, 1, 1) for each in (task.mean, task.std))
-    pixels = (image * std + mean).clamp(0, 1)
+    preprocessing = task.preprocessing
+    raw = preprocessing.undo(image[None])[0] / preprocessing.scale
+    pixels = raw.float().clamp(0, 1)
     return pixels.permute(1, 2, 0) if len(pixels) == 3 else pixels[0]
 
 

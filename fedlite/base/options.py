@@ -123,7 +123,7 @@ def defaults(schema: type) -> dict[str, Any]:
     """The defaults of an option class as plain nested values; :data:`MISSING` where none is."""
     found: dict[str, Any] = {}
     hints = get_type_hints(schema, include_extras=True)
-    for item in dataclasses.fields(schema):  # type: ignore[arg-type]  # an option class is one
+    for item in dataclasses.fields(schema):
         kind, _ = _unwrap(hints[item.name])
         nested = dataclasses.is_dataclass(kind) and isinstance(kind, type)
         found[item.name] = defaults(kind) if nested else _default(item)
@@ -140,7 +140,8 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
         parsed = TypeAdapter(schema).validate_python(plain)
     except ValidationError as error:
         raise UsageError(_explain(schema, error)) from error
-    for option in options_of(schema):
+    schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
+    for option in options_of(schema_of):
         if option.named is None:
             continue
         value = _get(parsed, option.key)
@@ -180,11 +181,9 @@ def bounds_words(metadata: tuple[Any, ...]) -> str:
     upper = next((one for one in metadata if isinstance(one, Le | Lt)), None)
     words = []
     if lower is not None:
-        sign, value = (">=", lower.ge) if isinstance(lower, Ge) else (">", lower.gt)
-        words.append(f"{sign} {value:g}")
+        words.append(f">= {lower.ge:g}" if isinstance(lower, Ge) else f"> {lower.gt:g}")
     if upper is not None:
-        sign, value = ("<=", upper.le) if isinstance(upper, Le) else ("<", upper.lt)
-        words.append(f"{sign} {value:g}")
+        words.append(f"<= {upper.le:g}" if isinstance(upper, Le) else f"< {upper.lt:g}")
     elif words:
         words.append("finite")
     return " and ".join(words)

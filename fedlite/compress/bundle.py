@@ -120,14 +120,7 @@ def _describe(entry: dict[str, Any], path: Path, task: Task) -> dict[str, Any]:
 
 def preprocessing_of(task: Task) -> dict[str, Any]:
     """The content of ``preprocessing.json``: how raw inputs become the model's."""
-    return {
-        "input_shape": list(task.input_shape),
-        "layout": "channels_first",
-        "formula": "(raw / scale - mean) / std, per leading dimension of input_shape",
-        "scale": task.scale,
-        "mean": list(task.mean),
-        "std": list(task.std),
-    }
+    return {"input_shape": list(task.input_shape), **task.preprocessing.describe()}
 
 
 def write_folder(directory: Path, marker: str, kind: str, fill: Callable[[Path], None]) -> None:

@@ -170,7 +170,7 @@ def _exported(model: nn.Module, task: Task, format: str) -> torch.export.Exporte
     model = copy.deepcopy(model).cpu().eval()
     try:
         with quiet():
-            return torch.export.export(model, (torch.zeros(1, *task.input_shape),))
+            return torch.export.export(model, (task.blank(1),))
     except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise FedliteError(

@@ -77,7 +77,7 @@ def compress_student(
     accuracy = {FEDERATED: _accuracy(shrinker.student, validation, task.num_classes)}
     folded_norms: list[str] = []
     if config.norms == "fold":
-        folded_norms = foldable_norms(shrinker.student, task.input_shape)
+        folded_norms = foldable_norms(shrinker.student, task)
     if folded_norms:
         accuracy["folded_student"] = _accuracy(folded, validation, task.num_classes)
         export_onnx(folded, task, directory / "folded_student.onnx", config.opset)

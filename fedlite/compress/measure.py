@@ -84,7 +84,9 @@ def measure_eager(model: nn.Module, config: MeasureOptions, input_shape: tuple[i
             raise FedliteError(f"measuring {type(model).__name__} in torch: {error}") from error
         extra = ["--input-shape", *map(str, input_shape)]
         name = f"{type(model).__name__} in torch"
-        return _cost(_work("fedlite.compress.measure_eager_worker", path, config, None, extra, name), weights)
+        return _cost(
+            _work("fedlite.compress.measure_eager_worker", path, config, None, extra, name), weights
+        )
 
 
 def _require(path: Path) -> None:
@@ -95,7 +97,9 @@ def _require(path: Path) -> None:
 def _file_cost(
     path: Path, config: MeasureOptions, python: str | None, extra: Sequence[str]
 ) -> Cost:
-    return _cost(_work("fedlite.serve.measure_worker", path, config, python, extra, str(path)), path)
+    return _cost(
+        _work("fedlite.serve.measure_worker", path, config, python, extra, str(path)), path
+    )
 
 
 def _cost(facts: dict[str, Any], path: Path) -> Cost:
@@ -130,9 +134,7 @@ def _work(
         }
         arguments = [str(part) for key, values in options.items() for part in (key, *values)]
         try:
-            run_module(
-                module, [str(path.resolve()), *arguments, *extra], python
-            )
+            run_module(module, [str(path.resolve()), *arguments, *extra], python)
         except UsageError:
             raise
         except FedliteError as error:

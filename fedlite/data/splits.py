@@ -12,7 +12,7 @@ from fedlite.data.draws import Rows, draw, generator
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.partition import partition_of, partition_rows
 from fedlite.data.raw import Array, RawData, read_raw
-from fedlite.data.types import ClientData, PublicData, Task, TestData
+from fedlite.data.types import ClientData, Normalise, PublicData, Task, TestData
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Splits:
         if not 0 <= client_id < self.num_clients:
             raise UsageError(f"client {client_id}: there are clients 0 to {self.num_clients - 1}")
         rows = torch.from_numpy(self._rows[client_id])
-        return ClientData(client_id, self.task.normalise(self._inputs[rows]), self._labels[rows])
+        return ClientData(client_id, self.task.prepare(self._inputs[rows]), self._labels[rows])
 
     def class_counts(self) -> NDArray[np.int64]:
         """Examples per client and class (clients, classes); only a simulation may look."""
@@ -84,7 +84,7 @@ def load_splits(
     task = _describe(raw, parts.public, config)
 
     def tensors(inputs: Array, labels: Array) -> tuple[Tensor, Tensor]:
-        return task.normalise(torch.from_numpy(inputs)), torch.from_numpy(labels)
+        return task.prepare(torch.from_numpy(inputs)), torch.from_numpy(labels)
 
     def training(rows: Rows) -> tuple[Tensor, Tensor]:
         return tensors(raw.inputs_train[rows], raw.labels_train[rows])
@@ -171,9 +171,11 @@ def _describe(raw: RawData, public_rows: Rows, config: DatasetOptions) -> Task:
         name=config.name,
         input_shape=tuple(public.shape[1:]),
         class_names=raw.class_names,
-        mean=tuple(float(value) for value in mean),
-        std=tuple(float(value) for value in std),
-        scale=raw.scale,
+        preprocessing=Normalise(
+            scale=raw.scale,
+            mean=tuple(float(value) for value in mean),
+            std=tuple(float(value) for value in std),
+        ),
         metric=config.metric,
         example=config.example,
     )

@@ -72,7 +72,7 @@ def cached_teacher(
     Raises:
         UsageError: the model cannot be built, or the cache folder cannot be made.
     """
-    model = build_model(config, task.input_shape, task.num_classes, seed)
+    model = build_model(config, task, seed)
     path = None
     if config.cache_dir is not None:
         key = teacher_cache_key(config, task, public, validation, augment, seed)

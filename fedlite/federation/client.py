@@ -60,11 +60,11 @@ class Client:
         if SIMULATION not in run:
             raise UsageError(f"{DATA}: missing in the node config; give the device's own examples")
         world = open_simulation(str(run[SIMULATION]))
-        own = None if device else node.get(LEDGER_DIR)
+        own = str(node[LEDGER_DIR]) if LEDGER_DIR in node else None
         return cls(
             client_id,
             device.policy if device else world.client_policy(client_id),
-            device.ledger if device else world.client_ledger(client_id, own and str(own)),
+            device.ledger if device else world.client_ledger(client_id, own),
             open_workbench(options, Path(world.options.folder)),
             lambda: world.client_data(client_id),
         )

@@ -85,5 +85,5 @@ def _read_data(path: Path, changed: int, task: Task, client_id: int) -> ClientDa
         raise UsageError(
             f"{path}: labels must be one whole number from 0 to {task.num_classes - 1} an input"
         )
-    prepared = task.normalise(torch.from_numpy(inputs))
+    prepared = task.prepare(torch.from_numpy(inputs))
     return ClientData(client_id, prepared, torch.from_numpy(labels.astype("int64")))

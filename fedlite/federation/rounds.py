@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -152,13 +153,8 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
         request = TrainRequest.config(made.run_id, teacher_sha256, made.plan)
         messages = server.strategy.configure(number, server.state, request, list(asked))
         requests = {asked[message.metadata.dst_node_id]: message for message in messages}
-        expected = server.state
-        found = gather(
-            grid,
-            requests,
-            lambda reply, expected=expected: check_student(made.sum_protocol, reply, expected),
-            quiet=made.quiet,
-        )
+        check = partial(check_student, made.sum_protocol, server.state)
+        found = gather(grid, requests, check, quiet=made.quiet)
         clock.lap("train")
 
         found.failures += [f"a client could not take the teacher: {r}" for r in without.values()]
@@ -220,7 +216,7 @@ class Clock:
         self._last = now
 
 
-def check_student(protocol: SumProtocol, reply: Message, expected: State) -> None:
+def check_student(protocol: SumProtocol, expected: State, reply: Message) -> None:
     """Refuse a reply whose arrays are not a student as the protocol sends it (rule 16).
 
     Raises:

@@ -101,7 +101,7 @@ class Workbench:
         if sha256 not in self._teachers:
             state: State = load_tensors(self._teacher_path(sha256))
             task = self.options.task
-            teacher = build_model(self.options.teacher, task.input_shape, task.num_classes, seed=0)
+            teacher = build_model(self.options.teacher, task, seed=0)
             load_state(teacher, state, where="teacher received")
             if state_sha256(teacher.state_dict()) != sha256:
                 raise FedliteError("teacher: the stored copy does not have its hash")
@@ -123,7 +123,7 @@ def open_workbench(options_json: str, folder: Path) -> Workbench:
     """
     options = ClientOptions.from_json(options_json)
     task = options.task
-    student = build_model(options.student, task.input_shape, task.num_classes, seed=options.seed)
+    student = build_model(options.student, task, seed=options.seed)
     loss = build_loss(options.loss)
     if options.private:
         check_private_model(student, task)

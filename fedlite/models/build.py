@@ -1,15 +1,13 @@
 """Building a network from its class path, and loading arrays into it with clear errors."""
 
-import importlib
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
+from fedlite.base.named import import_path
 from fedlite.models.options import ModelOptions
 
 
@@ -21,48 +19,51 @@ def import_class(path: str) -> type[nn.Module]:
     Raises:
         UsageError: no such module or class, or not a subclass of ``nn.Module``.
     """
-    module_name, _, class_name = path.rpartition(".")
-    if not module_name:
-        raise UsageError(f"module={path}: give the full class path, such as package.module.Class")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"module={path}: cannot import ({error})") from error
+    found = import_path(path, "module")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UsageError(f"module={path}: not a subclass of torch.nn.Module")
     return found
 
 
-def build_model(
-    config: ModelOptions, input_shape: tuple[int, ...], num_classes: int, seed: int
-) -> nn.Module:
+class Task(Protocol):
+    """What a network is built for: the shape of its inputs, an input to try, and the classes."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    def blank(self, count: int) -> Tensor:
+        """``count`` equal inputs of no content."""
+
+
+def build_model(config: ModelOptions, task: Task, seed: int) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
 
     The initial weights depend on ``seed`` alone; the global generator is left as it was. One
-    forward of two zero examples of shape ``input_shape`` checks that the answer is
-    (2, ``num_classes``).
+    forward of two blank examples of the task checks that the answer is (2, ``num_classes``).
 
     Raises:
         UsageError: the class cannot be imported, refuses its arguments, or answers in another
             shape.
     """
     cls = import_class(config.module)
+    input_shape, num_classes = tuple(task.input_shape), task.num_classes
     where = f"{config.name} ({config.module})"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = cls(input_shape=tuple(input_shape), num_classes=num_classes, **config.kwargs)
+            model = cls(input_shape=input_shape, num_classes=num_classes, **config.kwargs)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"{where}: cannot be built for inputs {tuple(input_shape)} with"
+                f"{where}: cannot be built for inputs {input_shape} with"
                 f" kwargs {dict(config.kwargs)}: {_first_line(error)}"
             ) from error
         model.eval()
         try:
             with torch.no_grad():
-                answer = model(torch.zeros(2, *input_shape))
+                answer = model(task.blank(2))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"{where}: fails on inputs (2, {', '.join(map(str, input_shape))}):"

@@ -187,7 +187,7 @@ def _data(task: Task, report: dict[str, Any], shape: str) -> str:
         "Public examples (teacher, warm start, pruning, calibration)": f"{data['public']:,}",
         "Test examples": f"{data['test']:,}",
         "Classes": ", ".join(task.class_names),
-        "Input": f"({shape}), raw values divided by {task.scale:g} before mean and std",
+        "Input": f"({shape}), {task.preprocessing.words}",
     }
     rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
     return "\n".join(["| | |", "| :-- | :-- |", *rows])

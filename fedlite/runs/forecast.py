@@ -110,7 +110,7 @@ def plan_guarantees(config: Config, sizes: Sequence[int]) -> tuple[list[Guarante
     Raises:
         UsageError: no privacy to plan, or a chosen plan that cannot be kept.
     """
-    wanted = [config.privacy.trust] if config.privacy.example_level else []
+    wanted: list[str] = [config.privacy.trust] if config.privacy.example_level else []
     wanted += ["central"] if config.privacy.client_level else []
     if not wanted:
         raise UsageError("privacy.unit=none: spends nothing, so there is nothing to plan")
@@ -151,7 +151,7 @@ def _alternative(config: Config, trust: str, budget: float) -> tuple[Config, str
             federation = replace(federation, sampling="bernoulli")
             needs.append("federation.sampling=bernoulli")
     else:
-        privacy = replace(privacy, trust=trust)
+        privacy = replace(privacy, trust="aggregate" if trust == "aggregate" else "local")
         if not config.privacy.example_level:
             privacy = replace(privacy, epsilon=budget, noise_multiplier=None)
         if trust == "aggregate" and federation.local_steps > 1:

@@ -70,7 +70,7 @@ class Pipeline:
     def build(self, options: ModelOptions) -> nn.Module:
         """A network with its first weights."""
         task = self.splits.task
-        return build_model(options, task.input_shape, task.num_classes, self.config.seed)
+        return build_model(options, task, self.config.seed)
 
     def load(self, name: str) -> nn.Module:
         """A stored full-width model (a key of ``MADE_BY``), in eval mode."""

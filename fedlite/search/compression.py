@@ -89,7 +89,7 @@ def search_compression(
     limits = Limits(
         config.target.latency_ms, config.target.bytes, reference, config.max_accuracy_drop
     )
-    space = compression_space(config, bool(foldable_norms(student, task.input_shape)))
+    space = compression_space(config, bool(foldable_norms(student, task)))
 
     def evaluate(options: Options, folder: Path) -> Outcome:
         path = make(with_options(config, options), folder)

@@ -149,7 +149,7 @@ def search_student(
         return default if options == HAND_SET else student_of(options, frame)
 
     def build(options: Options) -> nn.Module:
-        return build_model(student(options), task.input_shape, task.num_classes, weights_seed)
+        return build_model(student(options), task, weights_seed)
 
     def hopeless(options: Options) -> bool:
         if limits.bytes is None:

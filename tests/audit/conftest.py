@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from fedlite.audit.retrain import Candidates, Retraining
+from fedlite.data.splits import Splits, load_splits
+from fedlite.federation.plans import Plans
+from fedlite.models.build import build_model
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
-from fedlite.data.splits import Splits, load_splits
-from fedlite.models.build import build_model
-from fedlite.federation.plans import Plans
 from tests.conftest import TINY
-from tests.tasks import shaped
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def audit_world(tmp_path: Path) -> Callable[..., World]:
         candidates = Candidates(
             test.inputs[:count], test.labels[:count], taught, np.arange(count) % clients
         )
-        student = build_model(config.student, shaped(splits.task.input_shape, 10), seed=0)
+        student = build_model(config.student, splits.task, seed=0)
         settings: dict[str, Any] = {
             "config": config,
             "plans": Plans.build(config, splits.client_sizes()),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedlite.audit.attack_charts import inverted_example
 from fedlite.audit.inversion import (
     Inversion,
     centred_cosine,
@@ -14,15 +15,13 @@ from fedlite.audit.inversion import (
     invert,
     observed_gradients,
 )
-from fedlite.audit.attack_charts import inverted_example
 from fedlite.data.types import PublicData
 from fedlite.distill.losses import build_loss
-from fedlite.models.build import build_model
 from fedlite.federation.plans import Plans
+from fedlite.models.build import build_model
 from fedlite.privacy.randomness import DeterministicRandomness
 from fedlite.report.charts import figure_pixels
 from tests.audit.conftest import World
-from tests.tasks import shaped
 
 
 def inverted(world: World, student: nn.Module, *, steps: int = 1, plans: Plans) -> Inversion:
@@ -38,7 +37,7 @@ def inverted(world: World, student: nn.Module, *, steps: int = 1, plans: Plans) 
 
 
 def student_of(world: World) -> nn.Module:
-    return build_model(world.config.student, shaped(world.splits.task.input_shape, 10), seed=0)
+    return build_model(world.config.student, world.splits.task, seed=0)
 
 
 @pytest.mark.parametrize("privacy", ["example", "client"])

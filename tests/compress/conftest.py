@@ -9,11 +9,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from fedlite.compress.onnx.export import export_onnx
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, Task, TestData
 from fedlite.models.build import build_model
-from tests.training import train_on_labels
+from fedlite.models.options import ModelOptions
 from tests.tasks import shaped
+from tests.training import train_on_labels
 
 SHAPE = (1, 8, 8)
 CNN = ModelOptions(name="cnn", module="fedlite.models.cnn.CNN")

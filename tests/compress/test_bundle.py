@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.report.card import wilson_interval
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.report.card import wilson_interval
 
 from .bundles import REPORT, ship
 from .conftest import Digits

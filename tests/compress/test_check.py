@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.compare import (
     Comparison,
-    runs_in,
     check_structure,
     compare,
     refusal,
+    runs_in,
     snr_db,
 )
 from fedlite.data.types import PublicData
-from fedlite.base.errors import FedliteError, UsageError
 
 from .conftest import Digits
 

@@ -9,20 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.onnx.export import export_onnx, verify_onnx
-from fedlite.compress.format import name_of, suffix_of
-from fedlite.compress.options import FORMATS
-from fedlite.compress.exporting import export_file
-from fedlite.serve.runtime import logits_of, open_runtime
-from fedlite.compress.options import CompressOptions
-from fedlite.runs.rules import FORMATS as CONFIGURED
-from fedlite.data.types import Task
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.compress.exporting import export_file
+from fedlite.compress.format import suffix_of
+from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.options import FORMATS, CompressOptions
+from fedlite.data.types import Task
 from fedlite.models.build import build_model
+from fedlite.runs.rules import FORMATS as CONFIGURED
+from fedlite.serve.runtime import logits_of, open_runtime
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 from .conftest import CNN, MLP, MOBILENET, Digits
-from tests.tasks import shaped
 
 
 def test_the_file_answers_like_the_model(student, student_path, digits: Digits):

@@ -11,12 +11,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from fedlite.compress.onnx.export import export_onnx
-from fedlite.compress.onnx.integer_graph import fill_depthwise, layers_in_float
 from fedlite.compress.onnx.files import write_onnx
+from fedlite.compress.onnx.integer_graph import fill_depthwise, layers_in_float
 from fedlite.compress.onnx.quantize import quantize_onnx
-from fedlite.serve.runtime import logits_of, open_runtime
 from fedlite.compress.options import CompressOptions
 from fedlite.data.types import PublicData
+from fedlite.serve.runtime import logits_of, open_runtime
 
 from .conftest import Digits
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch import nn
 
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.records import Latency
 from fedlite.compress.measure import measure_cost, measure_eager, measure_file
-from fedlite.serve.measure_worker import cost_facts, described, latency_ms
-from fedlite.serve.kind import Array
 from fedlite.compress.options import MeasureOptions
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
-from fedlite.base.records import Latency
+from fedlite.serve.kind import Array
+from fedlite.serve.measure_worker import cost_facts, described, latency_ms
+from tests.tasks import shaped
 
 from .conftest import MLP, SHAPE, Digits
-from tests.tasks import shaped
 
 QUICK = MeasureOptions(threads=1, warmup=2, runs=20, batch_sizes=[1, 8])
 

@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+from fedlite.base.errors import FedliteError
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.norms import fit_convolution, fold_norms, foldable_norms
 from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
-from fedlite.compress.options import CompressOptions
 from fedlite.data.options import AugmentOptions
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
-from fedlite.base.errors import FedliteError
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
 from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 from tests.pruning import prune_channels
-from tests.training import train_on_labels
 from tests.tasks import shaped
+from tests.training import train_on_labels
 
 CONFIG = CompressOptions(norm_steps=60)
 NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -91,11 +91,11 @@ class Odd(nn.Module):
     ],
 )  # fmt: skip
 def test_foldable_norms_are_named_in_running_order(config, names):
-    assert foldable_norms(build_model(config, shaped(SHAPE, 10), seed=0), SHAPE) == names
+    assert foldable_norms(build_model(config, shaped(SHAPE, 10), seed=0), shaped(SHAPE)) == names
 
 
 def test_only_a_norm_that_is_alone_with_its_convolution_is_foldable():
-    assert foldable_norms(Odd(), SHAPE) == ["first", "crosswise"]
+    assert foldable_norms(Odd(), shaped(SHAPE)) == ["first", "crosswise"]
 
 
 def test_a_folded_student_has_no_norms_and_answers_alike(mobilenet, folded, digits):
@@ -111,7 +111,7 @@ def test_a_folded_student_has_no_norms_and_answers_alike(mobilenet, folded, digi
 def test_the_fit_alone_comes_near_and_distillation_comes_nearer(mobilenet, folded, digits):
     fitted = fold(mobilenet, digits, CompressOptions(norm_steps=0))
     without = copy.deepcopy(mobilenet)
-    for name in foldable_norms(mobilenet, SHAPE):
+    for name in foldable_norms(mobilenet, shaped(SHAPE)):
         without.set_submodule(name, nn.Identity())
     found = [
         signal_to_noise(model, mobilenet, digits.test.inputs) for model in (without, fitted, folded)
@@ -189,13 +189,13 @@ def test_a_model_that_cannot_be_traced_is_one_clear_line():
             return super().forward(x) if x.sum() > 0 else x
 
     with pytest.raises(FedliteError, match=r"Branching: its norms .* use compress.norms=keep$"):
-        foldable_norms(Branching(4, 4), (4,))
+        foldable_norms(Branching(4, 4), shaped((4,)))
 
 
 def test_a_folded_student_is_pruned_saved_loaded_and_exported(folded, digits, tmp_path):
     pruned = prune_channels(folded, SHAPE, 0.5, 4)
     save_pruned(pruned, tmp_path / "pruned.pt")
-    loaded = load_pruned(tmp_path / "pruned.pt", MOBILENET, SHAPE, 10)
+    loaded = load_pruned(tmp_path / "pruned.pt", MOBILENET, shaped(SHAPE, 10))
     inputs = digits.test.inputs[:20]
     torch.testing.assert_close(predict_logits(loaded, inputs), predict_logits(pruned, inputs))
     path = tmp_path / "folded.onnx"

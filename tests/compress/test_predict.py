@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedlite.base.errors import FedliteError
 from fedlite.serve.predict import choose_model, predict
 from fedlite.serve.runtime import logits_of, open_runtime
-from fedlite.base.errors import FedliteError
 
 from .bundles import ship
 from .conftest import Digits

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.shrink.prune import (
     Criterion,
     Width,
@@ -16,14 +17,13 @@ from fedlite.compress.shrink.prune import (
     plan_widths,
 )
 from fedlite.compress.shrink.sensitivity import public_gradients
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model, count_parameters
+from fedlite.models.options import ModelOptions
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
-from tests.tasks import shaped
 
 NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
 STANDARDISED = ModelOptions("cnn", CNN.module, {"norm": "weight"})
@@ -87,7 +87,7 @@ def test_any_ratio_gives_a_working_smaller_network(which, ratio, round_to):
 def test_widths_are_the_nearest_multiples_whatever_the_criterion(which, ratio, round_to, criterion):
     config, shape = which
     model = build_model(config, shaped(shape, 5), seed=0)
-    plan = plan_widths(model, shape, ratio, round_to, {})
+    plan = plan_widths(model, shaped(shape), ratio, round_to, {})
     pruned = prune_channels(model, shape, ratio, round_to, criterion=Criterion(criterion))
     before, after = widths_by_name(model), widths_by_name(pruned)
     for name, width in plan.items():
@@ -161,7 +161,7 @@ def test_shuffled_channels_stay_and_say_so():
     assert after["stages.0.1.body.0"] == before["stages.0.1.body.0"] // 2
     assert after["stages.0.1.body.5"] == before["stages.0.1.body.5"]
     with pytest.raises(UsageError, match="its channels are shuffled with those of other layers"):
-        plan_widths(model, SHAPE, 0.5, 2, {"stages.0.1.body.5": 0.5})
+        plan_widths(model, shaped(SHAPE), 0.5, 2, {"stages.0.1.body.5": 0.5})
 
 
 def test_ratio_zero_is_an_equal_copy(student):
@@ -262,7 +262,7 @@ def test_one_layer_alone_can_be_cut():
 def test_a_layer_that_cannot_be_cut_under_its_name_is_one_line(name, says):
     model = build_model(MOBILENET, shaped(SHAPE, 10), seed=0)
     with pytest.raises(UsageError, match=says) as caught:
-        plan_widths(model, SHAPE, 0.3, 4, {name: 0.5})
+        plan_widths(model, shaped(SHAPE), 0.3, 4, {name: 0.5})
     assert str(caught.value).startswith(f"compress.layer_ratios.{name}: ")
     assert "\n" not in str(caught.value)
 
@@ -304,7 +304,7 @@ class FullyConvolutional(nn.Module):
 
 def test_a_network_with_fixed_sizes_is_an_error_of_one_line():
     with pytest.raises(FedliteError, match=r"pruning Fixed: its layers cannot be cut") as caught:
-        cut_channels(Fixed(), (20,), {"first": 4}, Criterion())
+        cut_channels(Fixed(), shaped((20,)), {"first": 4}, Criterion())
     assert "\n" not in str(caught.value)
 
 

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
 from fedlite.compress.shrink.sparsify import apply_masks, weight_masks
-from fedlite.models.options import ModelOptions
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
 from fedlite.models.standardised import StandardisedConvolution
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 from .conftest import CNN, MLP, MOBILENET, SHAPE
-from tests.tasks import shaped
 
 MODELS = "fedlite.models"
 NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
@@ -49,7 +49,7 @@ def test_a_pruned_model_comes_back_from_its_file(tmp_path_factory, name, ratio, 
     path = tmp_path_factory.mktemp("pruned") / "pruned.pt"
     save_pruned(pruned, path)
     assert set(torch.load(path, weights_only=True)) == {"widths", "identities", "state_dict"}
-    loaded = load_pruned(path, CONFIGS[name], SHAPE, 10)
+    loaded = load_pruned(path, CONFIGS[name], shaped(SHAPE, 10))
     assert torch.equal(loaded(INPUTS), pruned(INPUTS))
     assert list(path.parent.iterdir()) == [path]
 
@@ -63,7 +63,7 @@ def test_a_model_without_its_norms_comes_back(tmp_path):
         elif isinstance(module, nn.Conv2d):
             module.bias = nn.Parameter(torch.randn(module.out_channels))
     save_pruned(model, tmp_path / "folded.pt")
-    loaded = load_pruned(tmp_path / "folded.pt", MOBILENET, SHAPE, 10)
+    loaded = load_pruned(tmp_path / "folded.pt", MOBILENET, shaped(SHAPE, 10))
     assert not any(isinstance(module, nn.GroupNorm) for module in loaded.modules())
     assert torch.equal(loaded(INPUTS), model(INPUTS))
 
@@ -77,7 +77,7 @@ def test_standardised_convolutions_come_back_as_they_were_saved(tmp_path, plain)
             if isinstance(module, StandardisedConvolution):
                 model.set_submodule(name, module.plain())
     save_pruned(model, tmp_path / "pruned.pt")
-    loaded = load_pruned(tmp_path / "pruned.pt", config, SHAPE, 10)
+    loaded = load_pruned(tmp_path / "pruned.pt", config, shaped(SHAPE, 10))
     standardised = [isinstance(m, StandardisedConvolution) for m in loaded.modules()]
     assert any(standardised) == (not plain)
     assert torch.equal(loaded(INPUTS), model(INPUTS))
@@ -93,10 +93,10 @@ def test_saving_leaves_the_model_alone(tmp_path):
 def test_files_that_hold_no_fitting_pruned_model_are_refused(student, tmp_path):
     path = tmp_path / "pruned.pt"
     with pytest.raises(UsageError, match="no such file"):
-        load_pruned(path, CNN, SHAPE, 10)
+        load_pruned(path, CNN, shaped(SHAPE, 10))
     save_pruned(student, path)
     with pytest.raises(UsageError, match="does not fit model mlp"):
-        load_pruned(path, MLP, SHAPE, 10)
+        load_pruned(path, MLP, shaped(SHAPE, 10))
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(FedliteError, match="damaged"):
-        load_pruned(path, CNN, SHAPE, 10)
+        load_pruned(path, CNN, shaped(SHAPE, 10))

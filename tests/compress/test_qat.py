@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.onnx.export import export_onnx
-from fedlite.compress.shrink.qat import train_quantization_aware
-from fedlite.compress.onnx.quantize import quantize_onnx
-from fedlite.serve.runtime import logits_of, open_runtime
-from fedlite.compress.shrink.sparsify import apply_masks, count_nonzero, weight_masks
-from fedlite.compress.options import CompressOptions
-from fedlite.data.options import AugmentOptions
-from fedlite.models.options import ModelOptions
-from fedlite.data.types import ClientData, TestData
 from fedlite.base.errors import FedliteError
+from fedlite.compress.onnx.export import export_onnx
+from fedlite.compress.onnx.quantize import quantize_onnx
+from fedlite.compress.options import CompressOptions
+from fedlite.compress.shrink.qat import train_quantization_aware
+from fedlite.compress.shrink.sparsify import apply_masks, count_nonzero, weight_masks
+from fedlite.data.options import AugmentOptions
+from fedlite.data.types import ClientData, TestData
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
+from fedlite.serve.runtime import logits_of, open_runtime
+from tests.tasks import shaped
 from tests.training import train_on_labels
 
 from .conftest import MLP, MOBILENET, SHAPE, Digits
-from tests.tasks import shaped
 
 CONFIG = CompressOptions(
     quantization="qat", per_channel=False, qat_steps=100, qat_learning_rate=3e-3

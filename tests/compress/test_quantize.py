@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.onnx.export import export_onnx
 from fedlite.compress.onnx.quantize import float_ops, precision_of, quantize_onnx
-from fedlite.serve.runtime import logits_of, open_runtime
 from fedlite.compress.options import CompressOptions
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import ClientData, PublicData, TestData
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
+from fedlite.serve.runtime import logits_of, open_runtime
+from tests.tasks import shaped
 
 from .conftest import MOBILENET, SHAPE, Digits
-from tests.tasks import shaped
 
 STATIC = CompressOptions(quantization="static")
 DYNAMIC = CompressOptions(quantization="dynamic")

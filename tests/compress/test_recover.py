@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.recover import recover
 from fedlite.compress.shrink.sparsify import count_nonzero, weight_masks
-from fedlite.compress.options import CompressOptions
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model, predict_logits

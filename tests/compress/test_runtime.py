@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedlite.compress.compare import snr_db
-from fedlite.serve.runtime import runs_here, logits_of, open_runtime, size_of
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.compress.compare import snr_db
+from fedlite.serve.runtime import logits_of, open_runtime, runs_here, size_of
 
 from .conftest import Digits
 

@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedlite.base.errors import UsageError
+from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.schedule import prune_and_recover
 from fedlite.compress.shrink.sparsify import count_nonzero, prunable_weights
-from fedlite.compress.options import CompressOptions
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model
 from tests.pruning import prune_channels
+from tests.tasks import shaped
 
 from .conftest import CNN, SHAPE, Digits
-from tests.tasks import shaped
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.compress.options import CompressOptions
+from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fedlite.base.errors import UsageError
 from fedlite.serve.signature import (
     public_pem,
     read_public_key,
@@ -12,7 +13,6 @@ from fedlite.serve.signature import (
     sign,
     signature_holds,
 )
-from fedlite.base.errors import UsageError
 
 from .bundles import ship
 

@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlite.compress.shrink.sensitivity import gradient_sizes
-from fedlite.compress.shrink.sparsify import apply_masks, count_nonzero, prunable_weights, weight_masks
+from fedlite.compress.shrink.sparsify import (
+    apply_masks,
+    count_nonzero,
+    prunable_weights,
+    weight_masks,
+)
 from fedlite.data.types import ClientData, PublicData
 from fedlite.models.build import build_model
+from tests.tasks import shaped
 
 from .conftest import MLP, Digits
-from tests.tasks import shaped
 
 PUBLIC = PublicData(
     torch.randn(200, 20, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 5

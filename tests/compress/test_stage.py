@@ -9,18 +9,24 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from fedlite.runs.compose import conf_dir
-from fedlite.compress.shrink.pruned_file import load_pruned
-from fedlite.serve.runtime import logits_of, open_runtime
-from fedlite.compress.shrink.shrinker import Shrinker
+from fedlite.base.errors import FedliteError
 from fedlite.compress.judge import CompressedStudent, compress_student
-from fedlite.compress.options import CompressOptions, CompressSearchOptions, MeasureOptions, TargetOptions
+from fedlite.compress.options import (
+    CompressOptions,
+    CompressSearchOptions,
+    MeasureOptions,
+    TargetOptions,
+)
+from fedlite.compress.shrink.pruned_file import load_pruned
+from fedlite.compress.shrink.shrinker import Shrinker
 from fedlite.data.options import AugmentOptions
-from fedlite.runs.config import parse_config
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_logits
-from fedlite.base.errors import FedliteError
 from fedlite.models.build import count_parameters
+from fedlite.runs.compose import conf_dir
+from fedlite.runs.config import parse_config
+from fedlite.serve.runtime import logits_of, open_runtime
+from tests.tasks import shaped
 
 from .conftest import CNN, SHAPE, Digits
 
@@ -68,7 +74,7 @@ def test_the_stage_makes_small_files_that_know_the_digits(
     full = accuracy(student_path, digits)
     for artefact in made.artefacts:
         assert accuracy(tmp_path / "models" / artefact.file, digits) > full - 0.04
-    loaded = load_pruned(tmp_path / "models/pruned_student.pt", CNN, SHAPE, 10)
+    loaded = load_pruned(tmp_path / "models/pruned_student.pt", CNN, shaped(SHAPE, 10))
     runtime = open_runtime(tmp_path / "models/pruned_student.onnx")
     with torch.no_grad():
         expected = loaded(digits.test.inputs)

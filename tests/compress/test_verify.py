@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from fedlite.base.errors import UsageError
 from fedlite.cli.main import run
 from fedlite.serve.signature import public_pem
 from fedlite.serve.verify import checksums, verify_bundle
-from fedlite.base.errors import UsageError
 
 from .bundles import ship
 from .conftest import Digits

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedlite.data.options import AugmentOptions
-from fedlite.data.augment import augment
 from fedlite.base.errors import UsageError
+from fedlite.data.augment import augment
+from fedlite.data.options import AugmentOptions
 
 
 def seeded(seed: int = 0) -> torch.Generator:

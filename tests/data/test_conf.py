@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from fedlite.data.options import AugmentOptions, DatasetOptions, PartitionOptions
-from fedlite.runs.config import parse_config
 from fedlite.data.splits import load_splits
+from fedlite.runs.config import parse_config
 
 CONF = Path(__file__).parents[2] / "conf"
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedlite.base.errors import UsageError
 from fedlite.data.options import PartitionOptions
 from fedlite.data.partition import partition_rows
-from fedlite.base.errors import UsageError
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1200)
 GROUPS = np.random.default_rng(1).integers(0, 30, 1200)

@@ -8,16 +8,16 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from fedlite.data.idx import read_idx_file
+from fedlite.data.npz import read_arrays
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions
-from fedlite.data.idx import read_idx_file
-from fedlite.data.npz import read_arrays
 from fedlite.data.raw import RawData
 from fedlite.data.sources import read_source
-from fedlite.base.errors import UsageError
 
 DIGITS = DatasetOptions(name="digits", source="digits")
 NPZ_KEYS = {"inputs_train": "x", "labels_train": "y"}

@@ -9,9 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.splits import Splits, load_splits
-from fedlite.base.errors import UsageError
 
 IID = PartitionOptions("iid")
 NATURAL = PartitionOptions("natural")

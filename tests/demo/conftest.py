@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import nn
 
+from fedlite.base.errors import FedliteError
+from fedlite.base.files import read_json
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.onnx.quantize import quantize_onnx
 from fedlite.compress.options import CompressOptions
 from fedlite.data.types import Task
-from fedlite.demo.samples import choose_samples
 from fedlite.demo.facts import page_facts
 from fedlite.demo.ort import cached_ort
 from fedlite.demo.page import Sample, write_demo
-from fedlite.base.errors import FedliteError
-from fedlite.base.files import read_json
+from fedlite.demo.samples import choose_samples
 from tests.compress.conftest import Digits, digits, student, student_path
 
 __all__ = ["digits", "student", "student_path"]  # fixtures of the folder next door

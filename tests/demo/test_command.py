@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedlite.cli.main import run
-from fedlite.runs.compose import compose_config
 from fedlite.data.splits import load_splits
+from fedlite.runs.compose import compose_config
 from tests.compress.conftest import Digits
 
 from .conftest import report_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.demo.ort import FILES, PACKAGE, cached_ort, given_ort
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.demo.ort import FILES, PACKAGE, cached_ort, given_ort
 
 OTHER_PACKAGE = """\
 #!/bin/sh

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.data.types import ClientData
-from fedlite.demo.samples import choose_samples
 from fedlite.demo.facts import short_statement
 from fedlite.demo.ort import FILES
 from fedlite.demo.page import write_demo
-from fedlite.base.errors import FedliteError, UsageError
+from fedlite.demo.samples import choose_samples
 from tests.compress.conftest import Digits
 
 from .conftest import facts_of

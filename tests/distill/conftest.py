@@ -4,9 +4,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from fedlite.data.types import PublicData, Task
 from fedlite.distill.options import TeacherOptions
 from fedlite.models.options import ModelOptions
-from fedlite.data.types import PublicData, Task
 
 WIDE_CNN = {"channels": [8, 16], "hidden": 32, "dropout": 0.1}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedlite.base.errors import UsageError
 from fedlite.data.options import AugmentOptions
-from fedlite.distill.options import DistillOptions, WarmStartOptions
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.cache import cached_teacher, cached_warm_start, teacher_cache_key
-from fedlite.base.errors import UsageError
+from fedlite.distill.options import DistillOptions, WarmStartOptions
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
 
 AUGMENT = AugmentOptions()
 

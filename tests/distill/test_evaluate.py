@@ -8,7 +8,6 @@ from torch import nn
 
 from fedlite.distill.evaluate import evaluate_logits, evaluate_model, predict_logits
 from fedlite.models.build import build_model
-from tests.tasks import shaped
 
 
 def test_measures_by_hand():
@@ -27,7 +26,7 @@ def test_measures_by_hand():
 def test_prediction_is_in_eval_mode_in_batches_and_restores_the_mode(
     digits, task, teacher_config, training
 ):
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=0).train(training)
+    model = build_model(teacher_config, task, seed=0).train(training)
     whole = predict_logits(model, digits[1].inputs)
     parts = predict_logits(model, digits[1].inputs, batch_size=7)
     assert model.training is training
@@ -37,6 +36,6 @@ def test_prediction_is_in_eval_mode_in_batches_and_restores_the_mode(
 
 
 def test_evaluate_model_is_evaluate_logits(digits, task, student_config):
-    model = build_model(student_config, shaped(task.input_shape, 10), seed=0)
+    model = build_model(student_config, task, seed=0)
     logits = predict_logits(model, digits[1].inputs)
     assert evaluate_model(model, digits[1], 10) == evaluate_logits(logits, digits[1].labels, 10)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.distill.options import DistillOptions
 from fedlite.distill.losses import build_loss, relational_loss, soft_loss
+from fedlite.distill.options import DistillOptions
 
 
 def logits(seed: int, n: int = 6, classes: int = 4, scale: float = 3.0) -> torch.Tensor:

@@ -6,28 +6,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlite.data.options import AugmentOptions
-from fedlite.distill.options import DistillOptions, WarmStartOptions
 from fedlite.data.types import ClientData
 from fedlite.data.types import TestData as HeldOutData
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.losses import build_loss
+from fedlite.distill.options import DistillOptions, WarmStartOptions
 from fedlite.distill.public import distil_on_public, shuffled_batches
 from fedlite.distill.teacher import train_teacher
 from fedlite.distill.warm_start import warm_start, warm_start_steps
 from fedlite.models.build import build_model
-from tests.tasks import shaped
 
 
 @pytest.fixture(scope="module")
 def teacher(digits, task, teacher_config):
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=0)
+    model = build_model(teacher_config, task, seed=0)
     train_teacher(model, *digits, teacher_config, AugmentOptions(), seed=0)
     return model
 
 
 @pytest.fixture
 def student(task, student_config):
-    return build_model(student_config, shaped(task.input_shape, 10), seed=0)
+    return build_model(student_config, task, seed=0)
 
 
 def distil(student, teacher, public, **changes):
@@ -84,7 +83,7 @@ def test_anything_but_public_data_is_refused(student, teacher, digits, kind):
 def test_the_seed_alone_decides_the_student(teacher, digits, task, student_config):
     def run(seed):
         torch.manual_seed(torch.seed())  # the global generator must not matter
-        model = build_model(student_config, shaped(task.input_shape, 10), seed=0)
+        model = build_model(student_config, task, seed=0)
         state = torch.get_rng_state()
         distil(model, teacher, digits[0], seed=seed)
         assert torch.equal(state, torch.get_rng_state())

@@ -7,20 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fedlite.base.errors import UsageError
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
 from fedlite.distill.teacher import load_teacher_checkpoint, train_teacher
-from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model
-from tests.tasks import shaped
 
 AUGMENT = AugmentOptions(shift=1)
 
 
 @pytest.fixture(scope="module")
 def trained(digits, task, teacher_config):
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=0)
+    model = build_model(teacher_config, task, seed=0)
     seen = []
     train_teacher(
         model, *digits, teacher_config, AUGMENT, seed=0, on_epoch=lambda *x: seen.append(x)
@@ -41,7 +40,7 @@ def test_the_same_seed_gives_the_same_teacher_whatever_the_global_generator(
     trained, digits, task, teacher_config
 ):
     torch.manual_seed(99)
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=0)
+    model = build_model(teacher_config, task, seed=0)
     train_teacher(model, *digits, teacher_config, AUGMENT, seed=0)
     for key, tensor in trained[0].state_dict().items():
         assert torch.equal(tensor, model.state_dict()[key]), key
@@ -52,7 +51,7 @@ def test_early_stopping_keeps_the_best_weights(digits, task, teacher_config):
     public, validation = digits
     contrary = PublicData(validation.inputs, (validation.labels + 1) % 10)
     config = dataclasses.replace(teacher_config, epochs=40, patience=3)
-    model = build_model(config, shaped(task.input_shape, 10), seed=0)
+    model = build_model(config, task, seed=0)
     losses = []
 
     def record(epoch, accuracy):
@@ -69,7 +68,7 @@ def test_early_stopping_keeps_the_best_weights(digits, task, teacher_config):
 def test_private_data_is_refused(digits, task, teacher_config, part):
     data = list(digits)
     data[part] = ClientData(0, digits[part].inputs, digits[part].labels)
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=0)
+    model = build_model(teacher_config, task, seed=0)
     with pytest.raises(TypeError, match="only PublicData"):
         train_teacher(model, *data, teacher_config, AUGMENT, seed=0)
 
@@ -78,7 +77,7 @@ def test_private_data_is_refused(digits, task, teacher_config, part):
 def test_a_checkpoint_is_loaded_and_frozen(trained, task, teacher_config, tmp_path, wrap):
     path = tmp_path / "teacher.pt"
     torch.save(wrap(trained[0].state_dict()), path)
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=1)
+    model = build_model(teacher_config, task, seed=1)
     load_teacher_checkpoint(model, path)
     inputs = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model(inputs), trained[0](inputs))
@@ -125,7 +124,7 @@ def test_a_wrong_checkpoint_is_one_line(
             path.write_bytes(made)
         else:
             torch.save(made, path)
-    model = build_model(teacher_config, shaped(task.input_shape, 10), seed=1)
+    model = build_model(teacher_config, task, seed=1)
     with pytest.raises(UsageError, match=says) as caught:
         load_teacher_checkpoint(model, path)
     assert str(caught.value).startswith(str(path))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from fedlite.runs.delivery import Delivery
 
 from fedlite.cli.main import run
-from fedlite.runs.delivery import Delivery
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 

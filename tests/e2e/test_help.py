@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from fedlite.cli.help import COMMANDS
 from fedlite.cli.main import run
 from fedlite.runs.compose import compose_config, conf_dir
-from fedlite.cli.help import COMMANDS
 from tests.e2e.command import COMMAND
 
 GROUPS = sorted(path for path in conf_dir().iterdir() if path.is_dir())

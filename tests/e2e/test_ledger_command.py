@@ -9,8 +9,7 @@ import pytest
 
 from fedlite.cli.main import run
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import Charge, Ledger
-from fedlite.privacy.ledger import SERVER_LEDGER
+from fedlite.privacy.ledger import SERVER_LEDGER, Charge, Ledger
 from fedlite.report.words import epsilon_text
 from tests.e2e.command import refusal
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from fedlite.cli.main import run
-from fedlite.runs.compose import compose_config
-from fedlite.runs.forecast import nominal_sizes, plan_guarantees
 from fedlite.federation.plans import build_client_plan, build_plan
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.report.charts import planned_epsilon
+from fedlite.runs.compose import compose_config
+from fedlite.runs.forecast import nominal_sizes, plan_guarantees
 from tests.e2e.command import refusal
 
 FAST = ("privacy.accountant=rdp", "federation.num_clients=50", "federation.rounds=40")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from fedlite.base.tensors import load_tensors, state_sha256
 from fedlite.cli.main import run
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.base.tensors import load_tensors, state_sha256
 from tests.conftest import TINY
 from tests.e2e.command import refusal, start, wait_for
 

@@ -7,14 +7,14 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlite.runs.compose import compose_config
-from fedlite.runs.config import Config
-from fedlite.federation.transport.grid import InProcessGrid
+from fedlite.base.records import Evaluation
 from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained_reply
 from fedlite.federation.server_app import Federation, open_server_ledger, run_rounds
+from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.base.records import Evaluation
+from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
 
 Answer = Callable[[Message, State], Message]
 

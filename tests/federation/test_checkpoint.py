@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedlite.base.errors import FedliteError
-from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 RECORD = RoundRecord(
     round=1,

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlite.federation.options import FederationOptions
 from fedlite.federation.cohort import select_cohort
+from fedlite.federation.options import FederationOptions
 
 SEEDS = st.integers(0, 2**32)
 ROUNDS = st.integers(1, 10_000)

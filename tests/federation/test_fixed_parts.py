@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedlite.federation.node import World
 from torch import Tensor
 
-from fedlite.runs.config import Config
 from fedlite.federation.messages import ARRAYS, State, to_state
-from fedlite.federation.node import World
 from fedlite.models.build import FixedFrontEnd, frozen_names
 from fedlite.models.cnn import CNN
 from fedlite.models.scattering import ScatteringCNN
 from fedlite.privacy.client_level import ClientPlan
+from fedlite.runs.config import Config
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation, run_scripted
 from tests.privacy.world import ClientWorld
 

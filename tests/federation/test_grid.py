@@ -15,11 +15,11 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlite.runs.config import Config
 from fedlite.base.errors import FedliteError
 from fedlite.federation.client_app import app as real_app
-from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.messages import ARRAYS, HELLO, TRAIN, to_state
+from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
+from fedlite.runs.config import Config
 from tests.privacy.world import ClientWorld
 
 DEADLINE_SECONDS = 60

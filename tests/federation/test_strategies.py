@@ -8,8 +8,8 @@ import torch
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
-from fedlite.federation.options import StrategyOptions
 from fedlite.federation.messages import CONFIG, State, TrainRequest, trained_reply
+from fedlite.federation.options import StrategyOptions
 from fedlite.federation.strategies import (
     aggregate_round,
     build_strategy,

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from fedlite.compress.compare import Comparison, compare
 from fedlite.compress.exporting import export_file
 from fedlite.compress.format import suffix_of
-from fedlite.compress.shrink.norms import fold_norms
-from fedlite.serve.runtime import size_of
 from fedlite.compress.options import CompressOptions
+from fedlite.compress.shrink.norms import fold_norms
 from fedlite.data.options import AugmentOptions
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
+from fedlite.serve.runtime import size_of
 from tests.training import train_on_labels
 
 from ..compress.conftest import CNN, MOBILENET, Digits, digits  # noqa: F401

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fedlite.compress.compare import runs_in, check_structure
-from fedlite.serve.runtime import open_runtime
 from fedlite.base.errors import FedliteError
+from fedlite.compress.compare import check_structure, runs_in
+from fedlite.serve.runtime import open_runtime
 
 from .conftest import python_of
 

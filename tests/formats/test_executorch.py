@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedlite.compress.compare import runs_in, check_structure, compare
 from fedlite.base.errors import FedliteError
+from fedlite.compress.compare import check_structure, compare, runs_in
 
 from .conftest import python_of
 

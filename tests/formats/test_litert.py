@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from fedlite.compress.compare import compare
 from fedlite.compress.exporting import export_file
-from fedlite.serve.runtime import logits_of, open_runtime
 from fedlite.compress.options import CompressOptions
+from fedlite.serve.runtime import logits_of, open_runtime
 
 from .conftest import python_of
 

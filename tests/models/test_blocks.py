@@ -8,8 +8,8 @@ from torch import nn
 from fedlite.models.blocks.channel_shuffle import ChannelShuffle
 from fedlite.models.blocks.inverted_residual import InvertedResidual
 from fedlite.models.blocks.plain import Plain
-from fedlite.models.stacking import halving_strides, stack
 from fedlite.models.layers import activation, activation_gain
+from fedlite.models.stacking import halving_strides, stack
 from fedlite.models.standardised import StandardisedConvolution, standardise, standardised_conv
 
 BLOCKS = {

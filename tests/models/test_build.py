@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlite.models.options import ModelOptions
 from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model, count_parameters, load_state
+from fedlite.models.options import ModelOptions
 from tests.tasks import shaped
 
 MLP = "fedlite.models.mlp.MLP"
@@ -26,7 +26,10 @@ def test_the_seed_alone_decides_the_weights():
     first = build_model(mlp(), shaped((4,), 3), seed=5)
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(2)
-    same, other = build_model(mlp(), shaped((4,), 3), seed=5), build_model(mlp(), shaped((4,), 3), seed=6)
+    same, other = (
+        build_model(mlp(), shaped((4,), 3), seed=5),
+        build_model(mlp(), shaped((4,), 3), seed=6),
+    )
     inputs = torch.randn(2, 4)
     assert torch.equal(first(inputs), same(inputs))
     assert not torch.equal(first(inputs), other(inputs))
@@ -65,7 +68,9 @@ def test_a_wrong_class_is_one_line(module, says):
 )
 def test_wrong_arguments_are_one_line(name, kwargs, shape, says):
     with pytest.raises(UsageError, match=says) as caught:
-        build_model(ModelOptions("custom", f"fedlite.models.{name}", kwargs), shaped(shape, 10), seed=0)
+        build_model(
+            ModelOptions("custom", f"fedlite.models.{name}", kwargs), shaped(shape, 10), seed=0
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -88,11 +93,17 @@ def test_a_network_in_the_working_directory_is_found_and_its_answer_checked(tmp_
 def test_count_parameters_of_an_mlp(hidden, features):
     widths = [features, *hidden, 2]
     expected = sum((a + 1) * b for a, b in pairwise(widths))
-    assert count_parameters(build_model(mlp(hidden=hidden), shaped((features,), 2), seed=0)) == expected
+    assert (
+        count_parameters(build_model(mlp(hidden=hidden), shaped((features,), 2), seed=0))
+        == expected
+    )
 
 
 def test_load_state_copies_every_array():
-    source, target = build_model(mlp(), shaped((4,), 3), seed=0), build_model(mlp(), shaped((4,), 3), seed=1)
+    source, target = (
+        build_model(mlp(), shaped((4,), 3), seed=0),
+        build_model(mlp(), shaped((4,), 3), seed=1),
+    )
     load_state(target, source.state_dict(), "reply of client 3")
     inputs = torch.randn(2, 4)
     assert torch.equal(source(inputs), target(inputs))

@@ -24,12 +24,12 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("group", "name"), NETWORKS)
 def test_every_network_answers_every_kind_of_input(model_config, group, name, shape):
-    model = build_model(model_config(group, name), shape, num_classes=7, seed=0)
+    model = build_model(model_config(group, name), shaped(shape, 7), seed=0)
     assert model(torch.randn(5, *shape)).shape == (5, 7)
 
 
 def test_mlp_takes_flat_inputs(model_config):
-    model = build_model(model_config("student", "mlp"), (20,), num_classes=3, seed=0)
+    model = build_model(model_config("student", "mlp"), shaped((20,), 3), seed=0)
     assert model(torch.randn(5, 20)).shape == (5, 3)
 
 
@@ -63,7 +63,9 @@ def test_the_published_dp_sgd_network_is_the_default_and_can_be_spelt_out(model_
         "activation": "tanh",
     }
     default = build_model(model_config("student", "cnn"), shaped((1, 28, 28), 10), seed=0)
-    explicit = build_model(model_config("student", "cnn", **spelt_out), shaped((1, 28, 28), 10), seed=0)
+    explicit = build_model(
+        model_config("student", "cnn", **spelt_out), shaped((1, 28, 28), 10), seed=0
+    )
     assert count_parameters(default) == count_parameters(explicit) == 26_010
     inputs = torch.randn(3, 1, 28, 28)
     torch.testing.assert_close(default(inputs), explicit(inputs), rtol=0, atol=0)
@@ -90,7 +92,7 @@ def test_standardised_weights_take_the_place_of_norms(model_config, name):
     for shape in SHAPES:
         model = build_model(config, shaped(shape, 7), seed=0)
         assert not any(isinstance(module, nn.GroupNorm) for module in model.modules())
-        check_private_model(model, shape)
+        check_private_model(model, shaped(shape))
 
 
 def test_names_in_the_state_dict_of_mobilenet_stay(model_config):

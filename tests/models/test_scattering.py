@@ -9,10 +9,10 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
 from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
 from fedlite.data.types import Task
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.models.build import build_model, count_parameters, load_state
 from fedlite.models.scattering import Scattering, morlet_bank
 from fedlite.privacy.probe import check_private_model
@@ -35,12 +35,14 @@ def wave(angle: float, size: int = 28) -> torch.Tensor:
 def test_it_answers_images_of_any_size_and_trains_privately(model_config, shape, mix):
     model = build_model(model_config("student", "scattering", mix=mix), shaped(shape, 7), seed=0)
     assert model(torch.randn(5, *shape)).shape == (5, 7)
-    check_private_model(model, shape)
+    check_private_model(model, shaped(shape))
 
 
 @pytest.mark.parametrize(("mix", "parameters"), [(None, 39_700), (16, 9_162)])
 def test_sizes_on_28x28(model_config, mix, parameters):
-    model = build_model(model_config("student", "scattering", mix=mix), shaped((1, 28, 28), 10), seed=0)
+    model = build_model(
+        model_config("student", "scattering", mix=mix), shaped((1, 28, 28), 10), seed=0
+    )
     assert count_parameters(model) == parameters
 
 
@@ -96,7 +98,9 @@ def test_features_hardly_move_with_a_shift_that_moves_every_pixel():
 
 @pytest.mark.parametrize("mix", HEADS)
 def test_training_leaves_the_filters_alone(model_config, mix):
-    model = build_model(model_config("student", "scattering", mix=mix), shaped((1, 28, 28), 10), seed=0)
+    model = build_model(
+        model_config("student", "scattering", mix=mix), shaped((1, 28, 28), 10), seed=0
+    )
     before = {name: value.clone() for name, value in model.named_buffers()}
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     nn.functional.cross_entropy(model(torch.randn(8, 1, 28, 28)), torch.arange(8)).backward()
@@ -107,7 +111,9 @@ def test_training_leaves_the_filters_alone(model_config, mix):
 
 @pytest.mark.parametrize("mix", HEADS)
 def test_opacus_hooks_give_the_gradient_of_each_example(model_config, mix):
-    model = build_model(model_config("student", "scattering", mix=mix), shaped((1, 8, 8), 4), seed=0)
+    model = build_model(
+        model_config("student", "scattering", mix=mix), shaped((1, 8, 8), 4), seed=0
+    )
     inputs, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])
     alone = torch.autograd.grad(
         nn.functional.cross_entropy(model(inputs[1:2]), labels[1:2]), list(model.parameters())
@@ -126,7 +132,10 @@ def test_its_mixing_channels_can_be_pruned_saved_and_exported(model_config, tmp_
     assert count_parameters(pruned) == 8 * 82 + 10 * (8 * 49 + 1)
 
     save_pruned(pruned, tmp_path / "pruned.pt")
-    loaded, inputs = load_pruned(tmp_path / "pruned.pt", config, shape, 10), torch.randn(5, *shape)
+    loaded, inputs = (
+        load_pruned(tmp_path / "pruned.pt", config, shaped(shape, 10)),
+        torch.randn(5, *shape),
+    )
     torch.testing.assert_close(loaded(inputs), pruned.eval()(inputs), rtol=0, atol=0)
 
     export_onnx(pruned, task, tmp_path / "pruned.onnx", opset=20)
@@ -137,6 +146,8 @@ def test_its_mixing_channels_can_be_pruned_saved_and_exported(model_config, tmp_
 
 
 def test_a_linear_head_alone_has_no_channel_to_prune(model_config):
-    model = build_model(model_config("student", "scattering", mix=None), shaped((1, 8, 8), 10), seed=0)
+    model = build_model(
+        model_config("student", "scattering", mix=None), shaped((1, 8, 8), 10), seed=0
+    )
     with pytest.raises(FedliteError, match=r"removes no channel.*compress\.ratio=0"):
         prune_channels(model, (1, 8, 8), 0.3, round_to=4)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from fedlite.runs.rules import BLOCKS
 from fedlite.base.errors import UsageError
 from fedlite.models.blocks.channel_shuffle import ChannelShuffle
 from fedlite.models.blocks.inverted_residual import InvertedResidual
@@ -17,6 +16,7 @@ from fedlite.models.blocks.plain import Plain
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.staged import StagedNet
 from fedlite.privacy.probe import check_private_model
+from fedlite.runs.rules import BLOCKS
 from tests.pruning import prune_channels
 from tests.tasks import shaped
 
@@ -47,7 +47,7 @@ def test_every_order_of_blocks_can_be_trained_privately(model_config, blocks, no
     stages = [stage(block, width, 2) for block, width in zip(blocks, (8, 12), strict=True)]
     config = model_config("student", "staged", stages=stages, norm=norm, stem=stem)
     for shape in (SHAPE, (9, 40)):
-        check_private_model(build_model(config, shaped(shape, 3), seed=0), shape)
+        check_private_model(build_model(config, shaped(shape, 3), seed=0), shaped(shape))
 
 
 @pytest.mark.parametrize(

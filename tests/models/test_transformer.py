@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
+from fedlite.base.errors import UsageError
 from fedlite.compress.onnx.export import export_onnx
 from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
 from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import Task
-from fedlite.base.errors import UsageError
 from fedlite.models.build import build_model, count_parameters
+from fedlite.models.options import ModelOptions
 from fedlite.models.transformer import MultiHeadAttention
 from fedlite.privacy.probe import check_private_model
 from tests.privacy.world import batch, make_plan, update_of
@@ -37,7 +37,7 @@ def test_it_answers_images_and_series_and_trains_privately(model_config, shape):
     assert model(torch.randn(5, *shape)).shape == (5, 7)
     assert model(torch.randn(0, *shape)).shape == (0, 7)  # a Poisson sample may be empty
     assert list(model.buffers()) == []
-    check_private_model(model, shape)
+    check_private_model(model, shaped(shape))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,9 @@ def test_it_answers_images_and_series_and_trains_privately(model_config, shape):
     ids=str,
 )
 def test_inputs_are_cut_into_patches(model_config, shape, patch, tokens):
-    model = build_model(model_config("student", "transformer", patch=patch), shaped(shape, 10), seed=0)
+    model = build_model(
+        model_config("student", "transformer", patch=patch), shaped(shape, 10), seed=0
+    )
     assert model.position.num_embeddings == tokens
 
 
@@ -131,7 +133,7 @@ def test_the_weakest_head_goes_whole(small):
         for layer in (attention.query, attention.key, attention.value):
             layer.weight[4:8] *= 1e-3
         attention.project.weight[:, 4:8] *= 1e-3
-    pruned = cut_channels(model, (1, 8, 8), {"blocks.0.attention.query": 8}, Criterion())
+    pruned = cut_channels(model, shaped((1, 8, 8)), {"blocks.0.attention.query": 8}, Criterion())
     kept = [0, 1, 2, 3, 8, 9, 10, 11]
     cut = pruned.blocks[0].attention
     assert cut.head_width == 4
@@ -193,7 +195,7 @@ def test_names_of_coupled_layers_are_explained(small):
         ("blocks.0.attention.project", "embed"),
     ]:
         with pytest.raises(UsageError, match=f"together with those of {first};"):
-            plan_widths(model, (1, 8, 8), 0.0, 4, {name: 0.5})
+            plan_widths(model, shaped((1, 8, 8)), 0.0, 4, {name: 0.5})
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (9, 128)], ids=str)
@@ -201,7 +203,10 @@ def test_pruned_it_comes_back_from_its_file(model_config, shape, tmp_path):
     config = model_config("student", "transformer")
     pruned = prune_channels(build_model(config, shaped(shape, 7), seed=0), shape, 0.5, 4).eval()
     save_pruned(pruned, tmp_path / "pruned.pt")
-    loaded, inputs = load_pruned(tmp_path / "pruned.pt", config, shape, 7), torch.randn(5, *shape)
+    loaded, inputs = (
+        load_pruned(tmp_path / "pruned.pt", config, shaped(shape, 7)),
+        torch.randn(5, *shape),
+    )
     assert torch.equal(loaded(inputs), pruned(inputs))
 
 

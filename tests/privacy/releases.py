@@ -6,8 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fedlite.privacy.client_level import ClientPlan
-from fedlite.privacy.client_level import State
+from fedlite.privacy.client_level import ClientPlan, State
 
 LIKE: State = {
     "weight": torch.zeros(2, 3, dtype=torch.float64),

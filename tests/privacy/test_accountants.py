@@ -9,14 +9,15 @@ from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.runs.compose import compose_config
 from fedlite.base.errors import UsageError
-from fedlite.privacy.accounting import calibrate_noise_multiplier, compute_epsilon
 from fedlite.privacy.accounting import (
     LARGEST_TIGHT_EPSILON,
     RDP_ORDERS,
     Segment,
+    calibrate_noise_multiplier,
+    compute_epsilon,
 )
+from fedlite.runs.compose import compose_config
 
 ACCOUNTANTS = ("prv", "pld", "rdp")
 AGREEMENT = 0.02  # relative

@@ -10,9 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlite.base.errors import UsageError
-from fedlite.privacy.client_level import ClientPlan, clip_update, draw_cohort, release_average
+from fedlite.privacy.client_level import (
+    ClientPlan,
+    State,
+    clip_update,
+    draw_cohort,
+    release_average,
+)
 from fedlite.privacy.randomness import DeterministicRandomness
-from fedlite.privacy.client_level import State
 from tests.privacy.releases import LIKE, Silent, joint_norm, make_client_plan, random_update
 
 

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from fedlite.base.errors import UsageError
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.privacy.policy import Policy, load_policy, refusal
-from fedlite.privacy.policy import LARGEST_GRAD_NORM, SMALLEST_GRAD_NORM
+from fedlite.privacy.policy import (
+    LARGEST_GRAD_NORM,
+    SMALLEST_GRAD_NORM,
+    Policy,
+    load_policy,
+    refusal,
+)
 from tests.conftest import REPOSITORY
 from tests.privacy.world import make_plan
 

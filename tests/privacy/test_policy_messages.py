@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fedlite.federation.node import check_policy
 from flwr.app import Message
 
-from fedlite.cli.main import run
-from fedlite.runs.config import Config
 from fedlite.base.errors import UsageError
+from fedlite.cli.main import run
 from fedlite.federation.messages import ARRAYS, CONFIG
-from fedlite.federation.node import check_policy
 from fedlite.privacy.ledger import Ledger
+from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.privacy.world import ClientWorld, make_plan
 

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fedlite.federation.node import Node
 
 from fedlite.data.types import ClientData
 from fedlite.federation import client_app
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.transport.grid import InProcessGrid
-from fedlite.federation.node import Node
 from fedlite.privacy import ledger
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import Charge, Ledger
-from fedlite.privacy.ledger import Spending, affordable
+from fedlite.privacy.ledger import Charge, Ledger, Spending, affordable
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
 

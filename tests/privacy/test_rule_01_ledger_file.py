@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.privacy.ledger import Charge, Ledger, LedgerError
 from fedlite.privacy import ledger as ledger_module
-from fedlite.privacy.ledger import affordable, data_set_of, sync_ledgers
+from fedlite.privacy.ledger import (
+    Charge,
+    Ledger,
+    LedgerError,
+    affordable,
+    data_set_of,
+    sync_ledgers,
+)
 from tests.privacy.planted import caught
 
 BUDGET = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}

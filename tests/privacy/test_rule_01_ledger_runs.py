@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from fedlite.cli.main import run
-from fedlite.runs.config import Config
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.federation.node import hold_ledgers, open_ledger, sync_cohort
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.cli.main import run
 from fedlite.privacy.ledger import Charge, Ledger
+from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 from tests.privacy.world import ClientWorld

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from fedlite.runs.config import Config
-from fedlite.data.splits import load_splits
-from fedlite.base.errors import FedliteError
 from fedlite.federation.node import open_ledger
-from fedlite.federation.server_app import open_server_ledger
+
+from fedlite.base.errors import FedliteError
+from fedlite.data.splits import load_splits
 from fedlite.federation.plans import Plans
+from fedlite.federation.server_app import open_server_ledger
 from fedlite.privacy.ledger import Charge, Ledger
+from fedlite.runs.config import Config
 from fedlite.runs.spending import privacy_section, read_spending
 
 SIZES = [50] * 4

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from fedlite.federation.node import Node
 from flwr.app import Message
 
 from fedlite.data.types import ClientData
 from fedlite.federation import client_app
 from fedlite.federation.messages import METRICS, WEIGHT
-from fedlite.federation.node import Node
 from fedlite.privacy import dp_sgd
 from fedlite.privacy.ledger import Charge
 from fedlite.privacy.randomness import DeterministicRandomness

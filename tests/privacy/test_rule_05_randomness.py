@@ -10,7 +10,13 @@ from scipy import stats
 from torch import Tensor
 
 from fedlite.federation import client_app
-from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness, derive_seed, make_randomness
+from fedlite.privacy.randomness import (
+    DeterministicRandomness,
+    Randomness,
+    SecureRandomness,
+    derive_seed,
+    make_randomness,
+)
 from fedlite.report.privacy_statement import privacy_statement
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of

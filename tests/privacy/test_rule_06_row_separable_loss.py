@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedlite.distill.options import DistillOptions
-from fedlite.runs.config import Config
-from fedlite.distill.losses import Loss, build_loss
 from fedlite.base.errors import UsageError
+from fedlite.distill.losses import Loss, build_loss
+from fedlite.distill.options import DistillOptions
 from fedlite.privacy.probe import check_row_separable_loss
+from fedlite.runs.config import Config
 from tests.privacy.planted import caught
 
 ROWS, CLASSES = 6, 10

@@ -12,6 +12,7 @@ from fedlite.federation import client_app, node
 from fedlite.privacy.probe import check_private_model
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
+from tests.tasks import shaped
 
 
 def net(*middle: nn.Module) -> nn.Module:
@@ -72,7 +73,7 @@ def test_separable_layers_pass_and_the_probe_leaves_no_trace(layer: nn.Module) -
     model = net(layer)
     check_rows_and_buffers_are_left_alone(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    check_private_model(model, (1, 8, 8))
+    check_private_model(model, shaped((1, 8, 8)))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -87,7 +88,7 @@ def test_training_changes_no_buffer(client_world: Callable[..., ClientWorld]) ->
 def test_every_student_passes(student: str, client_world: Callable[..., ClientWorld]) -> None:
     world = client_world(f"student={student}")
     check_rows_and_buffers_are_left_alone(world.student)
-    check_private_model(world.student, (1, 8, 8))
+    check_private_model(world.student, shaped((1, 8, 8)))
 
 
 # --- planted bugs ---------------------------------------------------------------------------
@@ -128,13 +129,13 @@ def test_planted_layers_are_caught_and_refused(layer: nn.Module) -> None:
     with caught("rows are mixed|follows the data"):
         check_rows_and_buffers_are_left_alone(net(layer))
     with pytest.raises(UsageError, match="student"):
-        check_private_model(net(layer), (1, 8, 8))
+        check_private_model(net(layer), shaped((1, 8, 8)))
 
 
 def test_synchronised_batch_norm_is_refused() -> None:
     """It does not run on a CPU at all, so only the guard can be asked."""
     with pytest.raises(UsageError, match="SyncBatchNorm"):
-        check_private_model(net(nn.SyncBatchNorm(4)), (1, 8, 8))
+        check_private_model(net(nn.SyncBatchNorm(4)), shaped((1, 8, 8)))
 
 
 def statistics_estimated_again(patch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from fedlite.runs.compose import compose_config
 from fedlite.distill.options import DistillOptions
 from fedlite.models.build import build_model
 from fedlite.privacy import dp_sgd
+from fedlite.runs.compose import compose_config
 from tests.conftest import TINY
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import batch, make_plan, update_of
@@ -18,7 +18,9 @@ from tests.tasks import shaped
 
 
 def student(name: str) -> nn.Module:
-    return build_model(compose_config([*TINY, f"student={name}"]).student, shaped((1, 8, 8), 10), seed=0)
+    return build_model(
+        compose_config([*TINY, f"student={name}"]).student, shaped((1, 8, 8), 10), seed=0
+    )
 
 
 # --- the checks -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedlite.federation.node import Node
 from flwr.app import Message
 from opacus.grad_sample import GradSampleHooks
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from fedlite.base.errors import FedliteError
 from fedlite.federation import client_app
 from fedlite.federation.messages import ARRAYS, check_arrays
-from fedlite.federation.node import Node
 from fedlite.models.mlp import MLP
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld

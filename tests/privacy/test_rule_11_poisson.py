@@ -5,13 +5,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from fedlite.privacy.dp_sgd import PoissonSampler
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from scipy.stats import binom, chisquare
 
 from fedlite.federation import client_app
 from fedlite.privacy import dp_sgd
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
-from fedlite.privacy.dp_sgd import PoissonSampler
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
 

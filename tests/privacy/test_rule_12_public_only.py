@@ -13,10 +13,10 @@ from fedlite.compress import check, norms, qat, quantize, recover, schedule, shr
 from fedlite.compress.onnx.export import export_onnx
 from fedlite.compress.options import CompressOptions
 from fedlite.data.options import AugmentOptions
-from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill import public, teacher
 from fedlite.distill.losses import build_loss
+from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.distill.warm_start import warm_start
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlite.federation.messages import refused_reply, trained_reply
-from fedlite.privacy.client_level import ClientPlan, clip_update, release_average
+from fedlite.privacy.client_level import ClientPlan, State, clip_update, release_average
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
-from fedlite.privacy.client_level import State
 from tests.federation.scripted import (
     STUDENT,
     Answer,

@@ -9,15 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedlite.runs.compose import compose_config
 from fedlite.base.errors import UsageError
 from fedlite.federation.cohort import select_cohort
 from fedlite.federation.plans import build_client_plan
-from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.client_level import ClientPlan, Release, clip_update, draw_cohort, release_average
+from fedlite.privacy.accounting import Segment, compute_epsilon
+from fedlite.privacy.client_level import (
+    ClientPlan,
+    Release,
+    State,
+    clip_update,
+    draw_cohort,
+    release_average,
+)
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
-from fedlite.privacy.accounting import Segment
-from fedlite.privacy.client_level import State
+from fedlite.runs.compose import compose_config
 from tests.privacy.releases import LIKE, Silent, distance, make_client_plan, random_update
 
 NUM_CLIENTS, RATE, ROUNDS = 100, 0.1, 6000

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from fedlite.cli.main import run
 from fedlite.base.errors import FedliteError
+from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.cli.main import run
 from fedlite.federation.messages import State
 from fedlite.federation.server_app import Federation, run_rounds
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.ledger import Ledger, Spending
-from fedlite.base.records import Evaluation, RoundRecord
 from tests.conftest import TINY
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation
 from tests.privacy.releases import make_client_plan

@@ -11,13 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedlite.runs.config import Config
 from fedlite.federation.messages import CONFIG, to_state
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import Charge
+from fedlite.privacy.ledger import Charge, affordable
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
-from fedlite.privacy.ledger import affordable
+from fedlite.runs.config import Config
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
 COHORT, COLLUDERS = 8, 2

@@ -7,14 +7,14 @@ import pytest
 import torch
 from flwr.app import Message
 
-from fedlite.runs.compose import compose_config
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.federation import server_app
-from fedlite.federation.release import PlainSum
 from fedlite.federation.messages import State
-from fedlite.federation.server_app import Federation
 from fedlite.federation.plans import build_plan
+from fedlite.federation.release import PlainSum
+from fedlite.federation.server_app import Federation
 from fedlite.privacy.plan import PrivacyPlan
+from fedlite.runs.compose import compose_config
 from tests.federation.scripted import STUDENT, Answer, ScriptedClients, add, federation
 from tests.federation.test_server import nan, raises, refuses
 from tests.privacy.world import make_plan

@@ -5,24 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from fedlite.federation.node import LEDGER_DIR, NODES_DIR, POLICY, RUN_CONFIG, open_ledger
+from fedlite.privacy.dp_sgd import train_steps
 from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor, nn
 
-from fedlite.distill.options import DistillOptions
-from fedlite.runs.config import Config
+from fedlite.base.tensors import state_sha256
 from fedlite.data.splits import load_splits
 from fedlite.distill.losses import build_loss
+from fedlite.distill.options import DistillOptions
 from fedlite.federation.client_app import app
-from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
-from fedlite.federation.node import LEDGER_DIR, NODES_DIR, POLICY, RUN_CONFIG, open_ledger
-from fedlite.base.tensors import state_sha256
-from fedlite.models.build import build_model
 from fedlite.federation.plans import build_plan
-from fedlite.privacy.dp_sgd import train_steps
+from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
+from fedlite.models.build import build_model
 from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
+from fedlite.runs.config import Config
 
 
 class ClientWorld:

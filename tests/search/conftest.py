@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import pytest
 from torch import nn
 
-from fedlite.runs.compose import compose_config
-from fedlite.models.options import ModelOptions
-from fedlite.runs.config import Config
 from fedlite.data.splits import load_splits
 from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
+from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
+from tests.tasks import shaped
 from tests.training import train_on_labels
 
 from ..conftest import TINY
-from tests.tasks import shaped
 
 CNN = "fedlite.models.cnn.CNN"
 

@@ -7,25 +7,29 @@ from typing import Any
 
 import pytest
 
+from fedlite.base.errors import FedliteError
+from fedlite.base.records import Cost, Latency, Measurement
 from fedlite.compress.exporting import export_file
-from fedlite.serve.runtime import logits_of, open_runtime
+from fedlite.compress.options import (
+    CompressOptions,
+    CompressSearchOptions,
+    MeasureOptions,
+    TargetOptions,
+)
 from fedlite.compress.shrink.schedule import prune_and_recover
-from fedlite.compress.options import CompressOptions, CompressSearchOptions, MeasureOptions, TargetOptions
 from fedlite.data.options import AugmentOptions
-from fedlite.models.options import ModelOptions
 from fedlite.data.types import PublicData, TestData
 from fedlite.distill.evaluate import evaluate_logits
-from fedlite.base.errors import FedliteError
 from fedlite.models.build import build_model
-from fedlite.base.records import Cost, Latency, Measurement
+from fedlite.models.options import ModelOptions
 from fedlite.search.compression import (
     compression_space,
     search_compression,
     with_options,
 )
+from fedlite.serve.runtime import logits_of, open_runtime
 
 from .conftest import CNN, World
-from tests.tasks import shaped
 
 BY_HAND = CompressOptions(
     ratio=0.3,
@@ -201,7 +205,7 @@ def test_more_trials_go_on_and_other_limits_start_anew(world: World, tmp_path: P
 
 def test_another_student_starts_anew(world: World, tmp_path: Path) -> None:
     search(world, tmp_path, write_ratio, BY_HAND, measure=made_up())
-    other = build_model(ModelOptions("cnn", CNN), shaped(world.task.input_shape, 10), seed=1)
+    other = build_model(ModelOptions("cnn", CNN), world.task, seed=1)
     changed = dataclasses.replace(world, trained=other)
     new: list[int] = []
     search(

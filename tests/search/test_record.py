@@ -11,10 +11,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from fedlite.search.harness import Budget, run_trials
-from fedlite.search.trial_charts import search_history, search_trials
 from fedlite.search.archive import log_trial, trials_csv, verdict, write_search
+from fedlite.search.harness import Budget, run_trials
 from fedlite.search.result import SearchResult, cheapest, conclude
+from fedlite.search.trial_charts import search_history, search_trials
 from fedlite.search.trials import Limits, Outcome, Trial
 
 from .toy import LIMITS, SPACE, evaluate

@@ -8,13 +8,13 @@ import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
+from fedlite.base.errors import UsageError
+from fedlite.base.records import Cost, Latency
 from fedlite.compress.exporting import export_file
 from fedlite.compress.options import CompressOptions, TargetOptions
+from fedlite.models.build import build_model, count_parameters
 from fedlite.models.options import ModelOptions
 from fedlite.search.options import StudentSearchOptions
-from fedlite.base.errors import UsageError
-from fedlite.models.build import build_model, count_parameters
-from fedlite.base.records import Cost, Latency
 from fedlite.search.result import one_line
 from fedlite.search.student_space import (
     HAND_SET,
@@ -27,9 +27,9 @@ from fedlite.search.student_space import (
     student_yaml,
 )
 from fedlite.search.students import search_student
+from tests.tasks import shaped
 
 from .conftest import CNN, World
-from tests.tasks import shaped
 
 SMALL = StudentSearchOptions(
     trials=4,
@@ -100,7 +100,7 @@ def test_the_smallest_near_the_best_is_written_as_a_config_file(
     assert result.best.parameters == min(one.outcome.parameters for one in near)
     saved = OmegaConf.to_container(OmegaConf.load(found.path))
     assert saved == dataclasses.asdict(found.student)
-    model = build_model(ModelOptions(**saved), shaped(world.task.input_shape, 10), seed=0)
+    model = build_model(ModelOptions(**saved), world.task, seed=0)
     assert count_parameters(model) == result.best.parameters
 
 
@@ -157,9 +157,7 @@ def test_the_student_set_by_hand_is_judged_whatever_it_costs(world: World, tmp_p
     assert result.trials[0].options == HAND_SET
     assert result.default.bytes > 1_000
     assert result.default.accuracy is not None
-    assert result.default.parameters == count_parameters(
-        build_model(BY_HAND, shaped(world.task.input_shape, 10), seed=0)
-    )
+    assert result.default.parameters == count_parameters(build_model(BY_HAND, world.task, seed=0))
 
 
 def test_where_nothing_better_is_found_the_student_set_by_hand_is_handed_out(
@@ -209,7 +207,7 @@ def test_students_whose_weights_alone_are_too_large_are_not_tried(
     assert 0 < len(others) < 20
     for one in others:
         student = student_of(one.options, {})
-        model = build_model(student, shaped(world.task.input_shape, 10), seed=0)
+        model = build_model(student, world.task, seed=0)
         assert least_bytes(model, compress) <= 14_000
 
 

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from fedlite.tracking import pareto
 from fedlite.report.charts import figure_pixels
+from fedlite.tracking import pareto
 
 from .runs import Report
 

@@ -26,7 +26,7 @@ def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
         FedliteError: the model cannot be exported.
     """
     model = copy.deepcopy(model).cpu().eval()
-    example = torch.zeros(2, *task.input_shape)
+    example = task.blank(2)
     try:
         with quiet():
             program = torch.onnx.export(

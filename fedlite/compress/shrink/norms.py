@@ -52,7 +52,7 @@ class FoldablePair:
     values: int
 
 
-def foldable_norms(model: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
+def foldable_norms(model: nn.Module, task: Task) -> list[str]:
     """Module names of the norms of ``model`` that :func:`fold_norms` removes, in running order.
 
     A norm counts if it has an affine part, reads a ``Conv1d`` or ``Conv2d`` directly, and nothing
@@ -62,7 +62,7 @@ def foldable_norms(model: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
     Raises:
         FedliteError: the model cannot be traced.
     """
-    return [pair.norm for pair in _foldable_pairs(model, input_shape)]
+    return [pair.norm for pair in _foldable_pairs(model, task)]
 
 
 def fold_norms(
@@ -107,7 +107,7 @@ def fold_norms(
     """
     require_public(public)
     folded = bake_weights(student)
-    pairs = _fold_batch_norms(folded, _foldable_pairs(folded, task.input_shape))
+    pairs = _fold_batch_norms(folded, _foldable_pairs(folded, task))
     if not pairs:
         return folded
     size = min(EXAMPLES, max(CHUNK, VALUES // sum(pair.values for pair in pairs)))
@@ -130,10 +130,10 @@ def bake_weights(model: nn.Module) -> nn.Module:
     return baked
 
 
-def _foldable_pairs(model: nn.Module, input_shape: tuple[int, ...]) -> list[FoldablePair]:
+def _foldable_pairs(model: nn.Module, task: Task) -> list[FoldablePair]:
     traced = copy.deepcopy(model).eval()
     try:
-        program = torch.export.export(traced, (torch.zeros(2, *input_shape),))
+        program = torch.export.export(traced, (task.blank(2),))
     except Exception as error:  # torch.export raises whatever the model's own code raises
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise FedliteError(

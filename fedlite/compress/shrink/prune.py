@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.shrink.sensitivity import Gradients
 from fedlite.compress.shrink.sparsify import CONVOLUTIONS
+from fedlite.data.types import Task
 from fedlite.models.blocks.channel_shuffle import ChannelShuffle
 from fedlite.models.standardised import StandardisedConvolution
 from fedlite.models.transformer import MultiHeadAttention
@@ -79,7 +80,7 @@ class Criterion:
 
 def plan_widths(
     model: nn.Module,
-    input_shape: tuple[int, ...],
+    task: Task,
     ratio: float,
     round_to: int,
     layer_ratios: Mapping[str, float],
@@ -93,7 +94,7 @@ def plan_widths(
 
     Args:
         model: answers logits (n, classes) for inputs (n, *input_shape).
-        input_shape: of one example.
+        task: what the model sees.
         ratio: in [0, 1), of every layer that ``layer_ratios`` does not name.
         round_to: 1 or more.
         layer_ratios: by the name of a layer or of a module that holds layers, as in
@@ -111,7 +112,7 @@ def plan_widths(
         return {}
     probe = copy.deepcopy(model).requires_grad_(requires_grad=True)
     with _one_line(model):
-        sets = _coupled_layers(probe, torch.zeros(2, *input_shape))[1]
+        sets = _coupled_layers(probe, task.blank(2))[1]
     _check_names(probe, sets, layer_ratios)
     plan = {}
     for coupled in sets:
@@ -133,7 +134,7 @@ def plan_widths(
 
 def cut_channels(
     model: nn.Module,
-    input_shape: tuple[int, ...],
+    task: Task,
     widths: Mapping[str, int],
     criterion: Criterion,
 ) -> nn.Module:
@@ -141,7 +142,7 @@ def cut_channels(
 
     Args:
         model: stays as it is.
-        input_shape: of one example.
+        task: what the model sees.
         widths: channels to keep, by layer name as in :func:`plan_widths`; layers that are not
             named, or are no wider, stay.
         criterion: which channels are the weakest; judged before any is cut.
@@ -152,7 +153,7 @@ def cut_channels(
     pruned = copy.deepcopy(model).eval()
     trainable = {name: value.requires_grad for name, value in pruned.named_parameters()}
     pruned.requires_grad_(requires_grad=True)  # the dependency graph is read off autograd's
-    example = torch.zeros(2, *input_shape)
+    example = task.blank(2)
     with _one_line(model):
         classes = pruned(example).shape[1]
         graph, sets = _coupled_layers(pruned, example)

@@ -9,6 +9,7 @@ from torch import nn
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.tensors import save_tensors
+from fedlite.data.types import Task
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.models.standardised import StandardisedConvolution
@@ -107,9 +108,7 @@ def save_pruned(model: nn.Module, path: Path) -> None:
     )
 
 
-def load_pruned(
-    path: Path, config: ModelOptions, input_shape: tuple[int, ...], num_classes: int
-) -> nn.Module:
+def load_pruned(path: Path, config: ModelOptions, task: Task) -> nn.Module:
     """Rebuild the class of ``config``, cut it to the widths in ``path``, and load its weights.
 
     Returns:
@@ -126,11 +125,11 @@ def load_pruned(
         widths, identities, state = (stored[key] for key in ("widths", "identities", "state_dict"))
     except Exception as error:  # torch.load raises many kinds on damaged files
         raise FedliteError(f"{path}: not a pruned model file, or damaged") from error
-    model = build_model(config, input_shape, num_classes, seed=0).eval()
+    model = build_model(config, task, seed=0).eval()
     try:
         reshape(model, widths, identities, state)
         with torch.no_grad():
-            model(torch.zeros(1, *input_shape))
+            model(task.blank(1))
     except (AttributeError, KeyError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()[0]
         raise UsageError(f"{path}: does not fit model {config.name}: {reason}") from error

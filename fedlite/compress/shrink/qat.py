@@ -64,7 +64,7 @@ def train_quantization_aware(
 
             exported = torch.export.export(
                 trained,
-                (torch.zeros(2, *task.input_shape),),
+                (task.blank(2),),
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
             simulated = simulate_int8(exported.module(), config)

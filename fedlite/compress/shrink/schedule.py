@@ -49,9 +49,7 @@ def prune_and_recover(
         FedliteError: the layers cannot be cut, or rounding leaves every channel in place.
     """
     require_public(public)
-    plan = plan_widths(
-        student, task.input_shape, config.ratio, config.round_to, config.layer_ratios
-    )
+    plan = plan_widths(student, task, config.ratio, config.round_to, config.layer_ratios)
     pruned = copy.deepcopy(student).eval()
     if not plan and config.sparsity == 0:
         return pruned
@@ -67,7 +65,7 @@ def prune_and_recover(
                 seed + index,
             )
             widths = {name: width.after(share) for name, width in plan.items()}
-            pruned = cut_channels(pruned, task.input_shape, widths, criterion)
+            pruned = cut_channels(pruned, task, widths, criterion)
         masks: Masks = {}
         if config.sparsity > 0:
             by_gradient = config.sparsity_criterion == "gradient"

@@ -31,5 +31,7 @@ def run(pipeline: Pipeline) -> Facts:
         save_tensors(pipeline.run.file("public_student.pt"), dict(student.state_dict()))
         evaluation = evaluate_model(student, splits.test, splits.task.num_classes)
         bar.advance(0, accuracy=evaluation.accuracy)
-    source = "cache" if cached else "trained"
-    return {"source": source, "evaluation": dataclasses.asdict(evaluation)}
+    return {
+        "source": "cache" if cached else "trained",
+        "evaluation": dataclasses.asdict(evaluation),
+    }
