@@ -4,15 +4,16 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fedlite.federation.node import check_policy
 from flwr.app import Message
 
 from fedlite.base.errors import UsageError
 from fedlite.cli.main import run
 from fedlite.federation.messages import ARRAYS, CONFIG
+from fedlite.federation.simulation import check_policy
 from fedlite.privacy.ledger import Ledger
 from fedlite.runs.config import Config
 from tests.conftest import TINY
@@ -206,14 +207,16 @@ def test_a_simulation_that_every_client_would_refuse_stops_before_training(
     config = tiny_config(f"privacy.policy={ward / 'policy.yaml'}")
     fair = make_plan(noise_multiplier=2.0, randomness="secure")
     weak = replace(fair, noise_multiplier=0.1)
+    check = partial(check_policy, config.privacy, config.dataset.name)
     with pytest.raises(UsageError, match=r"every client would refuse this run: noise multiplier"):
-        check_policy(config, weak, [100, 200])
+        check(weak, [100, 200])
     with pytest.raises(UsageError, match=r"one round costs epsilon"):
-        check_policy(config, replace(fair, noise_multiplier=0.6), [100, 200])
-    check_policy(config, fair, [100, 200_000])  # one that refuses leaves the others to train
+        check(replace(fair, noise_multiplier=0.6), [100, 200])
+    check(fair, [100, 200_000])  # one that refuses leaves the others to train
     (tmp_path / "broken.yaml").write_text("max_epsilon: 1")
+    broken = tiny_config(f"privacy.policy={tmp_path / 'broken.yaml'}")
     with pytest.raises(UsageError, match="data_set: missing"):
-        check_policy(tiny_config(f"privacy.policy={tmp_path / 'broken.yaml'}"), fair, [100])
+        check_policy(broken.privacy, broken.dataset.name, fair, [100])
 
 
 @pytest.mark.slow

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedlite.federation.node import Node
 
 from fedlite.data.types import ClientData
-from fedlite.federation import client_app
+from fedlite.federation import client_app, training
 from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.federation.client import Client
 from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.privacy import ledger
 from fedlite.privacy.accounting import compute_epsilon
@@ -53,7 +53,7 @@ def check_a_crash_costs(world: ClientWorld) -> None:
         raise RuntimeError("died with the trained student in hand")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client_app, "train_steps", _then(client_app.train_steps, die))
+        patch.setattr(training, "train_steps", _then(training.train_steps, die))
         (reply,) = world.grid.send_and_receive([world.request(1)])
     assert reply.has_error()
     spent = spent_on_disk(world)
@@ -103,7 +103,7 @@ def check_replays_cost(world: ClientWorld) -> None:
 def check_a_changed_row_changes_no_ledger(world: ClientWorld) -> None:
     mine = world.splits.client(0)
     world.train(1)
-    data = Node.of(world.grid.contexts[2]).world._data
+    data = world.simulation._data
     data[0] = ClientData(0, mine.inputs[1:], mine.labels[1:])
     try:
         told = report_of(world.train(2))["epsilon"]
@@ -155,21 +155,22 @@ def charge_after_training(patch: pytest.MonkeyPatch) -> None:
 
 def refund_on_failure(patch: pytest.MonkeyPatch) -> None:
     before: dict[Path, bytes] = {}
-    real_charge, real_distil = Ledger.charge, client_app._distil
+    real_charge, real_train = Ledger.charge, client_app.train_client
 
     def remember(self: Ledger, *args: Any, **options: Any) -> Spending:
         before[self.path] = self.path.read_bytes() if self.path.exists() else b""
         return real_charge(self, *args, **options)
 
-    def distil_or_refund(node: Node, *args: Any) -> Any:
+    def train_or_refund(*args: Any) -> Any:
         try:
-            return real_distil(node, *args)
+            return real_train(*args)
         except Exception:
-            node.ledger.path.write_bytes(before[node.ledger.path])
+            for path, content in before.items():
+                path.write_bytes(content)
             raise
 
     patch.setattr(Ledger, "charge", remember)
-    patch.setattr(client_app, "_distil", distil_or_refund)
+    patch.setattr(client_app, "train_client", train_or_refund)
 
 
 def ledgers_in_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,7 @@ def ledgers_in_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
     dump, restore = InProcessGrid.dump_contexts, InProcessGrid.restore_contexts
 
     def dump_all(self: InProcessGrid) -> dict[int, bytes]:
-        ledgers = [Node.of(context).ledger.path for context in self.contexts.values()]
+        ledgers = [Client.of(context).ledger.path for context in self.contexts.values()]
         saved.update({path: path.read_bytes() for path in ledgers if path.exists()})
         return dump(self)
 
@@ -207,16 +208,15 @@ def replays_free_although_noise_is_fresh(patch: pytest.MonkeyPatch) -> None:
 
 
 def data_set_id_from_the_content(patch: pytest.MonkeyPatch) -> None:
-    real = Node.of
+    real = Client.of
 
-    def of(context: Any) -> Node:
-        node = real(context)
-        inputs = node.world.client_data(node.client_id).inputs
-        digest = hashlib.sha256(inputs.numpy().tobytes()).hexdigest()[:16]
-        name = f"{digest}-client-{node.client_id:04d}"
-        return replace(node, ledger=Ledger(node.ledger.path.with_name(f"{name}.ledger"), name))
+    def of(context: Any) -> Client:
+        client = real(context)
+        digest = hashlib.sha256(client.data.inputs.numpy().tobytes()).hexdigest()[:16]
+        name = f"{digest}-client-{client.client_id:04d}"
+        return replace(client, ledger=Ledger(client.ledger.path.with_name(f"{name}.ledger"), name))
 
-    patch.setattr(Node, "of", of)
+    patch.setattr(Client, "of", of)
 
 
 @pytest.mark.parametrize(

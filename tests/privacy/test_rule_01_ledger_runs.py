@@ -9,29 +9,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fedlite.federation.node import hold_ledgers, open_ledger, sync_cohort
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.cli.main import run
+from fedlite.federation.simulation import sync_cohort
 from fedlite.privacy.ledger import Charge, Ledger
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal
-from tests.privacy.world import ClientWorld
+from tests.privacy.world import ClientWorld, held, ledger_of
 
 LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
 
 KILLED_AFTER_TRAINING = """
-import os, sys
+import json, os, sys
 from pathlib import Path
-from fedlite.runs.rules import config_from_json
+from fedlite.runs.config import config_from_plain
 from fedlite.federation import client_app
-from fedlite.federation.node import hold_ledgers
-from tests.privacy.world import ClientWorld
+from tests.privacy.world import ClientWorld, held
 
 client_app.trained_reply = lambda *_: os._exit(9)  # dies with the trained student in hand
-config = config_from_json(Path(sys.argv[1]).read_text())
-with hold_ledgers(config):
+config = config_from_plain(json.loads(Path(sys.argv[1]).read_text()))
+with held(config):
     ClientWorld(config, Path(sys.argv[2])).train(server_round=1)
 """
 
@@ -40,7 +39,7 @@ def test_a_client_killed_after_training_has_been_charged(
     client_world: Callable[..., ClientWorld], tmp_path: Path
 ) -> None:
     world = client_world(f"privacy.ledger_dir={tmp_path / 'ledgers'}")
-    (tmp_path / "config.json").write_text(world.config.to_json())
+    (tmp_path / "config.json").write_text(json.dumps(world.config.to_plain()))
     command = [sys.executable, "-c", KILLED_AFTER_TRAINING, "config.json", "."]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     died = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
@@ -49,7 +48,7 @@ def test_a_client_killed_after_training_has_been_charged(
     assert len(world.ledger().entries()) == 1
     assert spent > 0
 
-    with hold_ledgers(world.config):  # the lock died with the process
+    with held(world.config):  # the lock died with the process
         world.train(server_round=1)  # the interrupted round again: charged again
     assert len(world.ledger().entries()) == 2
     assert world.ledger().epsilon(1e-5, "rdp") > spent
@@ -104,12 +103,12 @@ def test_two_runs_at_once_on_the_same_ledgers_are_refused(
     tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = tiny_config(f"privacy.ledger_dir={tmp_path / 'ledgers'}")
-    with hold_ledgers(config):
+    with held(config):
         with pytest.raises(FedliteError, match=rf"{tmp_path / 'ledgers'}: another run"):
-            hold_ledgers(config).__enter__()
-        with hold_ledgers(tiny_config()), hold_ledgers(tiny_config()):
+            held(config).__enter__()
+        with held(tiny_config()), held(tiny_config()):
             pass  # ledgers of their own: nothing to hold
-    with hold_ledgers(config):
+    with held(config):
         pass
 
 
@@ -119,7 +118,7 @@ def test_ledgers_that_cannot_be_written_are_named_before_training(
     (tmp_path / "file").write_text("")
     config = tiny_config(f"privacy.ledger_dir={tmp_path / 'file' / 'ledgers'}")
     with pytest.raises(FedliteError, match="nothing was trained"):
-        hold_ledgers(config).__enter__()
+        held(config).__enter__()
 
 
 # --- whose ledgers --------------------------------------------------------------------------
@@ -129,15 +128,15 @@ def test_ledgers_of_another_division_are_refused(
     tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     shared = f"privacy.ledger_dir={tmp_path}"
-    with hold_ledgers(tiny_config(shared, "federation.num_clients=3")):
+    with held(tiny_config(shared, "federation.num_clients=3")):
         pass  # it ended before any charge: the directory is still anybody's
     config = tiny_config(shared)
-    with hold_ledgers(config):
-        open_ledger(tmp_path, config, 0).charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
+    with held(config):
+        ledger_of(tmp_path, config, 0).charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
     for other in ("seed=1", "federation.num_clients=3", "partition=shards"):
         with pytest.raises(UsageError, match="other examples"):
-            hold_ledgers(tiny_config(shared, other)).__enter__()
-    with hold_ledgers(tiny_config(shared, "privacy.epsilon=2", "federation.rounds=9")):
+            held(tiny_config(shared, other)).__enter__()
+    with held(tiny_config(shared, "privacy.epsilon=2", "federation.rounds=9")):
         pass
 
 
@@ -154,12 +153,12 @@ def test_a_cohort_is_flushed_whoever_has_a_ledger(
     tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config()
-    ledger = open_ledger(tmp_path, config, 2)
+    ledger = ledger_of(tmp_path, config, 2)
     ledger.charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
     flushed: list[int] = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino) or fsync(fd))
-    sync_cohort(tmp_path, config, [1, 2, 3])
+    sync_cohort(tmp_path, config.privacy, config.dataset.name, [1, 2, 3])
     assert ledger.path.stat().st_ino in flushed
 
 
@@ -168,7 +167,7 @@ def test_a_second_run_on_the_same_ledgers_is_refused_before_any_training(
 ) -> None:
     shared = f"privacy.ledger_dir={tmp_path / 'ledgers'}"
     folder = tmp_path / "second"
-    with hold_ledgers(tiny_config(shared)):
+    with held(tiny_config(shared)):
         line = refusal(capsys, 1, "federate", *TINY, f"run.dir={folder}", shared)
     assert str(tmp_path / "ledgers") in line
     assert not (folder / "teacher.pt").exists()

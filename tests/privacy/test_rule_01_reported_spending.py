@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedlite.federation.node import open_ledger
 
 from fedlite.base.errors import FedliteError
 from fedlite.data.splits import load_splits
@@ -15,6 +14,7 @@ from fedlite.federation.server_app import open_server_ledger
 from fedlite.privacy.ledger import Charge, Ledger
 from fedlite.runs.config import Config
 from fedlite.runs.spending import privacy_section, read_spending
+from tests.privacy.world import ledger_of
 
 SIZES = [50] * 4
 
@@ -35,9 +35,9 @@ def test_a_server_ledger_that_was_cut_short_is_noticed(
     tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = tiny_config("privacy=client", "privacy.client.accountant=rdp")
-    plans = Plans.build(config, SIZES)
+    plans = Plans.build(config.privacy, config.federation, SIZES)
     assert plans.client is not None
-    charge(open_server_ledger(tmp_path, config), plans.client.segment, range(1, 3))
+    charge(open_server_ledger(tmp_path, config.dataset.name), plans.client.segment, range(1, 3))
     spent = read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 2))
     assert len(spent.server) == 2
     with pytest.raises(FedliteError, match=r"server\.ledger: holds 2 rounds of this run of 3"):
@@ -48,10 +48,10 @@ def test_one_clients_missing_charges_are_not_made_up_for_by_anothers(
     tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = tiny_config("privacy.accountant=rdp")
-    plans = Plans.build(config, SIZES)
+    plans = Plans.build(config.privacy, config.federation, SIZES)
     assert plans.example is not None
     for client_id, last in enumerate((3, 4, 2, 3)):  # a retry of client 1, a loss of client 2
-        ledger = open_ledger(tmp_path, config, client_id)
+        ledger = ledger_of(tmp_path, config, client_id)
         charge(ledger, plans.example.segment, range(1, last + 1))
     with pytest.raises(FedliteError, match="client 2's ledger holds less"):
         read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 3))
@@ -67,11 +67,11 @@ def test_who_took_part_is_not_told_beside_an_amplified_client_level_claim(
         "federation.fraction=0.5",
         "federation.sampling=bernoulli",
     )
-    plans = Plans.build(config, SIZES)
+    plans = Plans.build(config.privacy, config.federation, SIZES)
     assert plans.example is not None
     assert plans.client is not None
-    charge(open_ledger(tmp_path, config, 0), plans.example.segment, range(1, 2))
-    charge(open_server_ledger(tmp_path, config), plans.client.segment, range(1, 4))
+    charge(ledger_of(tmp_path, config, 0), plans.example.segment, range(1, 2))
+    charge(open_server_ledger(tmp_path, config.dataset.name), plans.client.segment, range(1, 4))
     spent = read_spending(config, plans, 4, tmp_path, "run", [])
     splits = load_splits(config.dataset, config.partition, 4, config.seed)
     example, client = privacy_section(config, splits, plans, spent)["units"]

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from fedlite.federation.node import Node
 from flwr.app import Message
+from torch import Tensor
 
 from fedlite.data.types import ClientData
-from fedlite.federation import client_app
+from fedlite.federation import client_app, training
+from fedlite.federation.client import Client
 from fedlite.federation.messages import METRICS, WEIGHT
-from fedlite.privacy import dp_sgd
+from fedlite.federation.training import LocalWork
+from fedlite.privacy import steps
+from fedlite.privacy.clipping import ENGINES, ClippedSum, Engine
 from fedlite.privacy.ledger import Charge
-from fedlite.privacy.randomness import DeterministicRandomness
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
@@ -24,7 +26,7 @@ from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 def one_example_less(world: ClientWorld, client_id: int) -> Iterator[None]:
     """The client's data without its last example."""
     whole = world.splits.client(client_id)
-    data = Node.of(world.grid.contexts[2]).world._data
+    data = world.simulation._data
     data[client_id] = ClientData(client_id, whole.inputs[:-1], whole.labels[:-1])
     try:
         yield
@@ -35,20 +37,31 @@ def one_example_less(world: ClientWorld, client_id: int) -> Iterator[None]:
 def settings_of(world: ClientWorld, client_id: int) -> tuple[object, ...]:
     """What one round of training is really done with, and what of it is charged and told."""
     used: list[object] = []
+    noised: list[Tensor] = []
+    real_noise, real_step = steps.add_noise, torch.optim.SGD.step
 
-    class Sampler(dp_sgd.PoissonSampler):
+    class Sampler(steps.PoissonSampler):
         def __init__(self, **options: Any) -> None:
             used.extend([options["sample_rate"], options["steps"]])
             super().__init__(**options)
 
-    class Optimizer(dp_sgd.PrivateOptimizer):
-        def __init__(self, optimizer: torch.optim.Optimizer, **options: Any) -> None:
-            used.append(options["expected_batch_size"])
-            super().__init__(optimizer, **options)
+    def add_noise(total: ClippedSum, *args: Any) -> tuple[Tensor, ...]:
+        found = real_noise(total, *args)
+        noised[:] = found
+        return found
+
+    def step(self: torch.optim.SGD, *args: Any) -> Any:
+        """The sum is divided by what turns it into the gradient that the weights are moved by."""
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        divisors = [total / moved for total, moved in zip(noised, gradients, strict=True)]
+        median = float(torch.cat([one.flatten() for one in divisors]).median())
+        used.append(float(f"{median:.6g}"))  # to what single precision holds
+        return real_step(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dp_sgd, "PoissonSampler", Sampler)
-        patch.setattr(dp_sgd, "PrivateOptimizer", Optimizer)
+        patch.setattr(steps, "PoissonSampler", Sampler)
+        patch.setattr(steps, "add_noise", add_noise)
+        patch.setattr(torch.optim.SGD, "step", step)
         reply = world.train(1, client_id)
     (charge,) = world.ledger(client_id).entries()
     return (*used, charge, dict(reply.content.metric_records[METRICS]))
@@ -64,7 +77,7 @@ def check_one_example_more_changes_nothing(world: ClientWorld) -> None:
     assert whole == less, "the plan depends on the number of examples"
     sample_rate, steps, batch_size, charge, metrics = whole
     assert (sample_rate, steps) == (world.plan.sample_rate, world.plan.steps)
-    assert batch_size == world.plan.expected_batch_size
+    assert batch_size == pytest.approx(world.plan.expected_batch_size, rel=1e-5)
     assert charge.segment == world.plan.segment  # type: ignore[attr-defined]
     assert metrics == {WEIGHT: 1}
 
@@ -80,31 +93,42 @@ def test_one_example_more_changes_neither_plan_nor_ledger_nor_weight(
 
 def sizes_seen(patch: pytest.MonkeyPatch) -> list[int]:
     """How many examples the client at work holds, last in the list."""
-    real, sizes = Node.of, list[int]()
+    real, sizes = Client.of, list[int]()
 
-    def of(context: Any) -> Node:
-        node = real(context)
-        sizes.append(len(node.world.client_data(node.client_id)))
-        return node
+    def of(context: Any) -> Client:
+        client = real(context)
+        sizes.append(len(client.data))
+        return client
 
-    patch.setattr(Node, "of", of)
+    patch.setattr(Client, "of", of)
     return sizes
 
 
 def batch_size_from_the_data(patch: pytest.MonkeyPatch) -> None:
     """As Opacus' ``make_private``: divide by what is expected of the data that is there."""
-    real, sizes = client_app.train_steps, sizes_seen(patch)
+    real, sizes = training.train_steps, sizes_seen(patch)
 
     def train(*args: Any, **options: Any) -> int:
         batch_size = sizes[-1] * options["sample_rate"]
         return real(*args, **{**options, "expected_batch_size": batch_size})
 
-    patch.setattr(client_app, "train_steps", train)
+    patch.setattr(training, "train_steps", train)
+
+
+def the_client_s_own_size_as_without_privacy(patch: pytest.MonkeyPatch) -> None:
+    """Where there is no plan a client counts on its own examples; where there is one, never."""
+    real = LocalWork.of
+
+    def of(options: Any, plan: Any, num_examples: int, *rest: Any) -> LocalWork:
+        work = real(options, plan, num_examples, *rest)
+        return replace(work, expected_batch_size=work.sample_rate * num_examples)
+
+    patch.setattr(LocalWork, "of", of)
 
 
 def sample_rate_from_the_data(patch: pytest.MonkeyPatch) -> None:
     """As Opacus' ``make_private``: 1 / number of batches, in training and ledger."""
-    real_charge, real_train, sizes = client_app.Charge, client_app.train_steps, sizes_seen(patch)
+    real_charge, real_train, sizes = client_app.Charge, training.train_steps, sizes_seen(patch)
 
     def charge(*args: Any, **options: Any) -> Charge:
         return replace(real_charge(*args, **options), sample_rate=8 / sizes[-1])
@@ -113,7 +137,7 @@ def sample_rate_from_the_data(patch: pytest.MonkeyPatch) -> None:
         return real_train(*args, **{**options, "sample_rate": 8 / sizes[-1]})
 
     patch.setattr(client_app, "Charge", charge)
-    patch.setattr(client_app, "train_steps", train)
+    patch.setattr(training, "train_steps", train)
 
 
 def weight_by_number_of_examples(patch: pytest.MonkeyPatch) -> None:
@@ -130,7 +154,12 @@ def weight_by_number_of_examples(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "plant",
-    [batch_size_from_the_data, sample_rate_from_the_data, weight_by_number_of_examples],
+    [
+        batch_size_from_the_data,
+        the_client_s_own_size_as_without_privacy,
+        sample_rate_from_the_data,
+        weight_by_number_of_examples,
+    ],
 )
 def test_planted_bugs_are_caught(
     plant: Plant, client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
@@ -154,12 +183,13 @@ def test_the_weight_of_clients_of_all_sizes_is_one(
         assert dict(metrics) == {WEIGHT: 1}
 
 
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_the_sum_is_divided_by_the_plan_s_constant(
-    client_world: Callable[..., ClientWorld],
+    engine: Engine, client_world: Callable[..., ClientWorld]
 ) -> None:
     model = client_world().student
     inputs, labels = batch((1, 8, 8), 12)
     plan = make_plan(noise_multiplier=0.0, expected_examples=1)
-    once = update_of(model, inputs, labels, plan, randomness=DeterministicRandomness(0))
-    tenth = update_of(model, inputs, labels, replace(plan, expected_examples=10))
+    once = update_of(model, inputs, labels, plan, engine=engine)
+    tenth = update_of(model, inputs, labels, replace(plan, expected_examples=10), engine=engine)
     assert torch.allclose(once / 10, tenth, atol=1e-6)

@@ -4,8 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
-from fedlite.privacy import dp_sgd
+from fedlite.privacy import steps
+from fedlite.privacy.clipping import ENGINES, ClippedSum, Engine
+from fedlite.privacy.randomness import Randomness
+from fedlite.privacy.sampling import PoissonSampler
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
@@ -32,6 +36,7 @@ def check_steps_taken_are_steps_charged(world: ClientWorld) -> None:
     assert min(updates) > 0, "an empty batch brought no noise"
 
 
+@pytest.mark.usefixtures("every_engine")
 def test_every_step_is_taken_and_charged_when_batches_are_mostly_empty(
     client_world: Callable[..., ClientWorld],
 ) -> None:
@@ -42,24 +47,25 @@ def test_every_step_is_taken_and_charged_when_batches_are_mostly_empty(
 
 
 def skip_empty_batches(patch: pytest.MonkeyPatch) -> None:
-    real = dp_sgd.PoissonSampler.__iter__
+    real = PoissonSampler.__iter__
 
-    def nonempty(self: dp_sgd.PoissonSampler) -> Iterator[list[int]]:
+    def nonempty(self: PoissonSampler) -> Iterator[list[int]]:
         return (rows for rows in real(self) if rows)
 
-    patch.setattr(dp_sgd.PoissonSampler, "__iter__", nonempty)
+    patch.setattr(PoissonSampler, "__iter__", nonempty)
 
 
 def no_noise_without_examples(patch: pytest.MonkeyPatch) -> None:
-    real = dp_sgd.PrivateOptimizer.add_noise
+    real = steps.add_noise
 
-    def add_noise(self: dp_sgd.PrivateOptimizer) -> None:
-        real(self)
-        for parameter in self.params:
-            if not parameter.summed_grad.any():
-                parameter.grad = torch.zeros_like(parameter)
+    def add_noise(
+        total: ClippedSum, noise_multiplier: float, randomness: Randomness
+    ) -> tuple[Tensor, ...]:
+        noised = real(total, noise_multiplier, randomness)
+        pairs = zip(total.value, noised, strict=True)
+        return tuple(with_noise if value.any() else value for value, with_noise in pairs)
 
-    patch.setattr(dp_sgd.PrivateOptimizer, "add_noise", add_noise)
+    patch.setattr(steps, "add_noise", add_noise)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +87,14 @@ def test_planted_bugs_are_caught(
         check_steps_taken_are_steps_charged(world)
 
 
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_an_empty_batch_moves_the_weights_by_its_noise(
-    client_world: Callable[..., ClientWorld],
+    engine: Engine, client_world: Callable[..., ClientWorld]
 ) -> None:
     inputs, labels = batch((1, 8, 8), 3)
     plan = make_plan(
         noise_multiplier=2.0, sample_rate=1e-9, expected_examples=10**9, max_grad_norm=0.5
     )
-    moved = update_of(client_world().student, inputs, labels, plan)
+    moved = update_of(client_world().student, inputs, labels, plan, engine=engine)
     assert torch.isfinite(moved).all()
     assert 0.95 < float(moved.std()) < 1.05  # noise multiplier x max grad norm = 1

@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from fedlite.federation import client_app
+from fedlite.privacy.clipping import ENGINES, Engine
 from fedlite.privacy.randomness import (
     DeterministicRandomness,
     Randomness,
@@ -149,14 +150,17 @@ def test_deterministic_mode_says_not_private(finished_report: dict[str, dict[str
     assert statement.splitlines()[0].startswith("🛑 **NOT PRIVATE**")
 
 
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_the_noise_has_the_standard_deviation_of_the_plan(
-    client_world: Callable[..., ClientWorld],
+    engine: Engine, client_world: Callable[..., ClientWorld]
 ) -> None:
     model = client_world().student
     inputs, labels = batch((1, 8, 8), 5)
-    quiet = update_of(model, inputs, labels, make_plan(max_grad_norm=0.5))
+    quiet = update_of(model, inputs, labels, make_plan(max_grad_norm=0.5), engine=engine)
     plan = make_plan(max_grad_norm=0.5, noise_multiplier=3.0)
-    noise = update_of(model, inputs, labels, plan, randomness=SecureRandomness()) - quiet
+    noise = (
+        update_of(model, inputs, labels, plan, randomness=SecureRandomness(), engine=engine) - quiet
+    )
     assert float(noise.std()) == pytest.approx(1.5, rel=0.05)
 
 

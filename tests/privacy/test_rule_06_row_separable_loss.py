@@ -1,6 +1,8 @@
 """Rule 6: under DP the loss of one row depends on no other row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,31 +10,58 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedlite.base.errors import UsageError
-from fedlite.distill.losses import Loss, build_loss
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import LogitLoss, Loss, build_loss, check_separable
 from fedlite.distill.options import DistillOptions
-from fedlite.privacy.probe import check_row_separable_loss
 from fedlite.runs.config import Config
+from tests.conftest import TINY
+from tests.e2e.command import refusal
 from tests.privacy.planted import caught
+from tests.privacy.world import ClientWorld
 
-ROWS, CLASSES = 6, 10
+ROWS, CLASSES, WIDTH = 6, 10, 7
+HIDDEN = "hidden"  # a module of student and of teacher that a loss taps
 
 
 def check_rows_separate(loss: Loss) -> None:
-    """Another row 0 leaves the gradients of all other rows as they were."""
+    """Another row 0 leaves the gradients of all other rows as they were, in logits and features."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(ROWS) % CLASSES
-    logits, teacher = torch.randn((2, ROWS, CLASSES), generator=generator)
-    other_logits, other_teacher = logits.clone(), teacher.clone()
-    other_logits[0], other_teacher[0] = 3 * torch.randn((2, CLASSES), generator=generator)
 
-    def gradient(student: Tensor, taught: Tensor) -> Tensor:
-        leaf = student.clone().requires_grad_()
-        torch.autograd.backward(loss(leaf, labels, taught).sum())
-        assert leaf.grad is not None
-        return leaf.grad
+    def changed(values: Tensor) -> Tensor:
+        other = values.clone()
+        other[0] = 3 * torch.randn(values.shape[1], generator=generator)
+        return other
 
-    moved = (gradient(logits, teacher) - gradient(other_logits, other_teacher))[1:].abs().max()
+    values = [torch.randn((ROWS, n), generator=generator) for n in (CLASSES, CLASSES)]
+    values += [torch.randn((ROWS, WIDTH), generator=generator) for _ in range(2)]
+    others = [changed(value) for value in values]
+
+    def gradient(student: Tensor, taught: Tensor, feature: Tensor, hint: Tensor) -> Tensor:
+        leaves = [value.clone().requires_grad_() for value in (student, feature)]
+        answers = (
+            Answers(leaves[0], dict.fromkeys(loss.student_taps, leaves[1])),
+            Answers(taught, dict.fromkeys(loss.teacher_taps, hint)),
+        )
+        torch.autograd.backward(loss(answers[0], labels, answers[1]).sum())
+        found = [torch.zeros_like(one) if one.grad is None else one.grad for one in leaves]
+        return torch.cat(found, dim=1)
+
+    moved = (gradient(*values) - gradient(*others))[1:].abs().max()
     assert moved < 1e-6, f"the gradients of other rows moved by {moved:.2g}"
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A loss of one tapped feature of the student and one of the teacher."""
+
+    of_features: Callable[[Tensor, Tensor], Tensor]
+    student_taps: Sequence[str] = (HIDDEN,)
+    teacher_taps: Sequence[str] = (HIDDEN,)
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
+        true = F.cross_entropy(student.logits, labels, reduction="none")
+        return true + self.of_features(student.features[HIDDEN], teacher.features[HIDDEN])
 
 
 @pytest.mark.parametrize("kind", ["soft", "hard"])
@@ -40,7 +69,16 @@ def check_rows_separate(loss: Loss) -> None:
 def test_offered_losses_separate(kind: str, alpha: float) -> None:
     loss = build_loss(DistillOptions(loss=kind, alpha=alpha, temperature=3.0))
     check_rows_separate(loss)
-    check_row_separable_loss(loss)
+    check_separable(loss)
+
+
+def squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    return (student - teacher).square().mean(dim=1)
+
+
+def test_a_loss_of_features_that_looks_at_its_own_row_alone_separates() -> None:
+    check_rows_separate(Hint(squared_difference))
+    check_separable(Hint(squared_difference))
 
 
 # --- planted bugs ---------------------------------------------------------------------------
@@ -61,26 +99,63 @@ def weighted_by_the_hardest_rows(student: Tensor, labels: Tensor, teacher: Tenso
     return losses * losses.detach().softmax(dim=0)
 
 
+def distances_between_features(student: Tensor, teacher: Tensor) -> Tensor:
+    gap = torch.cdist(student, student.detach()) - torch.cdist(teacher, teacher)
+    return gap.square().mean(dim=1)
+
+
+def hints_centred_over_the_batch(student: Tensor, teacher: Tensor) -> Tensor:
+    """The student's features are left alone; the teacher's are not."""
+    return squared_difference(student, teacher - teacher.mean(dim=0))
+
+
 @pytest.mark.parametrize(
     "loss",
     [
         build_loss(DistillOptions(loss="relational")),
-        batch_standardised,
-        centred_teacher,
-        weighted_by_the_hardest_rows,
+        LogitLoss(batch_standardised),
+        LogitLoss(centred_teacher),
+        LogitLoss(weighted_by_the_hardest_rows),
+        Hint(distances_between_features),
+        Hint(hints_centred_over_the_batch),
     ],
-    ids=["relational", "batch-standardised", "centred teacher", "hardest rows"],
+    ids=[
+        "relational",
+        "batch-standardised",
+        "centred teacher",
+        "hardest rows",
+        "distances between features",
+        "hints centred over the batch",
+    ],
 )
 def test_planted_losses_are_caught_and_refused(loss: Loss) -> None:
     with caught("the gradients of other rows moved"):
         check_rows_separate(loss)
     with pytest.raises(UsageError, match="depends on other rows"):
-        check_row_separable_loss(loss)
+        check_separable(loss)
 
 
-def test_relational_distillation_is_refused_as_an_option(
-    tiny_config: Callable[..., Config],
+# --- where such a loss is refused -----------------------------------------------------------
+
+
+def test_a_private_run_of_relational_distillation_is_refused_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match=r"distill\.loss=relational"):
-        tiny_config("distill=relational")
-    tiny_config("distill=relational", "privacy=none")
+    folder = tmp_path / "run"
+    options = (*TINY, "distill=relational", f"run.dir={folder}")
+    for privacy in ("example", "both", "aggregate"):
+        line = refusal(capsys, 2, "federate", *options, f"privacy={privacy}")
+        assert "distill.loss" in line
+        assert "depends on other rows" in line
+    assert not list(folder.rglob("*.pt"))
+
+
+def test_a_client_refuses_it_too_whatever_its_server_let_pass(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    with caught(r"distill\.loss: the loss of one example depends on other rows"):
+        ClientWorld(tiny_config("distill=relational"), tmp_path / "private")
+    assert not list(tmp_path.rglob("*.pt"))
+    for privacy in ("none", "client"):
+        world = ClientWorld(tiny_config("distill=relational", f"privacy={privacy}"), tmp_path)
+        assert world.train(1).content.array_records

@@ -1,6 +1,6 @@
 """Rule 7: no batch statistics, and no buffer that training changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
-from fedlite.federation import client_app, node
+from fedlite.distill.answers import Answers, answers_of
+from fedlite.federation import training, workbench
+from fedlite.privacy.clipping import ExampleLosses
 from fedlite.privacy.probe import check_private_model
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
@@ -61,7 +63,7 @@ def check_training_changes_no_buffer(world: ClientWorld) -> None:
     assert buffers
     for name, buffer in buffers.items():
         assert torch.equal(torch.from_numpy(sent[name].numpy()), buffer), "a student's buffer moved"
-    held = node.Node.of(world.grid.contexts[2]).world._teacher(world.teacher_sha256)
+    held = world.client().workbench._teacher(world.teacher_sha256)
     taught = dict(held.named_buffers())
     assert taught
     for name, buffer in world.teacher.named_buffers():
@@ -80,6 +82,7 @@ def test_separable_layers_pass_and_the_probe_leaves_no_trace(layer: nn.Module) -
 OWN_STUDENT = ("student=custom", f"student.module={__name__}.WithBuffer")
 
 
+@pytest.mark.usefixtures("every_engine")
 def test_training_changes_no_buffer(client_world: Callable[..., ClientWorld]) -> None:
     check_training_changes_no_buffer(client_world(*OWN_STUDENT))
 
@@ -139,24 +142,24 @@ def test_synchronised_batch_norm_is_refused() -> None:
 
 
 def statistics_estimated_again(patch: pytest.MonkeyPatch) -> None:
-    """After the noise, from the private inputs."""
-    real = client_app.train_steps
+    """After the noise, from the private examples."""
+    real = training.train_steps
 
-    def train(model: nn.Module, loss: Any, inputs: Tensor, *args: Any, **options: Any) -> int:
-        steps = real(model, loss, inputs, *args, **options)
-        model.mean += inputs.mean()  # type: ignore[operator]
+    def train(model: nn.Module, losses: ExampleLosses, examples: int, **options: Any) -> int:
+        steps = real(model, losses, examples, **options)
+        with torch.no_grad():
+            model.mean += losses(model, torch.arange(examples)).mean()  # type: ignore[operator]
         return steps
 
-    patch.setattr(client_app, "train_steps", train)
+    patch.setattr(training, "train_steps", train)
 
 
 def teacher_in_training_mode(patch: pytest.MonkeyPatch) -> None:
-    def predict(model: nn.Module, inputs: Tensor) -> Tensor:
+    def answers(model: nn.Module, inputs: Tensor, taps: Sequence[str] = ()) -> Answers:
         with torch.no_grad():
-            logits: Tensor = model.train()(inputs)
-        return logits
+            return answers_of(model.train(), inputs, taps)
 
-    patch.setattr(node, "predict_logits", predict)
+    patch.setattr(workbench, "taught_answers", answers)
 
 
 @pytest.mark.parametrize(

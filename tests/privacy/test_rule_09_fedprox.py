@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedlite.federation import client_app
+from fedlite.federation import training
 from fedlite.federation.messages import to_state
+from fedlite.privacy.clipping import ExampleLosses
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
 
@@ -36,6 +37,7 @@ def check_the_term_moves_the_weights(world: ClientWorld) -> None:
         assert torch.allclose(proximal[name], expected, atol=1e-6), "the term is not as computed"
 
 
+@pytest.mark.usefixtures("every_engine")
 def test_the_term_moves_the_weights_exactly_as_computed(
     client_world: Callable[..., ClientWorld],
 ) -> None:
@@ -47,24 +49,24 @@ def test_the_term_moves_the_weights_exactly_as_computed(
 
 def in_the_loss(patch: pytest.MonkeyPatch) -> None:
     """Opacus overwrites the gradients, and the term vanishes without a word."""
-    real = client_app.train_steps
+    real = training.train_steps
 
-    def train(model: nn.Module, loss: Any, *args: Any, **options: Any) -> int:
+    def train(model: nn.Module, example_losses: ExampleLosses, *args: Any, **options: Any) -> int:
         start = [parameter.detach().clone() for parameter in model.parameters()]
 
-        def with_term(*batch: Tensor) -> Tensor:
+        def with_term(model: nn.Module, rows: Tensor) -> Tensor:
             gaps = zip(model.parameters(), start, strict=True)
             term = sum((weights - before).square().sum() for weights, before in gaps)
-            losses: Tensor = loss(*batch)
+            losses = example_losses(model, rows)
             return losses + MU / 2 * term / len(losses)
 
         return real(model, with_term, *args, **{**options, "after_step": None})
 
-    patch.setattr(client_app, "train_steps", train)
+    patch.setattr(training, "train_steps", train)
 
 
 def applied_twice(patch: pytest.MonkeyPatch) -> None:
-    real = client_app.train_steps
+    real = training.train_steps
 
     def train(*args: Any, after_step: Callable[[nn.Module], None] | None, **options: Any) -> int:
         def twice(student: nn.Module) -> None:
@@ -74,10 +76,25 @@ def applied_twice(patch: pytest.MonkeyPatch) -> None:
 
         return real(*args, **options, after_step=twice)
 
-    patch.setattr(client_app, "train_steps", train)
+    patch.setattr(training, "train_steps", train)
 
 
-@pytest.mark.parametrize("plant", [in_the_loss, applied_twice])
+def pulled_to_where_it_is(patch: pytest.MonkeyPatch) -> None:
+    """The start is looked up after the step, when it is the weights themselves."""
+    real = training.proximal_pull
+
+    def late(student: nn.Module, strength: float) -> Callable[[nn.Module], None]:
+        def pull(model: nn.Module) -> None:
+            found = real(student, strength)
+            if found is not None:
+                found(model)
+
+        return pull
+
+    patch.setattr(training, "proximal_pull", late)
+
+
+@pytest.mark.parametrize("plant", [in_the_loss, applied_twice, pulled_to_where_it_is])
 def test_planted_bugs_are_caught(
     plant: Plant, client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,20 +1,20 @@
 """Rule 10: only state dict arrays leave a client, under the plain model's names."""
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from fedlite.federation.node import Node
-from flwr.app import Message
+from flwr.app import Array, ArrayRecord, Message
 from opacus.grad_sample import GradSampleHooks
-from torch import Tensor, nn
+from torch import nn
 
 from fedlite.base.errors import FedliteError
 from fedlite.federation import client_app
 from fedlite.federation.messages import ARRAYS, check_arrays
 from fedlite.models.mlp import MLP
+from fedlite.privacy.clipping import OpacusHooks
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
 
@@ -29,9 +29,11 @@ def check_sent_names(world: ClientWorld) -> None:
 def check_nothing_hangs_on_the_student(world: ClientWorld) -> None:
     """After training: no gradient of one example, no real batch, no hook of Opacus."""
     world.train(1)
-    student = Node.of(world.grid.contexts[2]).world.student
+    student = world.client().workbench.student
     held = [
-        getattr(p, a, None) for p in student.parameters() for a in ("grad_sample", "summed_grad")
+        getattr(p, a, None)
+        for p in student.parameters()
+        for a in ("grad_sample", "summed_grad", "grad")
     ]
     held += [getattr(module, "activations", None) or None for module in student.modules()]
     hooks = [hook for module in student.modules() for hook in module._forward_hooks.values()]
@@ -55,7 +57,8 @@ def test_sent_names_are_the_plain_model_s(client_world: Callable[..., ClientWorl
     check_sent_names(client_world())
 
 
-def test_opacus_leaves_nothing_behind_on_the_student(
+@pytest.mark.usefixtures("every_engine")
+def test_an_engine_leaves_nothing_behind_on_the_student(
     client_world: Callable[..., ClientWorld],
 ) -> None:
     check_nothing_hangs_on_the_student(client_world())
@@ -71,9 +74,9 @@ def test_no_artefact_is_a_pickled_module(finished_run: Path) -> None:
 def names_of_a_wrapped_module(patch: pytest.MonkeyPatch) -> None:
     real = client_app.trained_reply
 
-    def reply(message: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
-        wrapped = {f"_module.{name}": value for name, value in state.items()}
-        return real(message, wrapped, epsilon)
+    def reply(message: Message, arrays: ArrayRecord, epsilon: float) -> Message:
+        wrapped = {f"_module.{name}": array for name, array in arrays.items()}
+        return real(message, ArrayRecord(wrapped), epsilon)
 
     patch.setattr(client_app, "trained_reply", reply)
 
@@ -81,9 +84,11 @@ def names_of_a_wrapped_module(patch: pytest.MonkeyPatch) -> None:
 def per_sample_gradients_sent_along(patch: pytest.MonkeyPatch) -> None:
     real = client_app.trained_reply
 
-    def reply(message: Message, state: Mapping[str, Tensor], epsilon: float) -> Message:
-        gradients = {f"{name}.grad_sample": value[None] for name, value in state.items()}
-        return real(message, {**state, **gradients}, epsilon)
+    def reply(message: Message, arrays: ArrayRecord, epsilon: float) -> Message:
+        gradients = {
+            f"{name}.grad_sample": Array(array.numpy()[None]) for name, array in arrays.items()
+        }
+        return real(message, ArrayRecord({**arrays, **gradients}), epsilon)
 
     patch.setattr(client_app, "trained_reply", reply)
 
@@ -106,6 +111,15 @@ def test_the_planted_bug_no_cleanup_is_caught(
 ) -> None:
     world = client_world()
     monkeypatch.setattr(GradSampleHooks, "cleanup", lambda self: None)
+    with caught("private values hang on the student"):
+        check_nothing_hangs_on_the_student(world)
+
+
+def test_the_planted_bug_sums_that_are_not_forgotten_is_caught(
+    client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = client_world()
+    monkeypatch.setattr(OpacusHooks, "_forget", lambda self: None)
     with caught("private values hang on the student"):
         check_nothing_hangs_on_the_student(world)
 

@@ -5,13 +5,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from fedlite.privacy.dp_sgd import PoissonSampler
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from scipy.stats import binom, chisquare
 
-from fedlite.federation import client_app
-from fedlite.privacy import dp_sgd
+from fedlite.federation import client_app, training
+from fedlite.privacy import steps
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
+from fedlite.privacy.sampling import PoissonSampler
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
 
@@ -62,7 +62,9 @@ def test_it_is_opacus_sampler_that_clients_train_with(
     client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert issubclass(PoissonSampler, UniformWithReplacementSampler)
-    assert client_app.train_steps is dp_sgd.train_steps
+    assert client_app.train_client is training.train_client
+    assert training.train_steps is steps.train_steps
+    assert steps.PoissonSampler is PoissonSampler
     used: list[PoissonSampler] = []
     real = PoissonSampler.__iter__
 

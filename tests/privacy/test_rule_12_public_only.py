@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from torch import nn
 
-from fedlite.compress import check, norms, qat, quantize, recover, schedule, shrink, stage
+from fedlite.compress import compare, exporting, judge
+from fedlite.compress.onnx import quantize
 from fedlite.compress.onnx.export import export_onnx
 from fedlite.compress.options import CompressOptions
+from fedlite.compress.shrink import norms, qat, recover, schedule, sensitivity, shrinker
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill import public, teacher
-from fedlite.distill.losses import build_loss
+from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.distill.warm_start import warm_start
 from tests.privacy.planted import caught
@@ -52,7 +54,9 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
         ),
         "distil": (
             public,
-            lambda data: public.distil_on_public(student, network, data, **options),
+            lambda data: public.distil_on_public(
+                student, public.teacher_answers(network, options["loss"]), data, **options
+            ),
         ),
         "recover": (
             recover,
@@ -75,19 +79,29 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
             ),
         ),
         "shrink": (
-            shrink,
-            lambda data: shrink.Shrinker(student, network, splits.task, data, AUGMENT, 0),
+            shrinker,
+            lambda data: shrinker.Shrinker(student, network, splits.task, data, AUGMENT, 0),
         ),
         "judge": (
-            stage,
-            lambda data: stage.compress_student(
-                shrink.Shrinker(student, network, splits.task, splits.public, AUGMENT, 0),
+            judge,
+            lambda data: judge.compress_student(
+                shrinker.Shrinker(student, network, splits.task, splits.public, AUGMENT, 0),
                 data,
                 CONFIG,
                 folder / "models",
             ),
         ),
-        "compare": (check, lambda data: check.compare(onnx, student, data)),
+        "compare": (compare, lambda data: compare.compare(onnx, student, data)),
+        "gradients": (
+            sensitivity,
+            lambda data: sensitivity.public_gradients(student, network, data, 0),
+        ),
+        "export": (
+            exporting,
+            lambda data: exporting.export_file(
+                "onnx", student, splits.task, folder / "own.onnx", CONFIG, data, quantized=True
+            ),
+        ),
         "calibrate": (
             quantize,
             lambda data: quantize.quantize_onnx(onnx, folder / "int8.onnx", CONFIG, data),
@@ -97,7 +111,8 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
 
 NAMES = (
     "train_teacher", "stop_teacher_early", "warm_start", "distil", "recover", "prune",
-    "fold_norms", "train_quantization_aware", "shrink", "judge", "compare", "calibrate",
+    "fold_norms", "train_quantization_aware", "shrink", "judge", "compare", "gradients", "export",
+    "calibrate",
 )  # fmt: skip
 
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from fedlite.tracking import privacy_statement
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedlite.cli.main import run
 from fedlite.report.privacy_statement import privacy_statement as statement
-from fedlite.tracking import privacy_statement
 from tests.conftest import TINY
 
 ASSUMPTION = "It is an assumption, not a protocol, that the server sees nothing but the sum"

@@ -1,27 +1,40 @@
 """A client without a server: real Flower messages to the real ClientApp, on embedded digits."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from fedlite.federation.node import LEDGER_DIR, NODES_DIR, POLICY, RUN_CONFIG, open_ledger
-from fedlite.privacy.dp_sgd import train_steps
 from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor, nn
 
 from fedlite.base.tensors import state_sha256
 from fedlite.data.splits import load_splits
-from fedlite.distill.losses import build_loss
+from fedlite.data.types import Task
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import build_loss, example_losses
 from fedlite.distill.options import DistillOptions
+from fedlite.federation.client import Client
 from fedlite.federation.client_app import app
+from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
 from fedlite.federation.plans import build_plan
+from fedlite.federation.simulation import (
+    SIMULATION,
+    Simulation,
+    SimulationOptions,
+    hold_ledgers,
+    open_simulation,
+    simulated_ledger,
+)
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.models.build import build_model
+from fedlite.privacy.clipping import ENGINES, Engine
 from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
+from fedlite.privacy.steps import train_steps
 from fedlite.runs.config import Config
 
 
@@ -39,17 +52,19 @@ class ClientWorld:
             config.dataset, config.partition, config.federation.num_clients, config.seed
         )
         task = self.splits.task
-        self.plan = build_plan(config, self.splits.client_sizes()) if config.example_level else None
+        privacy, federation = config.privacy, config.federation
+        self.plan = (
+            build_plan(privacy, federation, self.splits.client_sizes())
+            if privacy.example_level
+            else None
+        )
         self.student = build_model(config.student, task, seed=0)
         self.teacher = build_model(config.teacher, task, seed=1)
         self.teacher_sha256 = state_sha256(self.teacher.state_dict())
         run_config = {
-            RUN_CONFIG: config.to_json(),
-            NODES_DIR: str(directory / "nodes"),
-            LEDGER_DIR: str(directory / "ledgers"),
+            CLIENT_OPTIONS: client_options(config, task).to_json(),
+            SIMULATION: simulation_options(config, directory).to_json(),
         }
-        if config.privacy.policy:
-            run_config[POLICY] = config.privacy.policy
         self.grid = InProcessGrid(app, self.splits.num_clients, run_config)
         for context in self.grid.contexts.values():
             context.node_config.update(node_config or {})
@@ -80,8 +95,59 @@ class ClientWorld:
         return reply
 
     def ledger(self, client_id: int = 0) -> Ledger:
-        """The client's ledger."""
-        return open_ledger(self.directory / "ledgers", self.config, client_id)
+        """The ledger of a client without rules of its own."""
+        return ledger_of(self.directory / "ledgers", self.config, client_id)
+
+    def client(self, client_id: int = 0) -> Client:
+        """What answers for a client, as the client app sees it."""
+        return Client.of(self.grid.contexts[FIRST_NODE_ID + client_id])
+
+    @property
+    def simulation(self) -> Simulation:
+        """What the simulated clients share."""
+        return open_simulation(simulation_options(self.config, self.directory).to_json())
+
+
+def client_options(config: Config, task: Task) -> ClientOptions:
+    """What the clients of a run are sent of it."""
+    return ClientOptions.of_run(
+        task,
+        config.teacher,
+        config.student,
+        config.distill,
+        config.privacy,
+        config.federation,
+        config.seed,
+    )
+
+
+def simulation_options(config: Config, directory: Path) -> SimulationOptions:
+    """The world of a run's simulated clients, whose files lie in ``directory``."""
+    return SimulationOptions(
+        dataset=config.dataset,
+        partition=config.partition,
+        privacy=config.privacy,
+        num_clients=config.federation.num_clients,
+        seed=config.seed,
+        folder=str(directory / "nodes"),
+        ledger_dir=str(directory / "ledgers"),
+    )
+
+
+def ledger_of(folder: Path, config: Config, client_id: int) -> Ledger:
+    """The ledger in ``folder`` of a simulated client of ``config``."""
+    return simulated_ledger(folder, config.privacy, config.dataset.name, client_id)
+
+
+def held(config: Config) -> AbstractContextManager[None]:
+    """The ledgers of ``config`` kept for one run, as a run keeps them."""
+    return hold_ledgers(
+        config.privacy,
+        config.dataset,
+        config.partition,
+        config.federation.num_clients,
+        config.seed,
+    )
 
 
 def make_plan(**changes: object) -> PrivacyPlan:
@@ -109,6 +175,7 @@ def update_of(
     *,
     distill: DistillOptions | None = None,
     randomness: Randomness | None = None,
+    engine: Engine = ENGINES["opacus"],
 ) -> Tensor:
     """Minus the change of all weights in one call of ``train_steps`` at learning rate 1.
 
@@ -119,13 +186,11 @@ def update_of(
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         classes = model(inputs[:1]).shape[1]
-    teacher_logits = torch.randn((64, classes), generator=generator)[: len(labels)]
+    taught = Answers(torch.randn((64, classes), generator=generator)[: len(labels)])
     train_steps(
         model,
-        build_loss(distill or DistillOptions()),
-        inputs,
-        labels,
-        teacher_logits,
+        example_losses(build_loss(distill or DistillOptions()), inputs, labels, taught),
+        len(labels),
         steps=plan.steps,
         sample_rate=plan.sample_rate,
         expected_batch_size=plan.expected_batch_size,
@@ -133,6 +198,7 @@ def update_of(
         momentum=0.0,
         randomness=randomness or DeterministicRandomness(0),
         plan=plan,
+        engine=engine,
     )
     moved = torch.cat([(before[n] - p.detach()).flatten() for n, p in model.named_parameters()])
     model.load_state_dict(before)
