@@ -8,8 +8,16 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlite.base.records import Evaluation
-from fedlite.federation.messages import ARRAYS, CONFIG, State, to_state, trained_reply
-from fedlite.federation.server_app import Federation, open_server_ledger, run_rounds
+from fedlite.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    State,
+    to_arrays,
+    to_state,
+    trained_reply,
+)
+from fedlite.federation.rounds import Federation, run_rounds
+from fedlite.federation.server_app import open_server_ledger
 from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan
@@ -27,7 +35,7 @@ def add(amount: float) -> Answer:
     """Answer the received student with ``amount`` added to every weight."""
 
     def answer(message: Message, state: State) -> Message:
-        return trained_reply(message, {k: v + amount for k, v in state.items()}, 0.5)
+        return trained_reply(message, to_arrays({k: v + amount for k, v in state.items()}), 0.5)
 
     return answer
 
@@ -92,21 +100,26 @@ def federation(
         ]
     )
     return Federation(
-        config=config,
+        options=config.federation,
+        seed=config.seed,
         run_id="run",
         num_clients=num_clients,
         plan=plan,
         client_plan=client_plan,
-        server_ledger=open_server_ledger(directory / "ledgers", config),
+        server_ledger=open_server_ledger(directory / "ledgers", config.dataset.name),
         student=STUDENT,
         teacher=TEACHER,
         evaluate=lambda state: Evaluation(accuracy=float(state["bias"][0]), macro_f1=0, loss=0),
         on_round=lambda record: None,
         checkpoint_path=directory / "checkpoint.pt",
+        evaluate_every=config.tracking.evaluate_every,
+        secret_cohort=client_plan is not None and config.privacy.randomness == "secure",
+        quiet=config.privacy.trust == "aggregate",
     )
 
 
 def run_scripted(clients: ScriptedClients, made: Federation) -> Federation:
     """Run ``made`` with ``clients`` on a fresh grid."""
-    run_rounds(clients.grid(), made)
+    grid = clients.grid()
+    run_rounds(grid, made, grid)
     return made

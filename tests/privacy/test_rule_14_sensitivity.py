@@ -10,7 +10,7 @@ from flwr.app import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.federation.messages import refused_reply, trained_reply
+from fedlite.federation.messages import refused_reply, to_arrays, trained_reply
 from fedlite.privacy.client_level import ClientPlan, State, clip_update, release_average
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
 from tests.federation.scripted import (
@@ -271,7 +271,7 @@ def refuses(message: Message, state: State) -> Message:
 
 
 def nan(message: Message, state: State) -> Message:
-    return trained_reply(message, {n: v * torch.nan for n, v in state.items()}, 0.0)
+    return trained_reply(message, to_arrays({n: v * torch.nan for n, v in state.items()}), 0.0)
 
 
 def raises(message: Message, state: State) -> Message:

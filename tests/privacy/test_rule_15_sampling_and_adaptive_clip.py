@@ -63,7 +63,7 @@ def test_the_server_selects_so(secret: bool) -> None:
     config = compose_config(
         ["privacy=client", "federation.sampling=bernoulli", f"federation.fraction={RATE}"]
     )
-    plan = build_client_plan(config, NUM_CLIENTS)
+    plan = build_client_plan(config.privacy, config.federation, NUM_CLIENTS)
     assert plan.participation_rate == RATE
     assert plan.expected_cohort == NUM_CLIENTS * RATE
     check_selection(
@@ -109,7 +109,7 @@ def test_fixed_size_cohorts_are_refused_and_all_clients_are_not_a_sample() -> No
         with pytest.raises(UsageError, match=r"federation\.sampling=bernoulli"):
             compose_config([f"privacy={unit}", *sampled])
         config = compose_config([f"privacy={unit}", "federation.fraction=1"])
-        assert build_client_plan(config, 50).participation_rate == 1
+        assert build_client_plan(config.privacy, config.federation, 50).participation_rate == 1
     compose_config(["privacy=example", *sampled])
 
 

@@ -10,9 +10,16 @@ from flwr.app import Array, ArrayRecord, Message
 from torch import Tensor
 
 from fedlite.base.errors import FedliteError
-from fedlite.federation import server_app
-from fedlite.federation.messages import ARRAYS, State, check_arrays, refused_reply, trained_reply
-from fedlite.federation.server_app import Federation
+from fedlite.federation.messages import (
+    ARRAYS,
+    State,
+    check_arrays,
+    refused_reply,
+    to_arrays,
+    trained_reply,
+)
+from fedlite.federation.rounds import Federation
+from fedlite.federation.sums import plain
 from fedlite.privacy.client_level import ClientPlan
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation, run_scripted
 from tests.privacy.releases import make_client_plan
@@ -137,7 +144,7 @@ def check_that_the_round_goes_on(
     """A bad reply is counted as failed and changes nothing: as if that client had refused."""
 
     def sends_bad_arrays(message: Message, state: State) -> Message:
-        reply = trained_reply(message, state, 0.0)
+        reply = trained_reply(message, to_arrays(state), 0.0)
         reply.content[ARRAYS] = BAD[name]()
         return reply
 
@@ -176,6 +183,6 @@ def test_a_server_with_a_planted_check_is_caught(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_app, "check_arrays", planted)
+    monkeypatch.setattr(plain, "check_arrays", planted)
     with pytest.raises(AssertionError):
         check_that_the_round_goes_on(name, client_plan, tmp_path)

@@ -14,7 +14,7 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.cli.main import run
 from fedlite.federation.messages import State
-from fedlite.federation.server_app import Federation, run_rounds
+from fedlite.federation.rounds import Federation, run_rounds
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.ledger import Ledger, Spending
 from tests.conftest import TINY
@@ -67,7 +67,8 @@ class Server:
                 raise PowerCutError
 
         made.evaluate, made.on_round = evaluate, on_round
-        run_rounds(self.clients.grid(), made)
+        grid = self.clients.grid()
+        run_rounds(grid, made, grid)
         return made
 
 

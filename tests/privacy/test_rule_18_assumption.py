@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from fedlite.tracking import privacy_statement
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedlite.cli.main import run
+from fedlite.report import privacy_statement
 from fedlite.report.privacy_statement import privacy_statement as statement
 from tests.conftest import TINY
 

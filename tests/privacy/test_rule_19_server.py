@@ -8,15 +8,23 @@ import torch
 from flwr.app import Message
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.federation import server_app
+from fedlite.federation import rounds
 from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
-from fedlite.federation.release import PlainSum
-from fedlite.federation.server_app import Federation
+from fedlite.federation.release import Released
+from fedlite.federation.rounds import Federation
+from fedlite.federation.sums.plain import PlainSum
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.runs.compose import compose_config
-from tests.federation.scripted import STUDENT, Answer, ScriptedClients, add, federation
-from tests.federation.test_server import nan, raises, refuses
+from tests.federation.scripted import (
+    STUDENT,
+    Answer,
+    ScriptedClients,
+    add,
+    federation,
+    run_scripted,
+)
+from tests.federation.test_rounds import nan, raises, refuses
 from tests.privacy.world import make_plan
 
 AGGREGATE = ("privacy=aggregate", "federation=fedavg")
@@ -31,8 +39,7 @@ def aggregate_plan(min_cohort: int, colluders: int = 0) -> PrivacyPlan:
 def run_aggregate(directory: Path, answers: Sequence[Answer], min_cohort: int) -> Federation:
     clients = ScriptedClients(answers)
     made = federation(directory, len(answers), *AGGREGATE, plan=aggregate_plan(min_cohort))
-    server_app.run_rounds(clients.grid(), made)
-    return made
+    return run_scripted(clients, made)
 
 
 # --- what cannot be configured -------------------------------------------------------------
@@ -68,7 +75,7 @@ def test_a_cohort_that_cannot_share_the_noise_is_refused(
 ) -> None:
     config = compose_config(["privacy=aggregate", *overrides])
     with pytest.raises(UsageError, match=words):
-        build_plan(config, [50] * clients)
+        build_plan(config.privacy, config.federation, [50] * clients)
 
 
 def test_a_plan_of_two_local_steps_cannot_be_made() -> None:
@@ -85,14 +92,16 @@ def test_a_plan_of_two_local_steps_cannot_be_made() -> None:
     ],
 )
 def test_the_smallest_cohort_leaves_room_for_dropouts(overrides: list[str], expected: int) -> None:
-    plan = build_plan(compose_config(["privacy=aggregate", *overrides]), [50] * 100)
+    config = compose_config(["privacy=aggregate", *overrides])
+    plan = build_plan(config.privacy, config.federation, [50] * 100)
     assert plan.min_cohort == expected
     assert plan.sharers == expected - 1
 
 
 def test_clients_drawn_one_by_one_reach_the_smallest_cohort_in_nearly_every_round() -> None:
     options = ["federation.fraction=0.5", "federation.sampling=bernoulli"]
-    plan = build_plan(compose_config(["privacy=aggregate", *options]), [50] * 100)
+    config = compose_config(["privacy=aggregate", *options])
+    plan = build_plan(config.privacy, config.federation, [50] * 100)
     assert 30 < plan.min_cohort < 40
 
 
@@ -120,15 +129,9 @@ def check_only_the_sum_is_used(directory: Path, monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(made.result[name], value + 0.25)
 
 
-def release_any_sum(
-    federation: Federation,
-    server_round: int,
-    state: State,
-    trained: list[Message],
-    clip: float | None,
-) -> tuple[list[Message], float | None]:
+def release_any_sum(trained: list[Message], state: State, **plans: object) -> Released:
     """Planted: single replies go into the strategy, however few they are."""
-    return trained, clip
+    return Released(trained)
 
 
 def test_a_sum_over_too_few_clients_is_not_released(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_the_server_learns_the_sum_alone(tmp_path: Path, monkeypatch: pytest.Mon
 def test_planted_a_server_that_releases_whatever_came_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_app, "_release", release_any_sum)
+    monkeypatch.setattr(rounds, "release", release_any_sum)
     with pytest.raises(AssertionError):
         check_small_sums_are_kept_back(tmp_path / "small")
     with pytest.raises(AssertionError):
@@ -167,8 +170,6 @@ def test_what_is_wrong_with_one_reply_is_not_written_down(
     aggregate = all_nan(lambda: run_aggregate(tmp_path / "a", [nan, nan, nan], min_cohort=2))
     assert "finite" not in aggregate + caplog.text
     local = all_nan(
-        lambda: server_app.run_rounds(
-            ScriptedClients([nan, nan]).grid(), federation(tmp_path / "b", 2)
-        )
+        lambda: run_scripted(ScriptedClients([nan, nan]), federation(tmp_path / "b", 2))
     )
     assert "finite" in local

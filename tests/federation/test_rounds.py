@@ -32,15 +32,15 @@ from tests.privacy.releases import make_client_plan
 
 
 def nan(message: Message, state: State) -> Message:
-    return trained_reply(message, {k: v * torch.nan for k, v in state.items()}, 0.5)
+    return trained_reply(message, to_arrays({k: v * torch.nan for k, v in state.items()}), 0.5)
 
 
 def another_shape(message: Message, state: State) -> Message:
-    return trained_reply(message, {k: v[..., None] for k, v in state.items()}, 0.5)
+    return trained_reply(message, to_arrays({k: v[..., None] for k, v in state.items()}), 0.5)
 
 
 def integers(message: Message, state: State) -> Message:
-    return trained_reply(message, {k: v.long() for k, v in state.items()}, 0.5)
+    return trained_reply(message, to_arrays({k: v.long() for k, v in state.items()}), 0.5)
 
 
 def raises(message: Message, state: State) -> Message:
@@ -52,7 +52,7 @@ def refuses(message: Message, state: State) -> Message:
 
 
 def says_too_much(message: Message, state: State) -> Message:
-    reply = trained_reply(message, state, 0.5)
+    reply = trained_reply(message, to_arrays(state), 0.5)
     reply.content.config_records[REPORT]["loss"] = 0.1
     return reply
 
@@ -67,13 +67,13 @@ def sends_no_arrays(message: Message, state: State) -> Message:
 
 
 def sends_more_records(message: Message, state: State) -> Message:
-    reply = trained_reply(message, state, 0.5)
+    reply = trained_reply(message, to_arrays(state), 0.5)
     reply.content["histogram"] = ConfigRecord({"counts": [1, 2]})
     return reply
 
 
 def claims_weight(message: Message, state: State) -> Message:
-    reply = trained_reply(message, {k: v + 100 for k, v in state.items()}, 0.5)
+    reply = trained_reply(message, to_arrays({k: v + 100 for k, v in state.items()}), 0.5)
     reply.content.metric_records["metrics"]["num-examples"] = 1_000_000
     return reply
 
@@ -164,7 +164,7 @@ def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
     sent: list[int] = []
 
     def answer(message: Message, state: State) -> Message:
-        reply = trained_reply(message, state, 0.5)
+        reply = trained_reply(message, to_arrays(state), 0.5)
         sent.append(count_bytes(reply))
         return reply
 
@@ -190,8 +190,7 @@ def test_an_empty_cohort_leaves_the_model_unchanged(tmp_path: Path) -> None:
         made.on_round = lambda record, levels=levels: levels.append(record.evaluation.accuracy)  # type: ignore[misc]
         clients = ScriptedClients([add(1.0), add(1.0)])
         run_scripted(clients, made)
-        config = made.config
-        cohorts = [select_cohort(config.federation, 2, config.seed, r) for r in range(1, 13)]
+        cohorts = [select_cohort(made.options, 2, made.seed, r) for r in range(1, 13)]
         assert [] in cohorts
         assert any(cohorts)
         before = float(STUDENT["bias"][0])
