@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedlite.federation.node import World
 from torch import Tensor
 
+from fedlite.data.types import ClientData
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import example_losses
 from fedlite.federation.messages import ARRAYS, State, to_state
+from fedlite.federation.workbench import TrainedPart, Workbench
 from fedlite.models.build import FixedFrontEnd, frozen_names
 from fedlite.models.cnn import CNN
 from fedlite.models.scattering import ScatteringCNN
@@ -30,10 +33,11 @@ def test_cached_features_train_the_same_student(
     config = tiny_config(*SCATTERING, "privacy.randomness=deterministic")
     cached = reply(ClientWorld(config, tmp_path / "cached"))
 
-    def everything(self: World, client_id: int) -> tuple[torch.nn.Module, Tensor]:
-        return self.student, self.client_data(client_id).inputs
+    def everything(self: Workbench, data: ClientData, taught: Answers) -> TrainedPart:
+        losses = example_losses(self.loss, data.inputs, data.labels, taught)
+        return TrainedPart(self.student, losses, len(data))
 
-    monkeypatch.setattr(World, "trained_part", everything)
+    monkeypatch.setattr(Workbench, "trained_part", everything)
     whole = reply(ClientWorld(config, tmp_path / "whole"))
     assert list(cached) == list(whole)
     for name, value in whole.items():

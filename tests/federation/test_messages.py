@@ -128,7 +128,7 @@ def test_an_error_reply_counts_no_bytes() -> None:
 def test_replies_say_what_happened_and_a_refusal_sends_no_arrays() -> None:
     request = train_message(None)
     request.metadata.__dict__["_message_id"] = "1"
-    trained = trained_reply(request, STATE, 1.5).content
+    trained = trained_reply(request, to_arrays(STATE), 1.5).content
     assert dict(trained.config_records["report"]) == {"status": "trained", "epsilon": 1.5}
     assert dict(trained.metric_records["metrics"]) == {"num-examples": 1}
     refused = refused_reply(request, "too much", 2.5).content
@@ -138,7 +138,7 @@ def test_replies_say_what_happened_and_a_refusal_sends_no_arrays() -> None:
 
 @pytest.mark.parametrize("epsilon", ["abc", True, -1.0, float("nan"), float("inf")])
 def test_an_epsilon_that_is_no_number_is_refused(epsilon: object) -> None:
-    reply = trained_reply(train_message(make_plan()), STATE, 0.5)
+    reply = trained_reply(train_message(make_plan()), to_arrays(STATE), 0.5)
     reply.content.config_records["report"]["epsilon"] = epsilon  # type: ignore[assignment]
     with pytest.raises(FedliteError, match="epsilon is not a finite number"):
         check_reply(reply.content)

@@ -8,15 +8,9 @@ import torch
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
-from fedlite.federation.messages import CONFIG, State, TrainRequest, trained_reply
+from fedlite.federation.messages import CONFIG, State, TrainRequest, to_arrays, trained_reply
 from fedlite.federation.options import StrategyOptions
-from fedlite.federation.strategies import (
-    aggregate_round,
-    build_strategy,
-    configure_round,
-    restore_strategy,
-    strategy_state,
-)
+from fedlite.federation.strategy import Strategy
 
 NODES = [5, 3, 8]
 ROUNDS = 5
@@ -86,19 +80,19 @@ class Server:
     """A strategy and its model, round by round."""
 
     def __init__(self, config: StrategyOptions, state: State = START) -> None:
-        self.strategy, self.state = build_strategy(config), state
+        self.strategy, self.state = Strategy(config), state
 
     def messages(self, server_round: int) -> list[Message]:
         request = TrainRequest.config("run", "sha", None)
-        return configure_round(self.strategy, server_round, self.state, request, NODES)
+        return self.strategy.configure(server_round, self.state, request, NODES)
 
     def play(self, server_round: int) -> State:
         replies = []
         for message, update in zip(self.messages(server_round), updates(server_round), strict=True):
             message.metadata.__dict__["_message_id"] = f"m{message.metadata.dst_node_id}"
             sent = TrainRequest.parse(message.content).state
-            replies.append(trained_reply(message, unflat(flat(sent) + update), 0.0))
-        self.state = aggregate_round(self.strategy, server_round, self.state, replies)
+            replies.append(trained_reply(message, to_arrays(unflat(flat(sent) + update)), 0.0))
+        self.state = self.strategy.aggregate(server_round, self.state, replies)
         return self.state
 
 
@@ -127,7 +121,7 @@ def test_a_restored_strategy_goes_on_with_the_same_bits(config: StrategyOptions)
         unbroken.play(server_round)
         broken.play(server_round)
     resumed = Server(config, broken.state)
-    restore_strategy(resumed.strategy, strategy_state(broken.strategy))
+    resumed.strategy.restore(broken.strategy.state())
     for server_round in (4, 5):
         expected, found = unbroken.play(server_round), resumed.play(server_round)
         assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -149,10 +143,8 @@ def test_no_replies_leave_the_model_as_it_is(config: StrategyOptions) -> None:
     server.play(1)
     before = server.state
     server.messages(2)
-    assert aggregate_round(server.strategy, 2, before, []) is before
-    assert (
-        configure_round(server.strategy, 3, before, TrainRequest.config("r", "s", None), []) == []
-    )
+    assert server.strategy.aggregate(2, before, []) is before
+    assert server.strategy.configure(3, before, TrainRequest.config("r", "s", None), []) == []
 
 
 def test_messages_go_to_the_cohort_in_its_order_and_carry_the_proximal_term() -> None:
@@ -169,6 +161,6 @@ def test_every_client_weighs_the_same() -> None:
     server = Server(FEDAVG)
     (message, *_) = server.messages(1)
     message.metadata.__dict__["_message_id"] = "m"
-    content: RecordDict = trained_reply(message, START, 0.0).content
-    assert dict(content.metric_records["metrics"]) == {server.strategy.weighted_by_key: 1}
+    content: RecordDict = trained_reply(message, to_arrays(START), 0.0).content
+    assert dict(content.metric_records["metrics"]) == {server.strategy.flower.weighted_by_key: 1}
     assert CONFIG in message.content
