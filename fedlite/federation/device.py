@@ -35,16 +35,21 @@ class Device:
 
     @classmethod
     def of(cls, node_config: Mapping[str, Any]) -> "Device | None":
-        """The device that a node config describes; None where it names no policy.
+        """The device that a node config describes; None where it names neither policy nor data.
 
         The policy is read for every message, so that an owner's change holds at once. Paths are
         counted from the policy's folder, which is also the ledger's default: never from where the
         process was started, for elsewhere the budget would begin anew.
 
         Raises:
-            UsageError: the policy cannot be used.
+            UsageError: the policy cannot be used, or is missing beside the data.
         """
         if POLICY not in node_config:
+            if DATA in node_config:
+                raise UsageError(
+                    f"{POLICY}: missing in the node config; a device's own examples are trained"
+                    " with by its owner's rules only (docs/device-policy.md)"
+                )
             return None
         path = Path(str(node_config[POLICY])).absolute()
         policy = load_policy(path)
@@ -75,10 +80,13 @@ def read_data(path: Path, task: Task, client_id: int) -> ClientData:
 def _read_data(path: Path, changed: int, task: Task, client_id: int) -> ClientData:
     arrays = read_arrays(path, {"inputs": "inputs", "labels": "labels"})
     inputs, labels = arrays["inputs"], arrays["labels"]
+    # What is said here reaches the server, so it does not say how many examples there are.
+    if inputs.dtype.kind not in "biuf":
+        raise UsageError(f"{path}: inputs of type {inputs.dtype}; expected numbers")
     if inputs.shape[1:] != task.input_shape or len(inputs) == 0:
         raise UsageError(
-            f"{path}: inputs of shape {inputs.shape}; expected (n, "
-            f"{', '.join(map(str, task.input_shape))}) with n of 1 or more"
+            f"{path}: inputs of shape {_shape(inputs.shape[1:])}; expected"
+            f" {_shape(task.input_shape)} with n of 1 or more"
         )
     whole = labels.dtype.kind in "iu" and labels.shape == (len(inputs),)
     if not whole or labels.min() < 0 or labels.max() >= task.num_classes:
@@ -87,3 +95,8 @@ def _read_data(path: Path, changed: int, task: Task, client_id: int) -> ClientDa
         )
     prepared = task.prepare(torch.from_numpy(inputs))
     return ClientData(client_id, prepared, torch.from_numpy(labels.astype("int64")))
+
+
+def _shape(each: tuple[int, ...]) -> str:
+    """The shape of n inputs, in words."""
+    return f"({', '.join(['n', *map(str, each)])})"

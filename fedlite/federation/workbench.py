@@ -4,10 +4,11 @@ Clients that share a process share one workbench, and what it has worked out for
 teacher is asked once about a client's examples, and features that nobody trains are computed once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ from fedlite.privacy.clipping import ExampleLosses
 from fedlite.privacy.probe import check_private_model
 
 FEATURE_BATCH = 256  # examples at a time through a fixed front end
+
+_Made = TypeVar("_Made")
+_Kept = dict[tuple[str, int], tuple[ClientData, _Made]]
+"""By a hash and a client: what was made of which examples."""
 
 
 class TrainedPart(NamedTuple):
@@ -46,8 +51,8 @@ class Workbench:
     student: nn.Module
     loss: Loss
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
-    _answers: dict[tuple[str, int], Answers] = field(default_factory=dict)
-    _features: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    _answers: _Kept[Answers] = field(default_factory=dict)
+    _features: _Kept[Tensor] = field(default_factory=dict)
 
     def has_teacher(self, sha256: str) -> bool:
         """Whether the teacher of this hash has been received."""
@@ -65,19 +70,19 @@ class Workbench:
             save_tensors(self._teacher_path(sha256), state)
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
-        """The teacher's answers on a client's examples, asked once per process."""
-        key = (sha256, data.client_id)
-        if key not in self._answers:
-            teacher = self._teacher(sha256)
-            self._answers[key] = taught_answers(teacher, data.inputs, self.loss.teacher_taps)
-        return self._answers[key]
+        """The teacher's answers on a client's examples, asked once for these examples."""
+
+        def ask() -> Answers:
+            return taught_answers(self._teacher(sha256), data.inputs, self.loss.teacher_taps)
+
+        return _once(self._answers, sha256, data, ask)
 
     def trained_part(self, data: ClientData, taught: Answers) -> TrainedPart:
         """What training moves, and its loss on a client's examples.
 
         That is the student on the examples themselves, or the head of a student with a fixed front
-        end on its features, which are computed once per process (and anew if the server sends
-        another front end).
+        end on its features, which are computed once for these examples (and anew if the server
+        sends another front end).
         """
         student, module, inputs = self.student, self.student, data.inputs
         if isinstance(student, FixedFrontEnd) and not self.loss.student_taps:
@@ -89,13 +94,14 @@ class Workbench:
     def _front_end(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
         network = self.student
         fixed = {name: network.state_dict()[name] for name in sorted(frozen_names(network))}
-        key = (state_sha256(fixed), data.client_id)
-        if key not in self._features:
+
+        def compute() -> Tensor:
             network.eval()
             with torch.no_grad():
                 parts = map(student.features, torch.split(data.inputs, FEATURE_BATCH))
-            self._features[key] = torch.cat(list(parts))
-        return self._features[key]
+            return torch.cat(list(parts))
+
+        return _once(self._features, state_sha256(fixed), data, compute)
 
     def _teacher(self, sha256: str) -> nn.Module:
         if sha256 not in self._teachers:
@@ -112,6 +118,15 @@ class Workbench:
 
     def _teacher_path(self, sha256: str) -> Path:
         return self.folder / f"teacher-{sha256}.pt"
+
+
+def _once(kept: _Kept[_Made], sha256: str, data: ClientData, make: Callable[[], _Made]) -> _Made:
+    """What was made of these very examples, now or before: a device may exchange its examples."""
+    key = (sha256, data.client_id)
+    known = kept.get(key)
+    if known is None or known[0] is not data:
+        known = kept[key] = (data, make())
+    return known[1]
 
 
 @lru_cache(maxsize=2)

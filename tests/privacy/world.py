@@ -35,17 +35,27 @@ from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 from fedlite.privacy.steps import train_steps
+from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
+from fedlite.runs.directory import RunDirectory
+from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.stages.table import fingerprints
 
 
 class ClientWorld:
     """All simulated clients of ``config`` behind an in-process grid, teacher already delivered.
 
     ``node_config`` is what the owner of each device sets, as on a SuperNode's command line.
+    ``simulated`` False sends what a server of devices sends: nothing of a simulation.
     """
 
     def __init__(
-        self, config: Config, directory: Path, node_config: Mapping[str, str | int] | None = None
+        self,
+        config: Config,
+        directory: Path,
+        node_config: Mapping[str, str | int] | None = None,
+        *,
+        simulated: bool = True,
     ) -> None:
         self.config, self.directory = config, directory
         self.splits = load_splits(
@@ -61,10 +71,9 @@ class ClientWorld:
         self.student = build_model(config.student, task, seed=0)
         self.teacher = build_model(config.teacher, task, seed=1)
         self.teacher_sha256 = state_sha256(self.teacher.state_dict())
-        run_config = {
-            CLIENT_OPTIONS: client_options(config, task).to_json(),
-            SIMULATION: simulation_options(config, directory).to_json(),
-        }
+        run_config = {CLIENT_OPTIONS: client_options(config, task).to_json()}
+        if simulated:
+            run_config[SIMULATION] = simulation_options(config, directory).to_json()
         self.grid = InProcessGrid(app, self.splits.num_clients, run_config)
         for context in self.grid.contexts.values():
             context.node_config.update(node_config or {})
@@ -132,6 +141,17 @@ def simulation_options(config: Config, directory: Path) -> SimulationOptions:
         folder=str(directory / "nodes"),
         ledger_dir=str(directory / "ledgers"),
     )
+
+
+class Untrained(Pipeline):
+    """A run in ``directory`` whose networks have their first weights, as before any training."""
+
+    def __init__(self, config: Config, directory: Path) -> None:
+        run = RunDirectory(directory, "run-a")
+        super().__init__(config, run, Progress(enabled=False), fingerprints(config))
+
+    def load(self, name: str) -> nn.Module:
+        return self.build(self.config.teacher if name == "teacher" else self.config.student)
 
 
 def ledger_of(folder: Path, config: Config, client_id: int) -> Ledger:
