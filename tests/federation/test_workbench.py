@@ -1,0 +1,208 @@
+"""What a client works with: the teacher it received, what that says, and the part that trains."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from flwr.app import ConfigRecord, Message, RecordDict
+from torch import Tensor, nn
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.tensors import save_tensors, state_sha256
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import Loss
+from fedlite.distill.options import LossOptions
+from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, to_arrays, to_state
+from fedlite.federation.transport.grid import FIRST_NODE_ID
+from fedlite.runs.config import Config
+from tests.privacy.planted import caught
+from tests.privacy.world import ClientWorld
+
+DETERMINISTIC = ("privacy.randomness=deterministic", "distill.alpha=0.5")
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Cross-entropy, and the distance between two tapped features' means over their units."""
+
+    student_taps: Sequence[str]
+    teacher_taps: Sequence[str]
+    weight: float = 1.0
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
+        (own,), (taught,) = student.features.values(), teacher.features.values()
+        gap = own.flatten(1).mean(dim=1) - taught.flatten(1).mean(dim=1)
+        true = F.cross_entropy(student.logits, labels, reduction="none")
+        return true + self.weight * gap.square()
+
+
+def hint(options: LossOptions) -> Loss:
+    """``distill.loss`` by its path; the weight of the labels is the option."""
+    return Hint(("hidden",), ("classifier.2",), weight=100 * options.alpha)
+
+
+def hint_of_the_front_end_for_nothing(options: LossOptions) -> Loss:
+    return Hint(("scattering",), ("classifier.2",), weight=0.0)
+
+
+def hint_of_nowhere(options: LossOptions) -> Loss:
+    return Hint(("hidden",), ("classifier.99",))
+
+
+def hint_of_no_student(options: LossOptions) -> Loss:
+    return Hint(("hiden",), ("classifier.2",))
+
+
+@pytest.fixture
+def world(tiny_config: Callable[..., Config], tmp_path: Path) -> Callable[..., ClientWorld]:
+    """Clients with a small student, in deterministic mode."""
+
+    def build(*overrides: str) -> ClientWorld:
+        return ClientWorld(tiny_config("student=mlp", *DETERMINISTIC, *overrides), tmp_path)
+
+    return build
+
+
+def student(made: ClientWorld, server_round: int = 1) -> dict[str, Tensor]:
+    return to_state(made.train(server_round).content.array_records[ARRAYS])
+
+
+# --- the teacher ----------------------------------------------------------------------------
+
+
+def test_a_teacher_that_is_not_what_was_announced_is_refused_and_not_kept(
+    world: Callable[..., ClientWorld],
+) -> None:
+    made = world()
+    other = {name: value + 1 for name, value in made.teacher.state_dict().items()}
+    announced = ConfigRecord({"sha256": "0" * 64})
+    content = RecordDict({ARRAYS: to_arrays(other), CONFIG: announced})
+    (reply,) = made.grid.send_and_receive([Message(content, FIRST_NODE_ID, TEACHER)])
+    assert "do not have the announced hash" in reply.error.reason
+    assert not made.client().workbench.has_teacher("0" * 64)
+    held = made.grid.contexts[FIRST_NODE_ID].state.config_records["teacher"]["sha256"]
+    assert held == made.teacher_sha256, "the client still says which one it holds"
+
+
+def test_a_stored_teacher_that_was_exchanged_is_noticed_before_anything_is_charged(
+    world: Callable[..., ClientWorld],
+) -> None:
+    made = world()
+    (path,) = (made.directory / "nodes").glob("teacher-*.pt")
+    save_tensors(path, {name: value + 1 for name, value in made.teacher.state_dict().items()})
+    (reply,) = made.grid.send_and_receive([made.request(1)])
+    assert "the stored copy does not have its hash" in reply.error.reason
+    assert made.ledger().entries() == []
+
+
+def test_a_teacher_is_stored_once_and_as_it_came(world: Callable[..., ClientWorld]) -> None:
+    made = world()
+    bench = made.client().workbench
+    assert [path.name for path in bench.folder.iterdir()] == [f"teacher-{made.teacher_sha256}.pt"]
+    held = bench._teacher(made.teacher_sha256)
+    assert state_sha256(held.state_dict()) == made.teacher_sha256
+    assert not held.training
+    assert not any(parameter.requires_grad for parameter in held.parameters())
+
+
+def test_a_teacher_is_asked_once_about_the_same_examples(
+    world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = world()
+    seen: list[int] = []
+    kind = type(made.teacher)
+    forward = kind.forward
+
+    def counting(self: nn.Module, inputs: Tensor) -> Tensor:
+        seen.append(len(inputs))
+        answered: Tensor = forward(self, inputs)
+        return answered
+
+    monkeypatch.setattr(kind, "forward", counting)
+    for server_round in (1, 2, 3):
+        student(made, server_round)
+    assert sum(seen) == 2 + len(made.splits.client(0))  # two blank ones try the network
+
+
+# --- losses that look inside ----------------------------------------------------------------
+
+
+def test_a_loss_that_taps_student_and_teacher_trains_through_real_messages(
+    world: Callable[..., ClientWorld],
+) -> None:
+    start = world().student.state_dict()
+    plain = student(world("distill.alpha=1"))
+    loss = f"distill.loss={__name__}.hint"
+    tapped, heavier = student(world(loss)), student(world(loss, "distill.alpha=1"))
+    for other in (plain, heavier):
+        assert not all(torch.equal(tapped[name], value) for name, value in other.items())
+    assert all(value.isfinite().all() for value in tapped.values())
+    assert any(not torch.equal(tapped[name], value) for name, value in start.items())
+
+
+def test_a_tapped_student_with_a_fixed_front_end_trains_as_on_its_cached_features(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Cached features have no modules to tap: what is tapped is run whole, to the same student."""
+    options = ("student=scattering", "student.kwargs.orientations=2", "distill.alpha=1")
+    config = tiny_config(*DETERMINISTIC, *options)
+    cached = student(ClientWorld(config, tmp_path / "cached"))
+    distill = replace(config.distill, loss=f"{__name__}.hint_of_the_front_end_for_nothing")
+    tapped = student(ClientWorld(replace(config, distill=distill), tmp_path / "tapped"))
+    assert list(tapped) == list(cached)
+    for name, value in cached.items():
+        torch.testing.assert_close(tapped[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("hint_of_nowhere", "taps 'classifier.99', which the teacher does not have"),
+        ("hint_of_no_student", "taps 'hiden', which the student does not have"),
+    ],
+)
+def test_a_tap_that_is_not_there_is_one_line_and_costs_nothing(
+    loss: str, words: str, world: Callable[..., ClientWorld]
+) -> None:
+    made = world(f"distill.loss={__name__}.{loss}")
+    (reply,) = made.grid.send_and_receive([made.request(1)])
+    assert words in reply.error.reason
+    assert "\n" not in reply.error.reason
+    assert made.ledger().entries() == []
+
+
+# --- what no private training may use -------------------------------------------------------
+
+
+class Normed(nn.Sequential):
+    """A student with batch statistics."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        size = int(torch.tensor(input_shape).prod())
+        super().__init__(nn.Flatten(), nn.Linear(size, num_classes), nn.BatchNorm1d(num_classes))
+
+
+def test_a_client_refuses_a_student_with_batch_statistics_whatever_its_server_let_pass(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    own = ("student=custom", f"student.module={__name__}.Normed")
+    for privacy in ("example", "client"):
+        with caught("BatchNorm1d"):
+            ClientWorld(tiny_config(*own, f"privacy={privacy}"), tmp_path)
+    ClientWorld(tiny_config(*own, "privacy=none"), tmp_path)
+
+
+def test_a_network_that_cannot_be_built_is_one_line(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    made = ClientWorld(tiny_config("student=mlp"), tmp_path)
+    for context in made.grid.contexts.values():
+        text = str(context.run_config["client-options"])
+        context.run_config["client-options"] = text.replace("models.mlp", "models.nowhere")
+    (reply,) = made.grid.send_and_receive([made.request(1)])
+    assert "module=fedlite.models.nowhere.MLP: cannot import" in reply.error.reason
+    with pytest.raises((UsageError, FedliteError)):
+        made.client()
