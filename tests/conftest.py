@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import settings
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from fedlite.cli.main import run
+from fedlite.federation import training
+from fedlite.privacy.clipping import ENGINES
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
 
@@ -83,3 +86,12 @@ def finished_report(finished_run: Path) -> dict[str, dict[str, object]]:
     """Its report.json."""
     report: dict[str, dict[str, object]] = json.loads((finished_run / "report.json").read_text())
     return report
+
+
+@pytest.fixture(params=ENGINES)
+def every_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Clients train with each gradient engine in turn."""
+    name: str = request.param
+    train = partial(training.train_steps, engine=ENGINES[name])
+    monkeypatch.setattr(training, "train_steps", train)
+    return name

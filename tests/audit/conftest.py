@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from fedlite.audit.retrain import Candidates, Retraining
 from fedlite.data.splits import Splits, load_splits
+from fedlite.distill.answers import Answers
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model
 from fedlite.runs.compose import compose_config
@@ -27,11 +27,6 @@ class World:
     splits: Splits
     retraining: Retraining
 
-    @property
-    def taught(self) -> Tensor:
-        """Of the candidates."""
-        return self.retraining.candidates.taught
-
 
 @pytest.fixture
 def audit_world(tmp_path: Path) -> Callable[..., World]:
@@ -45,12 +40,12 @@ def audit_world(tmp_path: Path) -> Callable[..., World]:
         count, test = 20 * clients, splits.test
         taught = torch.randn((count, 10), generator=torch.Generator().manual_seed(0))
         candidates = Candidates(
-            test.inputs[:count], test.labels[:count], taught, np.arange(count) % clients
+            test.inputs[:count], test.labels[:count], Answers(taught), np.arange(count) % clients
         )
         student = build_model(config.student, splits.task, seed=0)
         settings: dict[str, Any] = {
             "config": config,
-            "plans": Plans.build(config, splits.client_sizes()),
+            "plans": Plans.build(config.privacy, config.federation, splits.client_sizes()),
             "rounds": rounds,
             "nominal": 10,
             "student": student,

@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from fedlite.audit import dirac
 from fedlite.audit.dirac import DiracAudit, audit_clients, audit_examples, example_scores
-from fedlite.privacy import client_level, dp_sgd
+from fedlite.federation import training
+from fedlite.privacy import client_level, steps
 from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.clipping import ClippedSum, Clipper
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.privacy.randomness import make_randomness
+from fedlite.privacy.randomness import Randomness, make_randomness
+from fedlite.privacy.sampling import PoissonSampler
+from tests.privacy.planted import UnderstatesItsSensitivity
 
 CLAIM = 1.43
 MODES = ["deterministic", "secure"]
@@ -77,30 +84,46 @@ def audited_clients(plan: ClientPlan, mode: str = "deterministic") -> DiracAudit
 
 
 def quarter_of_the_noise(patch: pytest.MonkeyPatch) -> None:
-    original = dp_sgd.PrivateOptimizer.add_noise
+    original = steps.add_noise
 
-    def add_noise(self: dp_sgd.PrivateOptimizer) -> None:
-        self.noise_multiplier /= 4
-        original(self)
-        self.noise_multiplier *= 4
+    def add_noise(
+        total: ClippedSum, noise_multiplier: float, randomness: Randomness
+    ) -> tuple[Tensor, ...]:
+        return original(total, noise_multiplier / 4, randomness)
 
-    patch.setattr(dp_sgd.PrivateOptimizer, "add_noise", add_noise)
+    patch.setattr(steps, "add_noise", add_noise)
+
+
+def quarter_of_the_noise_where_clients_train(patch: pytest.MonkeyPatch) -> None:
+    """In the one function of clients and audits: the audit runs it, and not one of its own."""
+    original = training.train_steps
+
+    def train(*args: Any, plan: PrivacyPlan, **options: Any) -> int:
+        weak = replace(plan, noise_multiplier=plan.noise_multiplier / 4)
+        return original(*args, plan=weak, **options)
+
+    patch.setattr(training, "train_steps", train)
+
+
+def an_engine_that_understates_its_sensitivity(patch: pytest.MonkeyPatch) -> None:
+    train = partial(training.train_steps, engine=UnderstatesItsSensitivity)
+    patch.setattr(training, "train_steps", train)
 
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
-    def sum_as_it_is(self: dp_sgd.PrivateOptimizer) -> None:
+    def sum_as_it_is(self: Clipper) -> None:
         for parameter in self.params:
             parameter.summed_grad = parameter.grad_sample.sum(dim=0)
 
-    patch.setattr(dp_sgd.PrivateOptimizer, "clip_and_accumulate", sum_as_it_is)
+    patch.setattr(Clipper, "clip_and_accumulate", sum_as_it_is)
 
 
 def full_batch_charged_as_sampled(patch: pytest.MonkeyPatch) -> None:
-    def everything(self: dp_sgd.PoissonSampler) -> Iterator[list[int]]:
+    def everything(self: PoissonSampler) -> Iterator[list[int]]:
         for _ in range(self.steps):
             yield list(range(self.num_samples))
 
-    patch.setattr(dp_sgd.PoissonSampler, "__iter__", everything)
+    patch.setattr(PoissonSampler, "__iter__", everything)
 
 
 def quarter_of_the_client_noise(patch: pytest.MonkeyPatch) -> None:
@@ -122,6 +145,7 @@ Bug = Callable[[pytest.MonkeyPatch], None]
 # --- tests --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("every_engine")
 @pytest.mark.parametrize("mode", MODES)
 def test_the_real_training_code_passes(mode: str) -> None:
     audit = audited_examples(example_plan(), mode)
@@ -138,7 +162,13 @@ def test_canaries_are_seen_at_all() -> None:
 
 @pytest.mark.parametrize(
     ("bug", "least"),
-    [(quarter_of_the_noise, 1.8), (no_clipping, 3.5), (full_batch_charged_as_sampled, 3.5)],
+    [
+        (quarter_of_the_noise, 1.8),
+        (quarter_of_the_noise_where_clients_train, 1.8),
+        (an_engine_that_understates_its_sensitivity, 1.8),
+        (no_clipping, 3.5),
+        (full_batch_charged_as_sampled, 3.5),
+    ],
 )
 def test_a_planted_bug_in_training_is_caught(
     bug: Bug, least: float, monkeypatch: pytest.MonkeyPatch

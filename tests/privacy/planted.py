@@ -2,8 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
 
 import pytest
+from torch import Tensor, nn
+
+from fedlite.privacy.clipping import ClippedSum, ExampleLosses, OpacusHooks
 
 Plant = Callable[[pytest.MonkeyPatch], None]  # puts one bug into the real code
 
@@ -13,3 +19,52 @@ def caught(because: str) -> Iterator[None]:
     """The check inside fails, and with these words: not because the bug crashed."""
     with pytest.raises(AssertionError, match=because):
         yield
+
+
+class PlantedEngine:
+    """Opacus' engine, whose sums a bug then changes."""
+
+    def __init__(self, model: nn.Module, losses: ExampleLosses, max_grad_norm: float) -> None:
+        self.inner = OpacusHooks(model, losses, max_grad_norm)
+
+    def __enter__(self) -> Self:
+        self.inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.inner.__exit__(kind, error, trace)
+
+    def clipped_sum(self, rows: Tensor) -> ClippedSum:
+        return self.inner.clipped_sum(rows)
+
+
+class UnderstatesItsSensitivity(PlantedEngine):
+    """Says a quarter of its clip norm: the noise, which is measured in it, is too small."""
+
+    def clipped_sum(self, rows: Tensor) -> ClippedSum:
+        found = super().clipped_sum(rows)
+        return replace(found, sensitivity=found.sensitivity / 4)
+
+
+class ClipsWider(PlantedEngine):
+    """Cuts to four times the norm, and says the norm it was given."""
+
+    def __init__(self, model: nn.Module, losses: ExampleLosses, max_grad_norm: float) -> None:
+        super().__init__(model, losses, 4 * max_grad_norm)
+
+    def clipped_sum(self, rows: Tensor) -> ClippedSum:
+        found = super().clipped_sum(rows)
+        return replace(found, sensitivity=found.sensitivity / 4)
+
+
+class SaysTheMeanIsTheSum(PlantedEngine):
+    """Divides by how many rows there are, and the noise by as much: both follow the data."""
+
+    def clipped_sum(self, rows: Tensor) -> ClippedSum:
+        found, count = super().clipped_sum(rows), max(1, len(rows))
+        return ClippedSum(tuple(one / count for one in found.value), found.sensitivity / count)

@@ -1,8 +1,6 @@
 """Rule 8: one example moves the clipped sum by at most the clip norm, with every engine."""
 
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import pytest
 import torch
@@ -22,13 +20,18 @@ from fedlite.privacy.clipping import (
     Clipper,
     Engine,
     ExampleLosses,
-    OpacusHooks,
     trained_parameters,
 )
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
 from tests.conftest import TINY
-from tests.privacy.planted import Plant, caught
+from tests.privacy.planted import (
+    ClipsWider,
+    Plant,
+    SaysTheMeanIsTheSum,
+    UnderstatesItsSensitivity,
+    caught,
+)
 from tests.privacy.world import batch, make_plan, update_of
 from tests.tasks import shaped
 
@@ -192,55 +195,6 @@ def test_the_planted_bug_gradients_that_are_not_finite_is_caught(
 
 
 # --- planted engines ------------------------------------------------------------------------
-
-
-class Planted:
-    """Opacus' engine, whose sums a bug then changes."""
-
-    def __init__(self, model: nn.Module, losses: ExampleLosses, max_grad_norm: float) -> None:
-        self.inner = OpacusHooks(model, losses, max_grad_norm)
-
-    def __enter__(self) -> Self:
-        self.inner.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.inner.__exit__(kind, error, trace)
-
-    def clipped_sum(self, rows: Tensor) -> ClippedSum:
-        return self.inner.clipped_sum(rows)
-
-
-class UnderstatesItsSensitivity(Planted):
-    """Says a quarter of its clip norm: the noise, which is measured in it, is too small."""
-
-    def clipped_sum(self, rows: Tensor) -> ClippedSum:
-        found = super().clipped_sum(rows)
-        return replace(found, sensitivity=found.sensitivity / 4)
-
-
-class ClipsWider(Planted):
-    """Cuts to four times the norm, and says the norm it was given."""
-
-    def __init__(self, model: nn.Module, losses: ExampleLosses, max_grad_norm: float) -> None:
-        super().__init__(model, losses, 4 * max_grad_norm)
-
-    def clipped_sum(self, rows: Tensor) -> ClippedSum:
-        found = super().clipped_sum(rows)
-        return replace(found, sensitivity=found.sensitivity / 4)
-
-
-class SaysTheMeanIsTheSum(Planted):
-    """Divides by how many rows there are, and the noise by as much: both follow the data."""
-
-    def clipped_sum(self, rows: Tensor) -> ClippedSum:
-        found, count = super().clipped_sum(rows), max(1, len(rows))
-        return ClippedSum(tuple(one / count for one in found.value), found.sensitivity / count)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Rule 15: sampling matches the accountant; an adaptive clip and its update are one mechanism."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedlite.base.errors import UsageError
+from fedlite.federation import rounds
 from fedlite.federation.cohort import select_cohort
 from fedlite.federation.plans import build_client_plan
 from fedlite.privacy.accounting import Segment, compute_epsilon
@@ -23,7 +27,12 @@ from fedlite.privacy.client_level import (
 )
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
 from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
+from fedlite.runs.stages.federate import make_federation
+from tests.federation.scripted import ScriptedClients, add, federation, run_scripted
+from tests.privacy.planted import caught
 from tests.privacy.releases import LIKE, Silent, distance, make_client_plan, random_update
+from tests.privacy.world import Untrained
 
 NUM_CLIENTS, RATE, ROUNDS = 100, 0.1, 6000
 
@@ -77,6 +86,54 @@ def test_a_secret_cohort_does_not_follow_from_the_seed() -> None:
     config = compose_config(["federation.sampling=bernoulli", "federation.fraction=0.5"])
     drawn = [select_cohort(config.federation, 200, 0, 1, secret=True) for _ in range(2)]
     assert drawn[0] != drawn[1]
+
+
+def check_cohorts_are_secret(directory: Path, plan: ClientPlan) -> None:
+    """Through the rounds: nobody who knows the seed knows who was asked."""
+    clients = ScriptedClients([add(1.0)] * 16)
+    sampled = ("federation.sampling=bernoulli", "federation.fraction=0.5", "federation.rounds=4")
+    made = run_scripted(clients, federation(directory, 16, *sampled, client_plan=plan))
+    assert len(made.history) == 4
+    asked = [[i for number, i in clients.asked if number == r] for r in range(1, 5)]
+    known = [select_cohort(made.options, 16, made.seed, r) for r in range(1, 5)]
+    assert not any(map(operator.eq, map(sorted, asked), known)), "a cohort follows from the seed"
+
+
+HALF = make_client_plan(
+    participation_rate=0.5, expected_cohort=8.0, epsilon=1e3, randomness="secure"
+)
+
+
+def test_the_rounds_of_a_client_level_run_ask_secret_cohorts(tmp_path: Path) -> None:
+    check_cohorts_are_secret(tmp_path, HALF)
+
+
+def test_the_planted_bug_cohorts_of_the_seed_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seeded(*args: Any, secret: bool) -> list[int]:
+        return select_cohort(*args)
+
+    monkeypatch.setattr(rounds, "select_cohort", seeded)
+    with caught("a cohort follows from the seed"):
+        check_cohorts_are_secret(tmp_path, HALF)
+
+
+@pytest.mark.parametrize(
+    ("options", "secret"),
+    [
+        (["privacy=client"], True),
+        (["privacy=both"], True),
+        (["privacy=client", "privacy.randomness=deterministic"], False),
+        (["privacy=example"], False),
+        (["privacy=none"], False),
+    ],
+)
+def test_every_run_whose_claim_counts_on_it_has_secret_cohorts(
+    options: list[str], secret: bool, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    made = make_federation(Untrained(tiny_config(*options), tmp_path), tmp_path / "checkpoint.pt")
+    assert made.secret_cohort is secret
 
 
 def fixed_size(server_round: int) -> list[int]:

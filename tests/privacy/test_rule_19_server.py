@@ -16,6 +16,8 @@ from fedlite.federation.rounds import Federation
 from fedlite.federation.sums.plain import PlainSum
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
+from fedlite.runs.stages.federate import make_federation
 from tests.federation.scripted import (
     STUDENT,
     Answer,
@@ -25,7 +27,7 @@ from tests.federation.scripted import (
     run_scripted,
 )
 from tests.federation.test_rounds import nan, raises, refuses
-from tests.privacy.world import make_plan
+from tests.privacy.world import Untrained, make_plan
 
 AGGREGATE = ("privacy=aggregate", "federation=fedavg")
 
@@ -157,6 +159,16 @@ def test_a_sum_over_enough_clients_is_their_average(tmp_path: Path) -> None:
     for name, value in STUDENT.items():  # two rounds of (1 + 2 + 6) / 3
         torch.testing.assert_close(made.result[name], value + 6)
     assert all(record.released for record in made.history)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "quiet"), [("aggregate", True), ("example", False), ("client", False)]
+)
+def test_every_run_under_aggregate_trust_keeps_single_replies_to_itself(
+    privacy: str, quiet: bool, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    pipeline = Untrained(tiny_config(f"privacy={privacy}"), tmp_path)
+    assert make_federation(pipeline, tmp_path / "checkpoint.pt").quiet is quiet
 
 
 def test_what_is_wrong_with_one_reply_is_not_written_down(
