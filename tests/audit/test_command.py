@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from fedlite.cli.main import run
-from fedlite.privacy import dp_sgd
+from fedlite.privacy import steps
+from fedlite.privacy.clipping import ClippedSum
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 
@@ -83,11 +85,10 @@ def test_parts_are_chosen_each_time_and_earlier_results_stay(own_run: Path) -> N
 def test_a_refuted_claim_is_said_in_red_and_fails_with_all_results_kept(
     own_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def hardly_any_noise(self: dp_sgd.PrivateOptimizer) -> None:
-        for parameter in self.params:
-            parameter.grad = parameter.summed_grad
+    def no_noise(total: ClippedSum, *_: object) -> tuple[Tensor, ...]:
+        return total.value
 
-    monkeypatch.setattr(dp_sgd.PrivateOptimizer, "add_noise", hardly_any_noise)
+    monkeypatch.setattr(steps, "add_noise", no_noise)
     own = json.loads((own_run / "state.json").read_text())
     own["stages"]["plan"]["plans"]["example"]["noise_multiplier"] = 20.0  # a small claim
     (own_run / "state.json").write_text(json.dumps(own))

@@ -16,7 +16,8 @@ from fedlite.audit.inversion import (
     observed_gradients,
 )
 from fedlite.data.types import PublicData
-from fedlite.distill.losses import build_loss
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import build_loss
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model
 from fedlite.privacy.randomness import DeterministicRandomness
@@ -28,7 +29,7 @@ def inverted(world: World, student: nn.Module, *, steps: int = 1, plans: Plans) 
     """The attack on one public example."""
     public, loss = world.splits.public, build_loss(world.config.distill)
     planted = PublicData(public.inputs[3:4], public.labels[3:4])
-    taught = torch.zeros(1, 10)
+    taught = Answers(torch.zeros(1, 10))
     gradients = observed_gradients(
         student, loss, planted, taught, plans, 0.5, DeterministicRandomness(0)
     )
