@@ -98,12 +98,6 @@ def parse(command: str, arguments: Sequence[str]) -> Arguments:
     return found
 
 
-def deploy_folder(directory: Path) -> Path:
-    """The deployable folder of a run directory, or the directory itself if it is one."""
-    inside = directory / "deploy"
-    return inside if inside.is_dir() else directory
-
-
 def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True) -> list[str]:
     """The options of a run: those it was started with, where it is gone on with, and new ones.
 

@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
+from fedlite.report.schema import Report
 from fedlite.serve.runtime import kinds
-
-Report = dict[str, Any]  # the dictionary of docs/report.md
 
 NOT_PRIVATE = "NOT PRIVATE"
 
