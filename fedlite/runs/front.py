@@ -25,7 +25,8 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     """Run everything: teacher, federated distillation, compression, report.
 
     Args:
-        overrides: options as on the command line, such as ``"privacy.epsilon=4"``.
+        overrides: options as on the command line, such as ``"privacy.epsilon=4"``; bars of progress
+            are off unless ``"tracking.progress=true"`` is among them.
         dir: the run directory; None is ``outputs/<date>/<time>``.
         resume: go on with a run that is there; start it where there is none.
 
@@ -40,9 +41,8 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     given = _options(overrides, dir)
     if dir is not None and resume and holds_run(Path(dir)):
         given = with_saved(Path(dir), given)
-    if not any(key_of(text) == "tracking.progress" for text in given):
-        given.append("tracking.progress=false")
-    config = compose_config(given)
+    shown = any(key_of(text) == "tracking.progress" for text in given)
+    config = compose_config(given if shown else [*given, "tracking.progress=false"])
     return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
 
 
