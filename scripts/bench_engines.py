@@ -5,9 +5,9 @@
 Every case runs in a fresh process, one after the other, on the same data, weights and plan. Its
 start-up (imports aside: reading data, starting workers, sending the teacher, its logits, the first
 round) is reported apart from the steady state: the median of the later rounds. The bare loop calls
-the training of a client (fedlite.federation.training.train_client) on each and averages: no message,
-no ledger, no checkpoint. Overrides are those of `fedlite simulate`. With --record the figures are in
-docs/benchmarks.
+the training of a client (fedlite.federation.training.train_client) on each and averages: no
+message, no ledger, no checkpoint. Overrides are those of `fedlite simulate`. With --record the
+figures are in docs/benchmarks.
 """
 
 import argparse

@@ -29,8 +29,8 @@ HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", 
 class StageCommand:
     """A command that runs stages of the table.
 
-        ``stages`` in order; ``on_a_run`` says that the run must be there; ``again`` is the stage that is
-    run although it is done; ``show`` prints what came of it.
+    ``stages`` in order; ``on_a_run`` says that the run must be there; ``again`` is the stage that
+    is run although it is done; ``show`` prints what came of it.
     """
 
     stages: Sequence[str]

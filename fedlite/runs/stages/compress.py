@@ -33,7 +33,7 @@ ENOUGH = 100  # examples to judge by
 
 
 def decided_by(config: Config) -> list[Any]:
-    """The options of compression; those of a search, and how it measures, only where it searches."""
+    """The options of compression; those of a search and of its measure only where it searches."""
     options = deciding(config.compress)
     measure = options.pop("measure")
     if config.compress.search.enabled:
