@@ -39,7 +39,7 @@ class StageCommand:
     again: str | None = None
 
 
-def run_stages(arguments: Arguments, command: StageCommand) -> int:
+def run_command(arguments: Arguments, command: StageCommand) -> int:
     """Compose the configuration and run the command's stages; its exit code.
 
     Raises:
