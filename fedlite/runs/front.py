@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlite.base.logs import without_chatter
 from fedlite.runs.compose import compose_config, literal
 from fedlite.runs.config import Config
 from fedlite.runs.handle import Run
@@ -43,7 +44,8 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
         given = with_saved(Path(dir), given)
     shown = any(key_of(text) == "tracking.progress" for text in given)
     config = compose_config(given if shown else [*given, "tracking.progress=false"])
-    return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
+    with without_chatter():
+        return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
 
 
 def plan(*overrides: str) -> "Forecast":
