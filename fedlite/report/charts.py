@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedlite.base.files import write_whole
-from fedlite.report.words import MODELS, NOT_PRIVATE
+from fedlite.base.records import ModelKey
+from fedlite.report.schema import RoundEntry, UnitName
+from fedlite.report.words import MODEL_LABELS, NOT_PRIVATE
 
 COLOURS = {
     "teacher": "#475569",
@@ -31,7 +33,7 @@ COLOURS = {
     "warning": "#dc2626",
 }
 _CURVES = ("#2563eb", "#7c3aed", "#0d9488", "#16a34a", "#475569")
-LEVELS = ("teacher", "public_student")  # drawn as levels beside the rounds
+LEVELS: tuple[ModelKey, ...] = ("teacher", "public_student")  # drawn as levels beside the rounds
 _INK, _MUTED, _GRID = "#0f172a", "#64748b", "#e2e8f0"
 _BLUES = LinearSegmentedColormap.from_list(
     "fedlite", ["#ffffff", "#dbeafe", "#60a5fa", "#2563eb", "#172554"]
@@ -172,7 +174,9 @@ def confusion_matrix(
 
 
 def accuracy_by_round(
-    history: Sequence[Mapping[str, Any]], baselines: Mapping[str, float], metric: str = "accuracy"
+    history: Sequence[RoundEntry],
+    baselines: Mapping[ModelKey, float],
+    metric: Literal["accuracy", "macro_f1"] = "accuracy",
 ) -> Figure:
     """Draw the federated student's test metric by round against the models that it is judged by.
 
@@ -185,10 +189,10 @@ def accuracy_by_round(
     figure, axes = _chart(f"How good: test {name} by round", "round", f"test {name}")
     points = [(one["round"], one["evaluation"][metric]) for one in history if one["evaluation"]]
     for key, value in baselines.items():
-        _level(axes, value, MODELS[key], COLOURS[key])
+        _level(axes, value, MODEL_LABELS[key], COLOURS[key])
     if points:
         rounds, values = zip(*points, strict=True)
-        colour, label = COLOURS["federated_student"], MODELS["federated_student"]
+        colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
         axes.plot(rounds, values, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
     _percent_axis(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -197,7 +201,7 @@ def accuracy_by_round(
 
 
 def epsilon_by_round(
-    history: Sequence[Mapping[str, Any]], budget: float | None, unit: str = "example"
+    history: Sequence[RoundEntry], budget: float | None, unit: UnitName = "example"
 ) -> Figure:
     """Draw the epsilon spent by round against the budget.
 
@@ -207,7 +211,11 @@ def epsilon_by_round(
     if unit == "example":
         spent = [(one["round"], one["epsilons"]) for one in history if one["epsilons"]]
     else:
-        spent = [(one["round"], [one["client_level_epsilon"]]) for one in history]
+        spent = [
+            (one["round"], [epsilon])
+            for one in history
+            if (epsilon := one["client_level_epsilon"]) is not None
+        ]
     colour = COLOURS["epsilon"]
     if spent:
         rounds = [number for number, _ in spent]
@@ -246,7 +254,7 @@ def accuracy_against_epsilon(
     figure, axes = _chart("What each epsilon buys", "epsilon (logarithmic)", "test accuracy")
     if non_private is not None:
         _level(axes, non_private, "federated, not private", COLOURS["warning"])
-    _level(axes, public_only, MODELS["public_student"].lower(), COLOURS["public_student"])
+    _level(axes, public_only, MODEL_LABELS["public_student"].lower(), COLOURS["public_student"])
     for (label, points), colour in zip(curves.items(), _CURVES, strict=False):
         by_epsilon: dict[float, list[float]] = {}
         for epsilon, accuracy in sorted(points):

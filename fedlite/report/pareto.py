@@ -13,9 +13,10 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from fedlite.report.artefacts import Entry, all_entries, is_measured, latency_ms, may_ship
+from fedlite.report.artefacts import all_entries, is_measured, latency_ms, may_ship
 from fedlite.report.charts import _INK, _MUTED, _chart, _percent_axis
-from fedlite.report.words import FORMAT_LABELS, MODELS, Report, human_bytes, percent
+from fedlite.report.schema import ArtefactEntry, Report
+from fedlite.report.words import FORMAT_LABELS, MODEL_LABELS, human_bytes, percent
 
 FORMAT_COLOURS = {
     "torch": "#64748b",
@@ -54,7 +55,7 @@ def accuracy_against_bytes(report: Report) -> Figure:
         report,
         "How costly: accuracy against size",
         "bytes of the file (logarithmic)",
-        lambda entry: float(entry["bytes"]),
+        lambda entry: entry["bytes"],
         lambda value: human_bytes(value).replace(".0 ", " "),
     )
 
@@ -81,7 +82,7 @@ def _picture(
     report: Report,
     title: str,
     x: str,
-    cost: Callable[[Entry], float],
+    cost: Callable[[ArtefactEntry], float],
     shown: Callable[[float], str],
 ) -> Figure:
     figure, axes = _chart(
@@ -120,11 +121,11 @@ def _picture(
     return figure
 
 
-def _colour(entry: Entry) -> str:
+def _colour(entry: ArtefactEntry) -> str:
     return FORMAT_COLOURS.get(entry["format"], _OTHER_COLOUR)
 
 
-def _mark(axes: Axes, point: tuple[float, float], entry: Entry) -> None:
+def _mark(axes: Axes, point: tuple[float, float], entry: ArtefactEntry) -> None:
     style: dict[str, Any] = {"linestyle": "none", "markersize": _SIZE, "zorder": 3}
     style |= {"color": _colour(entry), "marker": MARKERS.get(entry["precision"], _OTHER_MARKER)}
     if entry.get("refused"):
@@ -136,19 +137,19 @@ def _mark(axes: Axes, point: tuple[float, float], entry: Entry) -> None:
     axes.plot(*point, **style)
 
 
-def _heights(entries: Sequence[Entry]) -> list[float]:
+def _heights(entries: Sequence[ArtefactEntry]) -> list[float]:
     """Where to draw each accuracy: one that fell far below all others would flatten the rest."""
     sound = [one["accuracy"] for one in entries if not one.get("refused")]
     lowest = min(sound) - max(0.01, 0.15 * (max(sound) - min(sound)))
-    return [max(float(one["accuracy"]), lowest) for one in entries]
+    return [max(one["accuracy"], lowest) for one in entries]
 
 
-def _name(entry: Entry) -> str:
-    name = str(MODELS.get(entry["model"], entry["model"])).removeprefix("Student, ").lower()
+def _name(entry: ArtefactEntry) -> str:
+    name = MODEL_LABELS.get(entry["model"], entry["model"]).removeprefix("Student, ").lower()
     return f"{name}, eager" if entry["format"] == "torch" else name
 
 
-def _explain(figure: Figure, entries: Sequence[Entry]) -> None:
+def _explain(figure: Figure, entries: Sequence[ArtefactEntry]) -> None:
     """A legend of the formats, precisions and hollow marks that occur."""
     formats = [one for one in FORMAT_LABELS if any(entry["format"] == one for entry in entries)]
     handles = [_key(FORMAT_LABELS[one], FORMAT_COLOURS[one], "o") for one in formats]
