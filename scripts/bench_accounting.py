@@ -19,7 +19,6 @@ from typing import Any
 import dp_accounting
 import numpy as np
 from dp_accounting.rdp import RdpAccountant
-from opacus.accountants.analysis import rdp as opacus_rdp
 from record import record_run
 
 from fedlite.privacy import accounting
@@ -47,19 +46,18 @@ def clear_caches() -> None:
     """Forget every epsilon, every step's RDP and every step's privacy loss distribution."""
     accounting._epsilon.cache_clear()
     accounting._step_pld.cache_clear()
-    if hasattr(opacus_rdp._compute_rdp, "cache_clear"):
-        opacus_rdp._compute_rdp.cache_clear()
+    accounting._step_rdp.cache_clear()
 
 
 @contextmanager
 def without_memo() -> Iterator[None]:
-    """Opacus as it comes."""
-    memo = opacus_rdp._compute_rdp
-    opacus_rdp._compute_rdp = memo.__wrapped__
+    """The RDP of a step worked out anew for every epsilon, as Opacus does."""
+    memo = accounting._step_rdp
+    accounting._step_rdp = memo.__wrapped__
     try:
         yield
     finally:
-        opacus_rdp._compute_rdp = memo
+        accounting._step_rdp = memo
 
 
 def table() -> dict[str, Any]:

@@ -57,8 +57,9 @@ class Named:
 
 
 def import_path(path: str, option: str) -> Any:
-    """What ``package.module.attribute`` names; modules in the working directory are found too, after
-    installed ones.
+    """What ``package.module.attribute`` names.
+
+    Modules in the working directory are found too, after installed ones.
 
     Raises:
         UsageError: no such module or attribute; names ``option``.

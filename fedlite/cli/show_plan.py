@@ -1,4 +1,4 @@
-"""A forecast on the terminal: noise, epsilon by round, what each guarantee means; and its picture."""
+"""A forecast on the terminal: noise, epsilon by round, what each guarantee means; its picture."""
 
 import math
 from collections.abc import Iterator, Sequence

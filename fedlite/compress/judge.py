@@ -10,7 +10,13 @@ from torch import nn
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.records import Artefact, ModelKey
-from fedlite.compress.compare import Comparison, check_structure, compare, refusal, runs_in
+from fedlite.compress.compare import (
+    Comparison,
+    check_structure,
+    compare,
+    runs_in,
+    why_refused,
+)
 from fedlite.compress.exporting import export_file
 from fedlite.compress.format import name_of, suffix_of
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
@@ -172,7 +178,7 @@ class _Judge:
             agreement=found.agreement,
             public_accuracy=found.accuracy,
             accuracy_drop=self.federated_accuracy - found.accuracy,
-            refused=refusal(
+            refused=why_refused(
                 found,
                 federated_accuracy=self.federated_accuracy,
                 min_snr_db=config.min_snr_db,

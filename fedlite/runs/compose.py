@@ -4,6 +4,7 @@
 the file ``_base`` of that group. So an option has one default, in one place.
 """
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from fedlite.base.errors import UsageError
-from fedlite.base.options import defaults
+from fedlite.base.options import defaults, options_of
 from fedlite.runs.config import Config, parse_config
 
 UNGROUPED = ("seed", "run")  # options that no file of a group holds
@@ -111,12 +112,27 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return parse_config(compose("config", overrides=expand_files(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(hydra_reason(error)) from error
+        raise UsageError(hydra_reason(error)) from None  # Hydra's own report tells no more
 
 
 def hydra_reason(error: Exception) -> str:
-    """Hydra's message in one line."""
+    """What Hydra found wrong with a command line, in one line with what would be right."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        there = ", ".join(name for name in error.options if name != "_base")
+        return f"{group}={choice}: no such choice; choose from {there}"
+    if wrong := re.match(r"Could not override '([\w.-]+)'", str(error)):
+        return _unknown_option(wrong[1])
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type"))]
     return " ".join(kept) + " (see `fedlite <command> --help`)"
+
+
+def _unknown_option(key: str) -> str:
+    if ".kwargs." in key:
+        return f"{key}: not among the kwargs that the group's file holds; +{key}=… adds it"
+    known = [option.key for option in options_of(Config)]
+    close = difflib.get_close_matches(key, [*known, *{one.split(".")[0] for one in known}], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{key}: no such option{hint} (see `fedlite <command> --help`)"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlite.base.logs import without_chatter
 from fedlite.runs.compose import compose_config, literal
 from fedlite.runs.config import Config
 from fedlite.runs.handle import Run
@@ -25,7 +26,8 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     """Run everything: teacher, federated distillation, compression, report.
 
     Args:
-        overrides: options as on the command line, such as ``"privacy.epsilon=4"``.
+        overrides: options as on the command line, such as ``"privacy.epsilon=4"``; bars of progress
+            are off unless ``"tracking.progress=true"`` is among them.
         dir: the run directory; None is ``outputs/<date>/<time>``.
         resume: go on with a run that is there; start it where there is none.
 
@@ -40,10 +42,10 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     given = _options(overrides, dir)
     if dir is not None and resume and holds_run(Path(dir)):
         given = with_saved(Path(dir), given)
-    if not any(key_of(text) == "tracking.progress" for text in given):
-        given.append("tracking.progress=false")
-    config = compose_config(given)
-    return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
+    shown = any(key_of(text) == "tracking.progress" for text in given)
+    config = compose_config(given if shown else [*given, "tracking.progress=false"])
+    with without_chatter():
+        return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
 
 
 def plan(*overrides: str) -> "Forecast":
