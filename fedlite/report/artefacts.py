@@ -258,7 +258,8 @@ _LATENCIES: tuple[LatencyMeasure, ...] = get_args(LatencyMeasure)
 
 
 def _csv_row(entry: ArtefactEntry, entries: Sequence[ArtefactEntry]) -> dict[str, object]:
-    row: dict[str, object] = {key: entry[key] if key in entry else None for key in _COLUMNS}
+    row: dict[str, object] = {**dict.fromkeys(_COLUMNS)}
+    row |= {key: entry[key] for key in _COLUMNS if key in entry}
     for batch in batch_sizes(entries):
         for measure in _LATENCIES:
             row[f"latency_ms_{measure}_batch_{batch}"] = latency_ms(entry, batch, measure)
