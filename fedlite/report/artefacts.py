@@ -6,11 +6,12 @@ from io import StringIO
 from typing import Literal, get_args
 
 from fedlite.base.records import ModelKey
-from fedlite.report.schema import ArtefactEntry, ModelEntry, Report
+from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
 from fedlite.report.words import (
     FORMAT_LABELS,
     MODEL_LABELS,
     PUBLIC_MODELS,
+    artefacts_of,
     human_bytes,
     percent,
     shipped,
@@ -39,7 +40,7 @@ def all_entries(report: Report) -> list[ArtefactEntry]:
 
     Models that are no artefacts (the teacher, the students before compression) are fp32 ONNX files.
     """
-    listed = report.get("artefacts") or []
+    listed = artefacts_of(report)
     known = {(one["model"], one["format"]) for one in listed}
     others = [
         _as_artefact(key, model)
@@ -56,6 +57,7 @@ def _as_artefact(key: ModelKey, model: ModelEntry) -> ArtefactEntry:
         "model": key,
         "format": "onnx",
         "precision": "fp32",
+        "refused": "",
         "accuracy": model["accuracy"],
         "macro_f1": model["macro_f1"],
         "parameters": model["parameters"],
@@ -70,20 +72,24 @@ def _as_artefact(key: ModelKey, model: ModelEntry) -> ArtefactEntry:
 
 def is_measured(entry: ArtefactEntry) -> bool:
     """Whether the file ran here; Core ML's, for one, run nowhere but on Apple's machines."""
-    return bool(entry.get("latency_ms_by_batch"))
+    return bool(_by_batch(entry))
+
+
+def _by_batch(entry: ArtefactEntry) -> dict[str, LatencyEntry]:
+    return entry.get("latency_ms_by_batch") or {}
 
 
 def may_ship(entry: ArtefactEntry) -> bool:
     """Whether it is a file of a student that holds what private data taught, and not refused."""
     public = entry["model"] in PUBLIC_MODELS
-    return entry["format"] != EAGER and not public and not entry.get("refused")
+    return entry["format"] != EAGER and not public and not entry["refused"]
 
 
 def latency_ms(
     entry: ArtefactEntry, batch: str = "1", measure: LatencyMeasure = "p50"
 ) -> float | None:
     """Milliseconds of one call, or None where it was not measured."""
-    found = (entry.get("latency_ms_by_batch") or {}).get(batch)
+    found = _by_batch(entry).get(batch)
     return found.get(measure) if found else None
 
 
@@ -141,7 +147,7 @@ def milliseconds(value: float) -> str:
 
 def batch_sizes(entries: Sequence[ArtefactEntry]) -> list[str]:
     """The batch sizes at which anything was timed, smallest first."""
-    found = {batch for one in entries for batch in one.get("latency_ms_by_batch") or {}}
+    found = {batch for one in entries for batch in _by_batch(one)}
     return sorted(found, key=int)
 
 
@@ -185,7 +191,7 @@ def artefacts_markdown(report: Report) -> str:
     ships = shipped(report).values()
     rows = []
     for one in entries:
-        if not one.get("refused"):
+        if not one["refused"]:
             cells = cells_of(one, entries)
             if one["name"] in ships:
                 cells["Artefact"] = f"**{cells['Artefact']}**"
@@ -208,8 +214,8 @@ def refused_artefacts(report: Report) -> list[str]:
     """One line for every artefact that may not ship, with the reason."""
     return [
         f"{one['name']} ({one['precision']}): {one['refused']}"
-        for one in report.get("artefacts") or []
-        if one.get("refused")
+        for one in artefacts_of(report)
+        if one["refused"]
     ]
 
 
@@ -252,7 +258,7 @@ _LATENCIES: tuple[LatencyMeasure, ...] = get_args(LatencyMeasure)
 
 
 def _csv_row(entry: ArtefactEntry, entries: Sequence[ArtefactEntry]) -> dict[str, object]:
-    row: dict[str, object] = {key: entry.get(key) for key in _COLUMNS}
+    row: dict[str, object] = {key: entry[key] if key in entry else None for key in _COLUMNS}
     for batch in batch_sizes(entries):
         for measure in _LATENCIES:
             row[f"latency_ms_{measure}_batch_{batch}"] = latency_ms(entry, batch, measure)
@@ -260,5 +266,5 @@ def _csv_row(entry: ArtefactEntry, entries: Sequence[ArtefactEntry]) -> dict[str
         found = gains(entry, name, entries)
         row[f"smaller_than_{name}"], row[f"faster_than_{name}"] = found or (None, None)
     row["float_ops"] = ", ".join(entry.get("float_ops") or [])
-    row["refused"] = entry.get("refused") or ""
+    row["refused"] = entry["refused"]
     return row

@@ -127,9 +127,9 @@ def print_audits(audits: AuditsSection, console: Console) -> None:
             table.add_row(*row)
         console.print()
         console.print(table)
-    if "inversion" in audits:
+    if inversion := audits.get("inversion"):
         console.print()
-        console.print(Text(_inversion_text(audits["inversion"])))
+        console.print(Text(_inversion_text(inversion)))
     took = ", ".join(f"{name} {human_seconds(spent)}" for name, spent in audits["seconds"].items())
     console.print(Text(f"Took: {took}."))
     for line in violations(audits):

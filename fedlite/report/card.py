@@ -7,6 +7,7 @@ from typing import TypedDict
 from fedlite.base.records import ModelKey
 from fedlite.data.types import Task
 from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
+from fedlite.report.words import artefacts_of
 
 _USE = """\
 ## Use
@@ -130,7 +131,7 @@ def measures_of(entry: ManifestEntry, report: Report) -> ModelEntry | ArtefactEn
     found: ModelEntry | ArtefactEntry | None = None
     if entry["format"] == "onnx":
         found = report["models"].get(entry["model"])
-    for artefact in report.get("artefacts") or []:
+    for artefact in artefacts_of(report):
         if artefact["name"] == entry["name"]:
             found = artefact
     return found if found and "accuracy" in found else None
@@ -164,8 +165,8 @@ def _made(entry: ManifestEntry, report: Report) -> str:
             f"is the federated student as it was, {compression['parameters_before']:,} parameters"
         )
     steps = [f"{compression['parameters_after']:,} parameters"]
-    if compression.get("folded_norms"):
-        steps.append(f"{len(compression['folded_norms'])} norms folded")
+    if norms := compression.get("folded_norms"):
+        steps.append(f"{len(norms)} norms folded")
     if compression["ratio"] > 0:
         steps.append(f"{compression['ratio']:.0%} of the channels pruned")
     if compression["sparsity"] > 0:
@@ -199,6 +200,8 @@ def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
         " | runtime |\n| :-- | :-- | :-- | --: | --: | --: | :-- |"
     )
     environment = report.get("environment") or {}
+    platform: str = environment.get("platform", "an unnamed platform")
+    cores: int | str | None = environment.get("cores", "?")
     measure = report["config"].get("compress", {}).get("measure", {})
     how = [
         f"Accuracy is on {tests:,} {_tested_on(report)} examples; the interval is"
@@ -207,15 +210,14 @@ def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
     if "threads" in measure:
         how.append(
             f"Latency is that of the model call alone, {measure['threads']} thread(s), in a fresh"
-            f" process on {environment.get('platform', 'an unnamed platform')} with"
-            f" {environment.get('cores', '?')} cores; on another device it is another."
+            f" process on {platform} with {cores} cores; on another device it is another."
         )
     return "\n".join([header, *rows]) + "\n\n" + " ".join(how)
 
 
 def _tested_on(report: Report) -> str:
-    held_out = report["dataset"].get("evaluated_on") == "holdout"
-    return "held-out training" if held_out else "test"
+    where: str = report["dataset"].get("evaluated_on", "test")
+    return "held-out training" if where == "holdout" else "test"
 
 
 def _data(task: Task, report: Report, shape: str) -> str:
@@ -257,8 +259,8 @@ def _limits(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> st
         limits.append(text + (f" Still computed in float: {', '.join(kept)}." if kept else ""))
     limits += [
         f"`{artefact['name']}` does not ship: {artefact['refused']}"
-        for artefact in report.get("artefacts") or []
-        if artefact.get("refused")
+        for artefact in artefacts_of(report)
+        if artefact["refused"]
     ]
     return "\n".join(f"- {limit}" for limit in limits)
 

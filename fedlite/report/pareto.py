@@ -128,7 +128,7 @@ def _colour(entry: ArtefactEntry) -> str:
 def _mark(axes: Axes, point: tuple[float, float], entry: ArtefactEntry) -> None:
     style: dict[str, Any] = {"linestyle": "none", "markersize": _SIZE, "zorder": 3}
     style |= {"color": _colour(entry), "marker": MARKERS.get(entry["precision"], _OTHER_MARKER)}
-    if entry.get("refused"):
+    if entry["refused"]:
         style["markerfacecolor"] = "white"
     else:
         style["markeredgecolor"] = "white"
@@ -139,7 +139,7 @@ def _mark(axes: Axes, point: tuple[float, float], entry: ArtefactEntry) -> None:
 
 def _heights(entries: Sequence[ArtefactEntry]) -> list[float]:
     """Where to draw each accuracy: one that fell far below all others would flatten the rest."""
-    sound = [one["accuracy"] for one in entries if not one.get("refused")]
+    sound = [one["accuracy"] for one in entries if not one["refused"]]
     lowest = min(sound) - max(0.01, 0.15 * (max(sound) - min(sound)))
     return [max(one["accuracy"], lowest) for one in entries]
 
@@ -155,7 +155,7 @@ def _explain(figure: Figure, entries: Sequence[ArtefactEntry]) -> None:
     handles = [_key(FORMAT_LABELS[one], FORMAT_COLOURS[one], "o") for one in formats]
     for precision in dict.fromkeys(entry["precision"] for entry in entries):
         handles.append(_key(precision, _MUTED, MARKERS.get(precision, _OTHER_MARKER)))
-    if any(entry.get("refused") for entry in entries):
+    if any(entry["refused"] for entry in entries):
         handles.append(_key("refused", _MUTED, "o"))
         handles[-1].set_markerfacecolor("white")
     figure.legend(

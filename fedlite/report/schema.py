@@ -77,10 +77,10 @@ class ModelEntry(FileMeasures):
 class ArtefactEntry(TypedDict):
     """A file that could ship, or a baseline that it is compared with.
 
-    ``file`` is relative to the run directory, None where it could not be made. ``snr_db`` and
-    ``agreement`` compare its logits with those of the torch model, ``public_accuracy`` is on public
-    data, and ``accuracy_drop`` by how much the federated student is better there. ``refused`` says
-    why it does not ship, empty where it may. Baselines lack what only a judged file has. The rest
+    ``refused`` says why it does not ship, empty where it may. ``file`` is relative to the run
+    directory, None where it could not be made. ``snr_db`` and ``agreement`` compare its logits with
+    those of the torch model, ``public_accuracy`` is on public data, and ``accuracy_drop`` by how
+    much the federated student is better there. Baselines lack what only a judged file has. The rest
     is as in :class:`FileMeasures`, and absent where the file does not run on this machine.
     """
 
@@ -88,12 +88,12 @@ class ArtefactEntry(TypedDict):
     model: ModelKey
     format: str
     precision: str
+    refused: str
     file: NotRequired[str | None]
     snr_db: NotRequired[float | None]
     agreement: NotRequired[float | None]
     public_accuracy: NotRequired[float | None]
     accuracy_drop: NotRequired[float | None]
-    refused: NotRequired[str]
     float_ops: NotRequired[list[str]]
     accuracy: NotRequired[float]
     macro_f1: NotRequired[float]
@@ -410,8 +410,8 @@ class RoundEntry(TypedDict):
 class Report(TypedDict):
     """All sections, in the order of the file.
 
-    ``schema_version`` is there once it is written. ``search`` is None where none ran. ``timing``
-    are seconds by stage, of the attempt that finished it, where ``plan`` is a part of ``federate``.
+    ``schema_version`` is there once it is written. ``search`` is None where none ran. ``traffic``
+    is bytes over all rounds. ``timing`` is seconds by stage, of the attempt that finished it.
     ``config`` is the resolved configuration, whose keys are options.
     """
 

@@ -21,6 +21,7 @@ from fedlite.report.words import (
     MODEL_LABELS,
     NOT_PRIVATE,
     PUBLIC_MODELS,
+    artefacts_of,
     epsilon_text,
     final_model,
     human_bytes,
@@ -107,7 +108,7 @@ def artefacts_table(report: Report) -> Table:
     numbers |= {"vs teacher": "vs teacher\nsize, time"}
     for head in numbers.values():
         table.add_column(head, justify="right", no_wrap=True)
-    listed = {one["name"] for one in report.get("artefacts") or []}
+    listed = {one["name"] for one in artefacts_of(report)}
     for one in entries:
         if one["name"] in listed and may_ship(one):
             cells = cells_of(one, entries)
@@ -147,7 +148,7 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     console.print()
     console.print(comparison_table(report))
     console.print()
-    if report.get("artefacts"):
+    if artefacts_of(report):
         _print_artefacts(report, console)
     if search := report.get("search"):
         console.print(Text(f"Search: {search['text']}."))

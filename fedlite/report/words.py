@@ -3,7 +3,7 @@
 import math
 
 from fedlite.base.records import ModelKey
-from fedlite.report.schema import PrivacySection, Report
+from fedlite.report.schema import ArtefactEntry, PrivacySection, Report
 from fedlite.serve.runtime import kinds
 
 NOT_PRIVATE = "NOT PRIVATE"
@@ -62,6 +62,11 @@ def not_private_reason(privacy: PrivacySection) -> str:
     return "deterministic randomness: whoever knows the seed can take the noise off again"
 
 
+def artefacts_of(report: Report) -> list[ArtefactEntry]:
+    """The report's ``artefacts``; empty where nothing was compressed."""
+    return report.get("artefacts") or []
+
+
 def shipped(report: Report) -> dict[str, str]:
     """By format, the name of the artefact that lies in the deployable folder."""
     return report.get("compression", {}).get("shipped", {})
@@ -69,7 +74,7 @@ def shipped(report: Report) -> dict[str, str]:
 
 def final_model(report: Report) -> ModelKey | None:
     """The key of the model that ships as ONNX, else of the last that the report holds."""
-    for artefact in report.get("artefacts") or []:
+    for artefact in artefacts_of(report):
         if artefact["name"] == shipped(report).get("onnx"):
             return artefact["model"]
     present = [key for key in MODEL_LABELS if key in report["models"]]
