@@ -16,7 +16,7 @@ from fedlite.data.types import PublicData
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import build_loss
 from fedlite.privacy.randomness import make_randomness
-from fedlite.report.charts import save_figure
+from fedlite.report.drawing import save_figure
 from fedlite.report.progress import Progress
 from fedlite.report.schema import AuditsSection
 from fedlite.report.tensorboard import RunBoard

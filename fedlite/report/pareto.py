@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from fedlite.report.artefacts import all_entries, is_measured, latency_ms, may_ship
-from fedlite.report.charts import _INK, _MUTED, _chart, _percent_axis
+from fedlite.report.drawing import INK, MUTED, chart, percent_axis
 from fedlite.report.schema import ArtefactEntry, Report
 from fedlite.report.words import FORMAT_LABELS, MODEL_LABELS, human_bytes, percent
 
@@ -85,7 +85,7 @@ def _picture(
     cost: Callable[[ArtefactEntry], float],
     shown: Callable[[float], str],
 ) -> Figure:
-    figure, axes = _chart(
+    figure, axes = chart(
         title,
         x,
         "test accuracy",
@@ -98,7 +98,7 @@ def _picture(
     front = [shipping[place] for place in pareto_front([points[index] for index in shipping])]
     if front:
         costs, accuracies = zip(*(points[index] for index in front), strict=True)
-        axes.step(costs, accuracies, where="post", color=_INK, linewidth=1.3, alpha=0.55, zorder=2)
+        axes.step(costs, accuracies, where="post", color=INK, linewidth=1.3, alpha=0.55, zorder=2)
     for entry, point in zip(entries, points, strict=True):
         _mark(axes, point, entry)
     axes.set_xscale("log")
@@ -107,7 +107,7 @@ def _picture(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
-    _percent_axis(axes)
+    percent_axis(axes)
     _explain(figure, entries)
     others = [index for index in range(len(entries)) if index not in front]
     words = [
@@ -154,16 +154,16 @@ def _explain(figure: Figure, entries: Sequence[ArtefactEntry]) -> None:
     formats = [one for one in FORMAT_LABELS if any(entry["format"] == one for entry in entries)]
     handles = [_key(FORMAT_LABELS[one], FORMAT_COLOURS[one], "o") for one in formats]
     for precision in dict.fromkeys(entry["precision"] for entry in entries):
-        handles.append(_key(precision, _MUTED, MARKERS.get(precision, _OTHER_MARKER)))
+        handles.append(_key(precision, MUTED, MARKERS.get(precision, _OTHER_MARKER)))
     if any(entry["refused"] for entry in entries):
-        handles.append(_key("refused", _MUTED, "o"))
+        handles.append(_key("refused", MUTED, "o"))
         handles[-1].set_markerfacecolor("white")
     figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=5,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=9.5,
     )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from fedlite.base.records import Evaluation, RoundRecord
-from fedlite.report import charts, pareto
+from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.hparams import result_values, session_summaries
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
@@ -270,7 +270,7 @@ class RunBoard:
             self._picture("0_NOT_PRIVATE/warning", figure)
 
     def _picture(self, tag: str, figure: Figure) -> None:
-        self._writer.add_image(tag, charts.figure_pixels(figure), dataformats="HWC")
+        self._writer.add_image(tag, drawing.figure_pixels(figure), dataformats="HWC")
 
 
 def _numbers(value: object, tag: str) -> Iterator[tuple[str, float]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
 from fedlite.base.records import RoundRecord
-from fedlite.report import charts, pareto
+from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
 from fedlite.report.markdown import report_markdown
 from fedlite.report.schema import Report, RoundEntry
@@ -116,7 +116,7 @@ def write_report(
     folder = directory / "pictures"
     drawn = draw_pictures(report, class_counts, class_names, confusion)
     for name, figure in drawn.items():
-        charts.save_figure(figure, folder / f"{name}.png")
+        drawing.save_figure(figure, folder / f"{name}.png")
     paths = {
         "report": directory / "report.md",
         "report_json": directory / "report.json",

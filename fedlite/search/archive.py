@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from fedlite.base.files import write_whole
-from fedlite.report.charts import save_figure
+from fedlite.report.drawing import save_figure
 from fedlite.report.schema import SearchMeasure, SearchSection
 from fedlite.search import trial_charts
 from fedlite.search.harness import TRIALS_FOLDER
