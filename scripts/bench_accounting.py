@@ -24,6 +24,7 @@ from record import record_run
 from fedlite.privacy import accounting
 
 ACCOUNTANTS = ("prv", "pld", "rdp")
+MEMO = accounting.step_rdp
 
 # (noise multiplier, sample rate, steps, delta)
 GRID = [
@@ -44,20 +45,19 @@ GRID = [
 
 def clear_caches() -> None:
     """Forget every epsilon, every step's RDP and every step's privacy loss distribution."""
-    accounting._epsilon.cache_clear()
-    accounting._step_pld.cache_clear()
-    accounting._step_rdp.cache_clear()
+    accounting.merged_epsilon.cache_clear()
+    accounting.step_pld.cache_clear()
+    MEMO.cache_clear()
 
 
 @contextmanager
 def without_memo() -> Iterator[None]:
     """The RDP of a step worked out anew for every epsilon, as Opacus does."""
-    memo = accounting._step_rdp
-    accounting._step_rdp = memo.__wrapped__
+    accounting.step_rdp = MEMO.__wrapped__
     try:
         yield
     finally:
-        accounting._step_rdp = memo
+        accounting.step_rdp = MEMO
 
 
 def table() -> dict[str, Any]:
