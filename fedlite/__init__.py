@@ -10,12 +10,12 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from fedlite.base.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from fedlite.base.errors import FedliteError, UsageError
     from fedlite.runs.front import load_run, load_splits, plan, predict, simulate, verify
     from fedlite.runs.handle import Run
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "fedlite.base.errors": ("FedliteError", "UsageError"),

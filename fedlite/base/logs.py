@@ -2,12 +2,11 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from fedlite.base.chatter import CHATTY
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-CHATTY = ("flwr", "ray", "opacus", "absl", "torch.onnx", "onnxscript", "httpx", "datasets")
 
 
 def route_logs(log_file: Path | None) -> None:
@@ -26,20 +25,3 @@ def route_logs(log_file: Path | None) -> None:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
-
-
-@contextmanager
-def without_chatter() -> Iterator[None]:
-    """Leave unsaid what libraries say below an error; handlers and levels stay the caller's."""
-
-    def severe(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-    libraries = [logging.getLogger(name) for name in CHATTY]
-    for library in libraries:
-        library.addFilter(severe)
-    try:
-        yield
-    finally:
-        for library in libraries:
-            library.removeFilter(severe)

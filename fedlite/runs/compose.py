@@ -17,6 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from fedlite.base.errors import UsageError
+from fedlite.base.files import PACKAGE
 from fedlite.base.options import defaults, options_of
 from fedlite.runs.config import Config, parse_config
 
@@ -29,11 +30,10 @@ def conf_dir() -> Path:
     Raises:
         UsageError: neither is there (a broken installation).
     """
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "conf", package.parent / "conf"):
+    for candidate in (PACKAGE / "conf", PACKAGE.parent / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate
-    raise UsageError(f"conf/config.yaml not found in or beside {package}: reinstall fedlite")
+    raise UsageError(f"conf/config.yaml not found in or beside {PACKAGE}: reinstall fedlite")
 
 
 def store_defaults() -> None:

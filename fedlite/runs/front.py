@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedlite.base.logs import without_chatter
+from fedlite.base.chatter import without_chatter
 from fedlite.runs.compose import compose_config, literal
 from fedlite.runs.config import Config
 from fedlite.runs.handle import Run
