@@ -46,7 +46,11 @@ MAX_NOISE_MULTIPLIER = 1e5
 
 
 def merge_segments(history: Iterable[Segment]) -> tuple[Segment, ...]:
-    """Add up the steps of equal (noise multiplier, sample rate) pairs, in a fixed order."""
+    """Add up the steps of equal (noise multiplier, sample rate) pairs, in a fixed order.
+
+    >>> merge_segments([(1.2, 0.1, 3), (0.8, 0.1, 5), (1.2, 0.1, 4)])
+    ((0.8, 0.1, 5), (1.2, 0.1, 7))
+    """
     steps: Counter[tuple[float, float]] = Counter()
     for noise_multiplier, sample_rate, count in history:
         steps[noise_multiplier, sample_rate] += count
@@ -57,6 +61,10 @@ def compute_epsilon(history: Iterable[Segment], delta: float, accountant: str) -
     """Epsilon spent by ``history`` at ``delta`` by ``accountant`` (prv, pld or rdp); 0 if empty.
 
     A noise multiplier of 0 gives infinity.
+
+    >>> rounds = [(1.2, 0.1, 5)] * 10  # noise multiplier, sample rate, steps
+    >>> [round(compute_epsilon(rounds, 1e-5, name), 1) for name in ("prv", "pld", "rdp")]
+    [3.7, 3.7, 4.2]
     """
     return merged_epsilon(merge_segments(history), delta, accountant)
 

@@ -51,13 +51,15 @@ def expand_files(overrides: Sequence[str]) -> list[str]:
     ``fedlite search-student`` writes one.
 
     Raises:
-        UsageError: there is no such file, or it holds something else.
+        UsageError: there is no such file, or it holds something else; a group is given a number.
     """
     expanded: list[str] = []
     for text in overrides:
         group, _, value = text.partition("=")
         if group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
             expanded += _model_overrides(group, Path(value).expanduser())
+        elif re.match(r"[\d.{+-]", value) and group in groups():  # names no file
+            raise UsageError(_no_such_choice(group, value, choices(group)))
         else:
             expanded.append(text)
     return expanded
@@ -84,7 +86,11 @@ def _model_overrides(group: str, path: Path) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """A value in Hydra's override grammar."""
+    """A value in Hydra's override grammar.
+
+    >>> literal({"widths": [8, 16], "norm": None})
+    '{widths:[8,16],norm:null}'
+    """
     match value:
         case None:
             return "null"
@@ -119,14 +125,27 @@ def hydra_reason(error: Exception) -> str:
     """What Hydra found wrong with a command line, in one line with what would be right."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        there = ", ".join(name for name in error.options if name != "_base")
-        return f"{group}={choice}: no such choice; choose from {there}"
+        return _no_such_choice(group, choice, choices(group))
     if wrong := re.match(r"Could not override '([\w.-]+)'", str(error)):
         return _unknown_option(wrong[1])
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type"))]
     return " ".join(kept) + " (see `fedlite <command> --help`)"
+
+
+def groups() -> list[str]:
+    """The folders of ``conf/``."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """The files of a group of ``conf/``."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _no_such_choice(group: str, choice: str, there: Sequence[str]) -> str:
+    return f"{group}={choice}: no such choice; choose from {', '.join(there)}"
 
 
 def _unknown_option(key: str) -> str:

@@ -34,8 +34,8 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     Raises:
         FedliteError: anything a person can put right; what is finished stays on disk.
 
-    >>> run = simulate("federation.num_clients=50", dir="out")  # doctest: +SKIP
-    >>> run.report["models"]["federated_student"]["accuracy"]  # doctest: +SKIP
+        run = simulate("federation.num_clients=50", dir="out")
+        run.report["models"]["federated_student"]["accuracy"]
     """
     from fedlite.runs.execute import execute
 
