@@ -24,6 +24,7 @@ test-formats: $(STAMP) $(LITERT)/.installed $(EXECUTORCH)/.installed
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -19,12 +19,12 @@ from typing import Any
 import dp_accounting
 import numpy as np
 from dp_accounting.rdp import RdpAccountant
-from opacus.accountants.analysis import rdp as opacus_rdp
 from record import record_run
 
 from fedlite.privacy import accounting
 
 ACCOUNTANTS = ("prv", "pld", "rdp")
+MEMO = accounting.step_rdp
 
 # (noise multiplier, sample rate, steps, delta)
 GRID = [
@@ -45,21 +45,19 @@ GRID = [
 
 def clear_caches() -> None:
     """Forget every epsilon, every step's RDP and every step's privacy loss distribution."""
-    accounting._epsilon.cache_clear()
-    accounting._step_pld.cache_clear()
-    if hasattr(opacus_rdp._compute_rdp, "cache_clear"):
-        opacus_rdp._compute_rdp.cache_clear()
+    accounting.merged_epsilon.cache_clear()
+    accounting.step_pld.cache_clear()
+    MEMO.cache_clear()
 
 
 @contextmanager
 def without_memo() -> Iterator[None]:
-    """Opacus as it comes."""
-    memo = opacus_rdp._compute_rdp
-    opacus_rdp._compute_rdp = memo.__wrapped__
+    """The RDP of a step worked out anew for every epsilon, as Opacus does."""
+    accounting.step_rdp = MEMO.__wrapped__
     try:
         yield
     finally:
-        opacus_rdp._compute_rdp = memo
+        accounting.step_rdp = MEMO
 
 
 def table() -> dict[str, Any]:

@@ -5,9 +5,9 @@
 Every case runs in a fresh process, one after the other, on the same data, weights and plan. Its
 start-up (imports aside: reading data, starting workers, sending the teacher, its logits, the first
 round) is reported apart from the steady state: the median of the later rounds. The bare loop calls
-DP-SGD (fedlite.privacy.train_steps, Opacus) on every client and averages: no message, no ledger,
-no checkpoint. Overrides are those of `fedlite simulate`. With --record the figures are kept in
-docs/benchmarks.
+the training of a client (fedlite.federation.training.train_client) on each and averages: no
+message, no ledger, no checkpoint. Overrides are those of `fedlite simulate`. With --record the
+figures are in docs/benchmarks.
 """
 
 import argparse
@@ -28,12 +28,17 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.data.splits import Splits, load_splits
-from fedlite.distill.evaluate import evaluate_model, predict_logits
-from fedlite.distill.losses import build_loss
+from fedlite.distill.answers import taught_answers
+from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.loss import build_loss, example_losses
+from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
-from fedlite.federation.server_app import Federation
+from fedlite.federation.rounds import Federation
+from fedlite.federation.simulation import SIMULATION, SimulationOptions
+from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.transport.engines import run_federation
+from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
@@ -59,7 +64,7 @@ def run_case(case: str, overrides: list[str], noise_multiplier: float) -> Second
     splits = load_splits(
         config.dataset, config.partition, config.federation.num_clients, config.seed
     )
-    plan = build_plan(config, splits.client_sizes())
+    plan = build_plan(config.privacy, config.federation, splits.client_sizes())
     rounds = _bare_rounds(config, splits, plan) if case == "bare" else _rounds(config, splits, plan)
     whole = time.perf_counter() - started
     steady = {key: statistics.median(one[key] for one in rounds[1:]) for key in rounds[0]}
@@ -86,17 +91,39 @@ def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         federation = Federation(
-            config=config,
+            options=config.federation,
+            seed=config.seed,
             run_id="bench",
             num_clients=splits.num_clients,
             plan=plan,
+            client_plan=None,
+            server_ledger=None,
             student={name: value.clone() for name, value in probe.state_dict().items()},
             teacher=dict(teacher.state_dict()),
             evaluate=evaluate,
             on_round=keep,
             checkpoint_path=path / "checkpoint.pt",
         )
-        run_federation(federation, path, path / "ledgers", path / "bench.log")
+        client = ClientOptions.of_run(
+            task,
+            config.teacher,
+            config.student,
+            config.distill,
+            config.privacy,
+            config.federation,
+            config.seed,
+        )
+        simulation = SimulationOptions(
+            config.dataset,
+            config.partition,
+            config.privacy,
+            config.federation.num_clients,
+            config.seed,
+            folder=str(path / "nodes"),
+            ledger_dir=str(path / "ledgers"),
+        )
+        run_config = {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
+        run_federation(federation, config.engine, run_config, path / "bench.log")
     return records
 
 
@@ -107,27 +134,28 @@ def _bare_rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seco
     teacher = build_model(config.teacher, task, config.seed).eval()
     loss, federation = build_loss(config.distill), config.federation
     clients = [splits.client(i) for i in range(splits.num_clients)]
-    logits = [predict_logits(teacher, client.inputs) for client in clients]
+    parts = [
+        TrainedPart(
+            student,
+            example_losses(loss, one.inputs, one.labels, taught_answers(teacher, one.inputs)),
+            len(one),
+        )
+        for one in clients
+    ]
+    work = LocalWork(
+        plan.steps,
+        plan.sample_rate,
+        plan.expected_batch_size,
+        federation.learning_rate,
+        federation.momentum,
+    )
     state = {name: value.clone() for name, value in student.state_dict().items()}
     for _ in range(federation.rounds):
         started = time.perf_counter()
         total = {name: torch.zeros_like(value) for name, value in state.items()}
-        for client, teacher_logits in zip(clients, logits, strict=True):
+        for part in parts:
             student.load_state_dict(state)
-            train_steps(
-                student,
-                loss,
-                client.inputs,
-                client.labels,
-                teacher_logits,
-                steps=plan.steps,
-                sample_rate=plan.sample_rate,
-                expected_batch_size=plan.expected_batch_size,
-                learning_rate=federation.learning_rate,
-                momentum=federation.momentum,
-                randomness=SecureRandomness(),
-                plan=plan,
-            )
+            train_client(student, part, work, plan, SecureRandomness())
             for name, value in student.state_dict().items():
                 total[name] += value
         state = {name: value / len(clients) for name, value in total.items()}
@@ -154,7 +182,7 @@ def main() -> None:
     splits = load_splits(
         config.dataset, config.partition, config.federation.num_clients, config.seed
     )
-    plan = build_plan(config, splits.client_sizes())
+    plan = build_plan(config.privacy, config.federation, splits.client_sizes())
     noise_multiplier = plan.noise_multiplier  # calibrated once for all
     results: dict[str, Seconds] = {}
     spawn = multiprocessing.get_context("spawn")

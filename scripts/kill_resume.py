@@ -24,8 +24,9 @@ from typing import Any
 from fedlite.base.files import read_json
 from fedlite.base.tensors import load_tensors, state_sha256
 from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.runs.front import MAIN_LINE
 
-FEDLITE = [sys.executable, "-c", "from fedlite.cli.main import main; main()", "simulate"]
+FEDLITE = [sys.executable, "-m", "fedlite", "simulate"]
 SMALL = (
     "federation.num_clients=6",
     "federation.rounds=8",
@@ -85,7 +86,7 @@ def where_it_was(run_dir: Path) -> str:
     if not (run_dir / "state.json").exists():
         return "start"
     done = read_json(run_dir / "state.json")["stages"]
-    for stage in ("teacher", "warm_start", "federate", "compress", "evaluate", "report"):
+    for stage in MAIN_LINE:
         if stage not in done:
             rounds = f", round {finished_rounds(run_dir) + 1}" if stage == "federate" else ""
             return stage + rounds

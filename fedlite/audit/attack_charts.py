@@ -15,7 +15,7 @@ from fedlite.audit.inversion import CLIPPED, NOISE_ALONE, NOISED, PLAIN, Inversi
 from fedlite.audit.membership import COMPRESSED, CONTROL, STUDENT, MembershipAudit
 from fedlite.data.types import Task
 from fedlite.report.audits import ATTACKED
-from fedlite.report.charts import COLOURS, _chart, _figure, _legend, _style
+from fedlite.report.drawing import COLOURS, blank_figure, chart, legend_below, style_axes
 
 OUT_COLOUR = "#94a3b8"
 CURVES = {
@@ -35,7 +35,7 @@ def canary_scores(audit: DiracAudit) -> Figure:
     words = [f"audited: epsilon is at least {audit.bound.epsilon:.2f} (95% confidence)"]
     if audit.claimed_epsilon is not None:
         words.append(f"claimed: at most {audit.claimed_epsilon:.2f}")
-    figure, axes = _chart(
+    figure, axes = chart(
         f"How far canaries stand out: one {audit.unit} each",
         "score, in clip norms",
         "canaries",
@@ -45,13 +45,13 @@ def canary_scores(audit: DiracAudit) -> Figure:
     sides = (("took part", COLOURS["federated_student"]), ("did not", OUT_COLOUR))
     for (label, colour), chosen in zip(sides, (audit.included, ~audit.included), strict=True):
         axes.hist(audit.scores[chosen], bins=edges, color=colour, alpha=0.6, label=label)
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
 def membership_roc(audit: MembershipAudit) -> Figure:
     """Draw true against false positives of every attack, both on logarithmic axes."""
-    figure, axes = _chart(
+    figure, axes = chart(
         "Membership inference (LiRA)",
         "false-positive rate",
         "true-positive rate",
@@ -81,14 +81,14 @@ def membership_roc(audit: MembershipAudit) -> Figure:
         )
     axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.1))
     axes.minorticks_off()
-    _legend(figure, columns=2)
+    legend_below(figure, columns=2)
     return figure
 
 
 def inverted_example(audit: Inversion, task: Task, noise_multiplier: float | None) -> Figure:
     """Draw the planted public example beside what the attack made of each gradient."""
     shown = {name: title for name, title in PANELS.items() if name in audit.reconstructions}
-    figure = _figure(2.9 * (1 + len(shown)) + 0.4, 4.0)
+    figure = blank_figure(2.9 * (1 + len(shown)) + 0.4, 4.0)
     panels = np.atleast_1d(figure.subplots(1, 1 + len(shown)))
     example = audit.shown == "example"
     title = "Planted public example" if example else "Features of a planted public example"
@@ -113,7 +113,7 @@ def _panel(
     axes: Axes, values: Tensor, task: Task, title: str, caption: str, *, example: bool
 ) -> None:
     """An image as it was before normalisation, lines for a series, or folded features."""
-    _style(axes, "", "", "")
+    style_axes(axes, "", "", "")
     axes.set_title(title, loc="left", size=10)
     axes.set_xlabel(caption, loc="left", size=9)
     axes.set_xticks([])

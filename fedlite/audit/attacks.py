@@ -2,7 +2,6 @@
 
 import copy
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +16,21 @@ from fedlite.data.types import PublicData
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import build_loss
 from fedlite.privacy.randomness import make_randomness
-from fedlite.report.charts import save_figure
+from fedlite.report.drawing import save_figure
 from fedlite.report.progress import Progress
+from fedlite.report.schema import AuditsSection
 from fedlite.report.tensorboard import RunBoard
 
 AUDITS_FILE = "audits.json"
 SMALLEST_CLIENT = 20  # candidates: with half of them in, none is left without a member
 
-Found = tuple[dict[str, Any], dict[str, Figure]]
+Found = tuple[AuditsSection, dict[str, Figure]]
+"""What a part found, as its part of ``audits.json``, and its pictures by name."""
 
 
 def run_audits(
     audited: AuditedRun, progress: Progress, board: RunBoard | None = None
-) -> dict[str, Any]:
+) -> AuditsSection:
     """Run the parts of ``audit.parts`` and keep each as soon as it is done.
 
     Writes ``audits.json`` and ``pictures/audit_*.png`` into the run directory; what an earlier
@@ -39,20 +40,20 @@ def run_audits(
         All of ``audits.json``.
     """
     path = audited.directory / AUDITS_FILE
-    results: dict[str, Any] = read_json(path) if path.exists() else {"seconds": {}}
+    results: AuditsSection = read_json(path) if path.exists() else {"seconds": {}}
     parts = {"dirac": _dirac, "membership": _membership, "inversion": _inversion}
     for name, part in parts.items():
         if name not in audited.config.audit.parts:
             continue
         started = time.perf_counter()
-        record, figures = part(audited, progress)
-        results[name] = record
+        found, figures = part(audited, progress)
+        results |= found
         results["seconds"][name] = time.perf_counter() - started
         for picture, figure in figures.items():
             save_figure(figure, audited.directory / "pictures" / f"{picture}.png")
         write_json(path, results)
         if board is not None:
-            board.log_audit({name: record}, figures)
+            board.log_audit(found, figures)
     if board is not None:
         board.close()
     return results
@@ -92,7 +93,7 @@ def _dirac(audited: AuditedRun, progress: Progress) -> Found:
         bar.advance(0, lower_bound=max(one.bound.epsilon for one in found))
     names = {"example": "audit_dirac", "client": "audit_dirac_client"}
     return (
-        {one.unit: one.record() for one in found},
+        {"dirac": {one.unit: one.record() for one in found}},
         {names[one.unit]: attack_charts.canary_scores(one) for one in found},
     )
 
@@ -127,7 +128,7 @@ def _membership(audited: AuditedRun, progress: Progress) -> Found:
             on_model=bar.advance,
         )
         bar.advance(0, auc=found.attacks[membership.STUDENT].auc)
-    return found.record(), {"audit_membership": attack_charts.membership_roc(found)}
+    return {"membership": found.record()}, {"audit_membership": attack_charts.membership_roc(found)}
 
 
 def _candidates(audited: AuditedRun, nominal: int) -> Candidates:
@@ -181,8 +182,9 @@ def _inversion(audited: AuditedRun, progress: Progress) -> Found:
         for name in (inversion.PLAIN, inversion.NOISED):
             bar.advance(0, **{name: found.cosine.get(name)})
     noise = plans.example or plans.client
-    record = found.record() | {"noise_multiplier": noise.noise_multiplier if noise else None}
+    noise_multiplier = noise.noise_multiplier if noise else None
+    record: AuditsSection = {"inversion": found.record(noise_multiplier)}
     if not found.reconstructions:
         return record, {}
-    figure = attack_charts.inverted_example(found, splits.task, record["noise_multiplier"])
+    figure = attack_charts.inverted_example(found, splits.task, noise_multiplier)
     return record, {"audit_inversion": figure}

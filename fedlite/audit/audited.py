@@ -1,4 +1,4 @@
-"""What an audit needs to know of a run: its options, plans, and what its clients were charged for."""
+"""What an audit must know of a run: its options, plans, and what clients were charged for."""
 
 from dataclasses import dataclass
 from pathlib import Path

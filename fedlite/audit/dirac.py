@@ -7,7 +7,6 @@ its push in the released weights is its score.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.client_level import ClientPlan, draw_cohort, release_average
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
+from fedlite.report.schema import CanaryEntry, CanarySetting, UnitName
 
 OVERSHOOT = 10.0  # a canary's push before clipping, in clip norms: without clipping it stands out
 LARGEST_DELTA = 1e-5  # a larger one would drown the bound; every plan has an epsilon here too
@@ -36,11 +36,11 @@ class DiracAudit:
     ``passed`` is None where nothing was claimed.
     """
 
-    unit: str
+    unit: UnitName
     claimed_epsilon: float | None
     bound: Bound
     delta: float
-    facts: dict[str, Any]
+    facts: CanarySetting
     scores: NDArray[np.float64]
     included: NDArray[np.bool_]
 
@@ -51,7 +51,7 @@ class DiracAudit:
             return None
         return self.bound.epsilon <= self.claimed_epsilon
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> CanaryEntry:
         """The entry of ``audits.json``."""
         return {
             "unit": self.unit,
@@ -144,7 +144,7 @@ def audit_examples(
         noise_of=noise_of,
     )
     delta = min(plan.delta, LARGEST_DELTA) if plan else LARGEST_DELTA
-    facts: dict[str, Any] = {"steps": steps * participations, "sample_rate": sample_rate}
+    facts: CanarySetting = {"steps": steps * participations, "sample_rate": sample_rate}
     claimed = None
     if plan:
         segments = [(plan.noise_multiplier, plan.sample_rate, steps * participations)]
@@ -204,7 +204,7 @@ def audit_clients(
     delta = min(plan.delta, LARGEST_DELTA)
     noise_multiplier, sample_rate, steps = plan.segment
     segments = [(noise_multiplier, sample_rate, steps * rounds)]
-    facts = {
+    facts: CanarySetting = {
         "steps": steps * rounds,
         "sample_rate": sample_rate,
         "noise_multiplier": noise_multiplier,

@@ -10,7 +10,6 @@ the attacker: the example is alone in its batch, its label and the teacher's ans
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from fedlite.federation.workbench import TrainedPart
 from fedlite.privacy.client_level import clip_update, release_average
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
+from fedlite.report.schema import InversionEntry
 
 State = dict[str, Tensor]
 
@@ -55,14 +55,15 @@ class Inversion:
     method: str
     shown: str = "example"
 
-    def record(self) -> dict[str, Any]:
-        """The entry of ``audits.json``."""
+    def record(self, noise_multiplier: float | None) -> InversionEntry:
+        """The entry of ``audits.json``; None where nothing was noised."""
         return {
             "layer": self.layer,
             "method": self.method,
             "shown": self.shown,
             "cosine": self.cosine,
             "features_cosine": self.features_cosine,
+            "noise_multiplier": noise_multiplier,
         }
 
 

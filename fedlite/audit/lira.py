@@ -13,6 +13,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from fedlite.audit.one_run import CONFIDENCE, Bound, bound_from_scores, epsilon_lower_bound
+from fedlite.report.schema import AttackEntry
 
 Floats = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -79,7 +80,7 @@ class Attack:
     scores: Floats
     members: Members
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> AttackEntry:
         """The entry of ``audits.json``."""
         return {
             "auc": self.auc,

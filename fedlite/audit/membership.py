@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 from torch import Tensor, nn
@@ -23,9 +23,12 @@ from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import predict_logits
 from fedlite.models.build import load_state
 from fedlite.privacy.randomness import derive_seed
+from fedlite.report.schema import Attacked, MembershipEntry, MembershipSetting
 from fedlite.serve.runtime import logits_of, open_runtime
 
-STUDENT, COMPRESSED, CONTROL = "student", "compressed", "control"
+STUDENT: Final = "student"
+COMPRESSED: Final = "compressed"
+CONTROL: Final = "control"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class MembershipAudit:
 
     claimed_epsilon: float | None
     delta: float
-    attacks: dict[str, Attack]
-    facts: dict[str, Any]
+    attacks: dict[Attacked, Attack]
+    facts: MembershipSetting
 
     @property
     def passed(self) -> bool | None:
@@ -48,7 +51,7 @@ class MembershipAudit:
         audited = [one for name, one in self.attacks.items() if name != CONTROL]
         return all(one.bound.epsilon <= self.claimed_epsilon for one in audited)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> MembershipEntry:
         """The entry of ``audits.json``."""
         return {
             "claimed_epsilon": self.claimed_epsilon,
@@ -99,7 +102,7 @@ def audit_membership(
             balanced_members(shadows, candidates, derive_seed(seed, "audit-shadow-members")),
         ]
     )
-    seen: dict[str, list[Floats]] = {}
+    seen: dict[Attacked, list[Floats]] = {}
     with tempfile.TemporaryDirectory(dir=retraining.directory) as scratch, _quiet_flower():
         for number, chosen in enumerate(members):
             student = _trained(retraining, chosen, number, private=True)
@@ -155,7 +158,9 @@ def _compressed_logits(
     return Tensor(logits_of(open_runtime(path), retraining.candidates.inputs.numpy()))
 
 
-def _keep(seen: dict[str, list[Floats]], name: str, logits: Tensor, retraining: Retraining) -> None:
+def _keep(
+    seen: dict[Attacked, list[Floats]], name: Attacked, logits: Tensor, retraining: Retraining
+) -> None:
     labels = retraining.candidates.labels.numpy()
     seen.setdefault(name, []).append(confidence(logits.numpy(), labels))
 

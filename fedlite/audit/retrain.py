@@ -1,8 +1,8 @@
 """Retraining the student at a run's plan, on data whose membership is the audit's own choice.
 
-The server's loop, its strategy, the moving average and a client's training are those of the run; only
-the clients' data differ. They come from the server's test part: no client's data are touched, so
-an audit charges no ledger, and may train without privacy for comparison.
+The server's loop, its strategy, the moving average and a client's training are those of the run;
+only the clients' data differ. They come from the server's test part: no client's data are touched,
+so an audit charges no ledger, and may train without privacy for comparison.
 """
 
 import dataclasses

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import fedlite
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import PACKAGE
 
 MISSING = 3  # the exit code of a worker that lacks the package it is made for
 
@@ -40,8 +40,7 @@ def run_module(module: str, arguments: Sequence[str], python: str | None = None)
             search = os.pathsep.join(filter(None, sys.path))
         else:
             search = folder
-            package = Path(fedlite.__file__).resolve().parent
-            (Path(folder) / "fedlite").symlink_to(package, target_is_directory=True)
+            (Path(folder) / "fedlite").symlink_to(PACKAGE, target_is_directory=True)
         try:
             done = subprocess.run(
                 [

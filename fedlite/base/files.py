@@ -10,6 +10,8 @@ from typing import Any
 
 from fedlite.base.errors import FedliteError
 
+PACKAGE = Path(__file__).resolve().parent.parent  # the folder of fedlite itself
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary sibling, flush it to disk, then rename it onto ``path``.

@@ -4,8 +4,9 @@ import logging
 import warnings
 from pathlib import Path
 
+from fedlite.base.chatter import CHATTY
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-CHATTY = ("flwr", "ray", "opacus", "absl", "torch.onnx", "onnxscript", "httpx", "datasets")
 
 
 def route_logs(log_file: Path | None) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fedlite
 from fedlite.base.errors import UsageError
+from fedlite.base.files import PACKAGE
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Named:
 
     def names(self) -> tuple[str, ...]:
         """The names of all modules, sorted; reads the folder and imports nothing."""
-        folder = Path(fedlite.__file__).parent.joinpath(*self.package.split(".")[1:])
+        folder = PACKAGE.joinpath(*self.package.split(".")[1:])
         found = (module.name for module in pkgutil.iter_modules([str(folder)]))
         return tuple(sorted(name for name in found if not name.startswith("_")))
 
@@ -57,8 +57,9 @@ class Named:
 
 
 def import_path(path: str, option: str) -> Any:
-    """What ``package.module.attribute`` names; modules in the working directory are found too, after
-    installed ones.
+    """What ``package.module.attribute`` names.
+
+    Modules in the working directory are found too, after installed ones.
 
     Raises:
         UsageError: no such module or attribute; names ``option``.

@@ -111,7 +111,7 @@ def _walk(schema: Any, prefix: str) -> Iterator[Option]:
             type=_type_words(inner, of_list=of_list, optional=_optional(hints[item.name])),
             default=_default(item),
             help=next((one.text for one in metadata if isinstance(one, Doc)), ""),
-            bounds=bounds_words(metadata),
+            bounds=bounds_words(metadata, whole=inner is int),
             choices=named.names() if named else choices,
             marks=tuple(one for one in metadata if isinstance(one, Mark)),
             named=named,
@@ -135,6 +135,15 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
 
     Raises:
         UsageError: names the first key that is wrong, the value found and what would be right.
+
+    >>> @dataclass(frozen=True)
+    ... class Training:
+    ...     epochs: Annotated[int, Ge(1), Doc("passes over the data")] = 3
+    >>> parse(Training, {"epochs": 5})
+    Training(epochs=5)
+    >>> parse(Training, {"epochs": 0})
+    Traceback (most recent call last):
+    fedlite.base.errors.UsageError: epochs=0: must be >= 1
     """
     try:
         parsed = TypeAdapter(schema).validate_python(plain)
@@ -142,6 +151,10 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
         raise UsageError(_explain(schema, error)) from error
     schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     for option in options_of(schema_of):
+        given = _given(plain, option.key)
+        for one in given if isinstance(given, list) else [given]:
+            if "number" in option.type and isinstance(one, bool):  # pydantic takes true for 1
+                raise UsageError(f"{option.key}={_shown(given)}: must be {option.type}")
         if option.named is None:
             continue
         value = _get(parsed, option.key)
@@ -174,9 +187,12 @@ def portable_path(text: str) -> str:
     return str(path.absolute()) if path.exists() else text
 
 
-def bounds_words(metadata: tuple[Any, ...]) -> str:
-    """``>= 1 and finite``, ``> 0 and <= 1``: what the range in a field's metadata says; "" for
-    none."""
+def bounds_words(metadata: tuple[Any, ...], *, whole: bool = False) -> str:
+    """What the range in a field's metadata says; "" for none.
+
+    >>> bounds_words((Gt(0), Le(1))), bounds_words((Gt(0),)), bounds_words((Ge(1),), whole=True)
+    ('> 0 and <= 1', '> 0 and finite', '>= 1')
+    """
     lower = next((one for one in metadata if isinstance(one, Ge | Gt)), None)
     upper = next((one for one in metadata if isinstance(one, Le | Lt)), None)
     words = []
@@ -184,7 +200,7 @@ def bounds_words(metadata: tuple[Any, ...]) -> str:
         words.append(f">= {lower.ge:g}" if isinstance(lower, Ge) else f"> {lower.gt:g}")
     if upper is not None:
         words.append(f"<= {upper.le:g}" if isinstance(upper, Le) else f"< {upper.lt:g}")
-    elif words:
+    elif words and not whole:
         words.append("finite")
     return " and ".join(words)
 
@@ -200,13 +216,16 @@ def _explain(schema: type, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key}: missing; give {key}=VALUE"
     if option is None:
-        return f"{key}={_shown(value)}: {first['msg']}"
+        inside = [one.key for one in options_of(schema) if one.key.startswith(f"{key}.")]
+        return f"{key}={_shown(value)}: holds options of its own: {', '.join(inside)}"
     whole = _reached(error, key)
     if option.of_list and (option.bounds or option.choices):
         what = f"of {', '.join(option.choices)}" if option.choices else f"numbers {option.bounds}"
         return f"{key}={_shown(whole)}: must hold one or more {what}"
     if first["type"] == "literal_error":
         return f"{key}={_shown(value)}: must be one of {', '.join(option.choices)}"
+    if first["type"] == "int_from_float":
+        return f"{key}={_shown(value)}: must be {option.type}"
     if option.bounds and (isinstance(value, int | float) or first["type"] == "finite_number"):
         return f"{key}={_shown(value)}: must be {option.bounds}"
     return f"{key}={_shown(value)}: must be {option.type}"
@@ -257,6 +276,13 @@ def _default(item: "dataclasses.Field[Any]") -> Any:
     if item.default_factory is not dataclasses.MISSING:
         return item.default_factory()
     return MISSING
+
+
+def _given(plain: Mapping[str, Any], key: str) -> Any:
+    found: Any = plain
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
+    return found
 
 
 def _get(options: Any, key: str) -> Any:

@@ -1,6 +1,18 @@
 """Plain facts that stages hand each other: evaluations, rounds, measured models."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+ModelKey = Literal[
+    "teacher",
+    "public_student",
+    "federated_student",
+    "folded_student",
+    "pruned_student",
+    "quantized_student",
+]
+"""What the models of a run are called, in the order of the pipeline: distilled on public data only,
+federated, its norms exchanged for ones that fold, pruned, pruned and quantized."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class Artefact:
     """
 
     name: str
-    model: str
+    model: ModelKey
     format: str  # onnx | litert | executorch | coreml
     precision: str  # fp32 | fp16 | int8 | int8 weights | int4 weights
     file: str | None

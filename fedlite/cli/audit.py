@@ -17,7 +17,7 @@ said in red and exits 1. Writes audits.json, pictures, TensorBoard and the
 report. No client's data are used and no ledger is charged.
 """
 
-from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.jobs import StageCommand, run_command
 from fedlite.cli.parse import Arguments
 from fedlite.cli.show import show_audits
 
@@ -25,4 +25,4 @@ from fedlite.cli.show import show_audits
 def run(arguments: Arguments) -> int:
     """Run the attacks again, and the report after them."""
     command = StageCommand(("audit", "report"), show_audits, on_a_run=True, again="audit")
-    return run_stages(arguments, command)
+    return run_command(arguments, command)

@@ -27,7 +27,7 @@ Works on public data alone. Every other option of `fedlite simulate` is taken
 too, as far as the run's training is not changed by it.
 """
 
-from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.jobs import StageCommand, run_command
 from fedlite.cli.parse import Arguments
 from fedlite.cli.show import show_report
 
@@ -36,4 +36,4 @@ def run(arguments: Arguments) -> int:
     """Run the compression again, and what follows from it."""
     stages = ("compress", "evaluate", "report")
     command = StageCommand(stages, show_report, on_a_run=True, again="compress")
-    return run_stages(arguments, command)
+    return run_command(arguments, command)

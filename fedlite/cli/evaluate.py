@@ -3,7 +3,7 @@
 usage: fedlite evaluate DIR [option=value ...]
 """
 
-from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.jobs import StageCommand, run_command
 from fedlite.cli.parse import Arguments
 from fedlite.cli.show import show_report
 
@@ -11,4 +11,4 @@ from fedlite.cli.show import show_report
 def run(arguments: Arguments) -> int:
     """Run the evaluation again, and the report after it."""
     command = StageCommand(("evaluate", "report"), show_report, on_a_run=True, again="evaluate")
-    return run_stages(arguments, command)
+    return run_command(arguments, command)

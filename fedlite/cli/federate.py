@@ -3,7 +3,7 @@
 usage: fedlite federate [option=value ...] [-m] [--cfg job]
 """
 
-from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.jobs import StageCommand, run_command
 from fedlite.cli.parse import Arguments
 from fedlite.cli.show import show_accuracy
 
@@ -11,4 +11,4 @@ from fedlite.cli.show import show_accuracy
 def run(arguments: Arguments) -> int:
     """Run the stages up to the federated student."""
     stages = ("teacher", "warm_start", "plan", "federate")
-    return run_stages(arguments, StageCommand(stages, show_accuracy))
+    return run_command(arguments, StageCommand(stages, show_accuracy))

@@ -4,7 +4,7 @@ import importlib
 import textwrap
 
 from fedlite.base.options import options_of
-from fedlite.runs.compose import conf_dir
+from fedlite.runs.compose import choices, groups
 from fedlite.runs.config import Config
 
 WIDTH = 80
@@ -55,13 +55,9 @@ def summary(command: str) -> str:
     return docstring(command).splitlines()[0].split(": ", 1)[1].rstrip(".")
 
 
-def groups() -> str:
+def list_groups() -> str:
     """Every group of ``conf/`` with its files."""
-    lines = []
-    for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
-        options = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.startswith("_"))
-        lines.append(entry(f"{folder.name}=", " | ".join(options), 15))
-    return "\n".join(lines)
+    return "\n".join(entry(f"{name}=", " | ".join(choices(name)), 15) for name in groups())
 
 
 def entry(name: str, text: str, width: int) -> str:
@@ -86,7 +82,7 @@ commands:
 {commands}
 
 option groups (choose a file of conf/ by name):
-{groups()}
+{list_groups()}
 
 examples:
   fedlite simulate
@@ -112,7 +108,7 @@ main options:
 {options}
 
 option groups (choose a file of conf/ by name):
-{groups()}
+{list_groups()}
 
 -m sweeps over comma-separated values, each job in its own directory. --cfg job
 prints the composed configuration and runs nothing. --hydra-help explains

@@ -29,8 +29,8 @@ HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", 
 class StageCommand:
     """A command that runs stages of the table.
 
-        ``stages`` in order; ``on_a_run`` says that the run must be there; ``again`` is the stage that is
-    run although it is done; ``show`` prints what came of it.
+    ``stages`` in order; ``on_a_run`` says that the run must be there; ``again`` is the stage that
+    is run although it is done; ``show`` prints what came of it.
     """
 
     stages: Sequence[str]
@@ -39,7 +39,7 @@ class StageCommand:
     again: str | None = None
 
 
-def run_stages(arguments: Arguments, command: StageCommand) -> int:
+def run_command(arguments: Arguments, command: StageCommand) -> int:
     """Compose the configuration and run the command's stages; its exit code.
 
     Raises:

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from fedlite import __version__
 from fedlite.base.errors import UsageError
 from fedlite.base.logs import route_logs
+from fedlite.base.version import __version__
 from fedlite.cli.errors import guarded
 from fedlite.cli.help import COMMANDS, command_help, general_help
 from fedlite.cli.parse import Arguments, parse

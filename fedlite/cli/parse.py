@@ -83,10 +83,16 @@ class Arguments:
 
 
 def parse(command: str, arguments: Sequence[str]) -> Arguments:
-    """Sort the arguments of a command."""
+    """Sort the arguments of a command.
+
+    Raises:
+        UsageError: an option without a name.
+    """
     found, rest = Arguments(command), list(arguments)
     while rest:
         text = rest.pop(0)
+        if text.startswith("="):
+            raise UsageError(f"fedlite {command}: '{text}' has no name; give key=value")
         if text in FLAGS_WITH_VALUE and rest and not rest[0].startswith("-"):
             found.flags.append(f"{text}={rest.pop(0)}")
         elif text.startswith("-"):
@@ -96,12 +102,6 @@ def parse(command: str, arguments: Sequence[str]) -> Arguments:
         else:
             found.words.append(text)
     return found
-
-
-def deploy_folder(directory: Path) -> Path:
-    """The deployable folder of a run directory, or the directory itself if it is one."""
-    inside = directory / "deploy"
-    return inside if inside.is_dir() else directory
 
 
 def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True) -> list[str]:

@@ -14,7 +14,7 @@ Prints the class names and probabilities of every example in the file.
 from pathlib import Path
 
 from fedlite.base.errors import UsageError
-from fedlite.cli.parse import Arguments, deploy_folder
+from fedlite.cli.parse import Arguments
 
 SHOWN = 5  # classes printed for each predicted example
 
@@ -22,6 +22,7 @@ SHOWN = 5  # classes printed for each predicted example
 def run(arguments: Arguments) -> int:
     """Print the likeliest classes of every example in a file."""
     from fedlite.serve.predict import predict
+    from fedlite.serve.verify import deploy_folder
 
     arguments.refuse_flags()
     taken = arguments.take("model", "input")

@@ -18,11 +18,11 @@ where none is better. The winner is run.dir/search_student/student.yaml;
 `fedlite simulate student=FILE` takes it.
 """
 
-from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.jobs import StageCommand, run_command
 from fedlite.cli.parse import Arguments
 from fedlite.cli.show import show_search
 
 
 def run(arguments: Arguments) -> int:
     """Run the teacher's stage, and the search after it."""
-    return run_stages(arguments, StageCommand(("teacher", "search_student"), show_search))
+    return run_command(arguments, StageCommand(("teacher", "search_student"), show_search))

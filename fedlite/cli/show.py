@@ -42,7 +42,7 @@ def show_search(pipeline: "Pipeline") -> None:
     """What was found, and where it lies."""
     from rich.console import Console
 
-    console, found = Console(), pipeline.run.facts("search_student")
+    console, found = Console(), pipeline.run.facts["search_student"]
     console.print(found["text"], soft_wrap=True)
     console.print(f"student: {pipeline.run.file(found['student_file'])}", soft_wrap=True)
     console.print(f"trials: {pipeline.run.file(found['trials_file'])}", soft_wrap=True)
@@ -52,8 +52,10 @@ def show_accuracy(pipeline: "Pipeline") -> None:
     """The accuracy of every stage that made a model."""
     from rich.console import Console
 
-    console = Console()
-    for stage in ("teacher", "warm_start", "federate"):
-        if evaluation := pipeline.run.facts(stage).get("evaluation"):
-            console.print(f"{stage}: accuracy {evaluation['accuracy']:.4f}")
+    from fedlite.runs.facts import MODEL_STAGES
+
+    console, stages = Console(), pipeline.run.facts
+    for name in MODEL_STAGES:
+        if facts := stages.get(name):
+            console.print(f"{name}: accuracy {facts['evaluation']['accuracy']:.4f}")
     console.print(f"run directory: {pipeline.run.path}", soft_wrap=True)

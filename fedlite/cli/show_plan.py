@@ -1,4 +1,4 @@
-"""A forecast on the terminal: noise, epsilon by round, what each guarantee means; and its picture."""
+"""A forecast on the terminal: noise, epsilon by round, what each guarantee means; its picture."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.report.charts import planned_epsilon, save_figure
+from fedlite.report.charts import planned_epsilon
+from fedlite.report.drawing import save_figure
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
 from fedlite.runs.config import Config

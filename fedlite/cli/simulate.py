@@ -3,7 +3,7 @@
 usage: fedlite simulate [option=value ...] [-m] [--cfg job]
 """
 
-from fedlite.cli.jobs import StageCommand, run_stages
+from fedlite.cli.jobs import StageCommand, run_command
 from fedlite.cli.parse import Arguments
 from fedlite.cli.show import show_report
 
@@ -11,4 +11,4 @@ from fedlite.cli.show import show_report
 def run(arguments: Arguments) -> int:
     """Run every stage."""
     stages = ("teacher", "warm_start", "plan", "federate", "compress", "evaluate", "report")
-    return run_stages(arguments, StageCommand(stages, show_report))
+    return run_command(arguments, StageCommand(stages, show_report))

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
+from fedlite.base.records import ModelKey
+from fedlite.report.schema import Report
 from fedlite.report.table import plain_table
 from fedlite.report.words import (
     NOT_PRIVATE,
     PUBLIC_MODELS,
-    Report,
     epsilon_text,
     final_model,
     human_bytes,
@@ -71,8 +72,9 @@ def short_names(options: list[str]) -> list[str]:
     ]
 
 
-def _accuracy(report: Report, model: str | None) -> str:
-    return percent(report["models"][model]["accuracy"]) if model in report["models"] else "–"
+def _accuracy(report: Report, key: ModelKey | None) -> str:
+    models = report["models"]
+    return percent(models[key]["accuracy"]) if key in models else "–"
 
 
 def result_cells(report: Report | None) -> list[str]:
@@ -80,7 +82,7 @@ def result_cells(report: Report | None) -> list[str]:
     if report is None:
         return ["failed"] + ["–"] * (len(RESULTS) - 1)
     final = final_model(report)
-    model = report["models"].get(final)
+    model = report["models"].get(final) if final else None
     privacy = report["privacy"]
     epsilon = ", ".join(epsilon_text(unit["epsilon_max"]) for unit in privacy["units"])
     return [
@@ -93,8 +95,8 @@ def result_cells(report: Report | None) -> list[str]:
     ]
 
 
-def _csv_row(job: Job) -> dict[str, Any]:
-    row: dict[str, Any] = {"job": job.directory.name, **job.overrides}
+def _csv_row(job: Job) -> dict[str, object]:
+    row: dict[str, object] = {"job": job.directory.name, **job.overrides}
     row["status"] = "done" if job.report else "failed"
     if job.report is None:
         return row

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from fedlite.base.errors import UsageError
 from fedlite.cli.errors import say
-from fedlite.cli.parse import Arguments, deploy_folder
+from fedlite.cli.parse import Arguments
 
 
 def run(arguments: Arguments) -> int:
     """Print what holds of a deployable folder; every fault is a line on stderr."""
-    from fedlite.serve.verify import verify_bundle
+    from fedlite.serve.verify import deploy_folder, verify_bundle
 
     arguments.refuse_flags()
     taken = arguments.take("key")

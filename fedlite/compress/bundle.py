@@ -10,7 +10,8 @@ from typing import Any
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import replace_folder
 from fedlite.data.types import Task
-from fedlite.report.card import model_card
+from fedlite.report.card import ManifestEntry, ShippedFile, TensorName, model_card
+from fedlite.report.schema import Report
 from fedlite.serve.runtime import open_runtime, runs_here, size_of
 from fedlite.serve.signature import public_pem, read_signing_key, sign
 from fedlite.serve.verify import (
@@ -22,15 +23,15 @@ from fedlite.serve.verify import (
 )
 
 # How inputs and outputs are called, in the formats that name them.
-NAMES = {"onnx": {"input": {"name": "input"}, "output": {"name": "logits"}}}
+NAMES: dict[str, tuple[TensorName, TensorName]] = {"onnx": ({"name": "input"}, {"name": "logits"})}
 
 
 def write_bundle(
     directory: Path,
     artefacts: dict[str, Path],
-    manifest: Sequence[dict[str, Any]],
+    manifest: Sequence[ShippedFile],
     task: Task,
-    report: dict[str, Any],
+    report: Report,
     *,
     privacy_statement: str,
     metrics_table: str,
@@ -69,7 +70,7 @@ def write_bundle(
     key = None if signing_key is None else read_signing_key(signing_key)
     described = [
         _describe(entry, artefacts[entry["file"]], task)
-        for entry in sorted(manifest, key=lambda entry: str(entry["file"]))
+        for entry in sorted(manifest, key=lambda entry: entry["file"])
     ]
     texts = {
         "labels.json": _json(list(task.class_names)),
@@ -100,21 +101,21 @@ def write_bundle(
     write_folder(directory, SUMS, "deployable folder", fill)
 
 
-def _describe(entry: dict[str, Any], path: Path, task: Task) -> dict[str, Any]:
+def _describe(entry: ShippedFile, path: Path, task: Task) -> ManifestEntry:
     """``entry`` with what the file at ``path`` tells of itself."""
-    named = NAMES.get(entry["format"], {})
-    opened: dict[str, Any] = {"runtime": "none on the machine that made it", "batch": "as exported"}
-    value_type = "float32"
+    inputs, outputs = NAMES.get(entry["format"], ({}, {}))
+    name, value_type = "none on the machine that made it", "float32"
+    batch: int | str = "as exported"
     if runs_here(path):
         runtime = open_runtime(path)
-        opened = {"runtime": runtime.name, "batch": runtime.batch_size or "any"}
-        value_type = runtime.value_type
+        name, value_type, batch = runtime.name, runtime.value_type, runtime.batch_size or "any"
     return {
         **entry,
         "bytes": size_of(path),
-        **opened,
-        "input": {**named.get("input", {}), "type": value_type, "shape": list(task.input_shape)},
-        "output": {**named.get("output", {}), "type": value_type, "shape": [task.num_classes]},
+        "runtime": name,
+        "batch": batch,
+        "input": {**inputs, "type": value_type, "shape": list(task.input_shape)},
+        "output": {**outputs, "type": value_type, "shape": [task.num_classes]},
     }
 
 

@@ -92,7 +92,7 @@ def snr_db(reference: Array, found: Array) -> float:
     return max(-MAX_DB, min(MAX_DB, 10 * math.log10(power / noise)))
 
 
-def refusal(
+def why_refused(
     comparison: Comparison,
     *,
     federated_accuracy: float,

@@ -4,12 +4,19 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from torch import nn
 
 from fedlite.base.errors import FedliteError
-from fedlite.base.records import Artefact
-from fedlite.compress.compare import Comparison, check_structure, compare, refusal, runs_in
+from fedlite.base.records import Artefact, ModelKey
+from fedlite.compress.compare import (
+    Comparison,
+    check_structure,
+    compare,
+    runs_in,
+    why_refused,
+)
 from fedlite.compress.exporting import export_file
 from fedlite.compress.format import name_of, suffix_of
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
@@ -24,7 +31,9 @@ from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.public import require_public
 from fedlite.models.build import count_parameters
 
-PRUNED, QUANTIZED, FEDERATED = "pruned_student", "quantized_student", "federated_student"
+PRUNED: Final = "pruned_student"
+QUANTIZED: Final = "quantized_student"
+FEDERATED: Final = "federated_student"
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class CompressedStudent:
     artefacts: list[Artefact]
     shipped: dict[str, str]
     folded_norms: list[str]
-    public_accuracy: dict[str, float]
+    public_accuracy: dict[ModelKey, float]
     parameters_before: int
     parameters_folded: int
     parameters_after: int
@@ -74,7 +83,9 @@ def compress_student(
     directory.mkdir(parents=True, exist_ok=True)
     task = shrinker.task
     folded, pruned = shrinker.folded(config), shrinker.pruned(config)
-    accuracy = {FEDERATED: _accuracy(shrinker.student, validation, task.num_classes)}
+    accuracy: dict[ModelKey, float] = {
+        FEDERATED: _accuracy(shrinker.student, validation, task.num_classes)
+    }
     folded_norms: list[str] = []
     if config.norms == "fold":
         folded_norms = foldable_norms(shrinker.student, task)
@@ -130,7 +141,7 @@ class _Judge:
         if all(artefact.refused for artefact in made):
             yield self._file(FEDERATED, format_name, self.shrinker.student)
 
-    def _file(self, key: str, format_name: str, model: nn.Module) -> Artefact:
+    def _file(self, key: ModelKey, format_name: str, model: nn.Module) -> Artefact:
         config, shrinker = self.config, self.shrinker
         path = self.directory / f"{key}{suffix_of(format_name)}"
         artefact = Artefact(
@@ -167,7 +178,7 @@ class _Judge:
             agreement=found.agreement,
             public_accuracy=found.accuracy,
             accuracy_drop=self.federated_accuracy - found.accuracy,
-            refused=refusal(
+            refused=why_refused(
                 found,
                 federated_accuracy=self.federated_accuracy,
                 min_snr_db=config.min_snr_db,

@@ -13,6 +13,10 @@ class Normalise:
 
     ``mean`` and ``std`` hold one value per leading dimension of the input shape and come from
     public data only. ``scale`` is what raw inputs are divided by before (255 for 8-bit images).
+
+    >>> normalise = Normalise(scale=255.0, mean=(0.5,), std=(0.25,))
+    >>> normalise(torch.tensor([[0, 255]], dtype=torch.uint8))
+    tensor([[-2.,  2.]])
     """
 
     scale: float

@@ -1,29 +1,71 @@
 """What the page says of its model: a few of the report's numbers, and the guarantee in short."""
 
-from typing import Any
+from typing import TypedDict
 
-from fedlite.report.card import latencies_of, measures_of, wilson_interval
+from fedlite.report.card import ManifestEntry, latencies_of, measures_of, wilson_interval
+from fedlite.report.schema import PrivacySection, Report
 from fedlite.report.words import epsilon_text, is_private, not_private_reason
 
 
-def page_facts(report: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """The facts for :func:`fedlite.demo.page.write_demo`, ready for JSON.
+class FileFacts(TypedDict):
+    """The model's file."""
 
-    Keys: ``dataset``, ``student``, ``example`` (what one is), ``file`` (``bytes``, ``precision``),
-    ``accuracy`` (``value``, ``low`` and ``high`` of the 95% interval, ``examples``; None where it
-    was not measured), ``native`` (``milliseconds`` at batch 1 and ``runtime``, or None),
-    ``privacy`` (``holds`` and ``text``).
+    bytes: int
+    precision: str
+
+
+class AccuracyFacts(TypedDict):
+    """Accuracy on so many test ``examples``, with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    examples: int
+
+
+class NativeFacts(TypedDict):
+    """Median milliseconds at batch 1 in a runtime outside the browser."""
+
+    milliseconds: float
+    runtime: str
+
+
+class PrivacyFacts(TypedDict):
+    """Whether the guarantee holds, and what it says."""
+
+    holds: bool
+    text: str
+
+
+class PageFacts(TypedDict):
+    """What the page says of its model; ``example`` is what one example is.
+
+    ``accuracy`` and ``native`` are None where they were not measured.
+    """
+
+    dataset: str
+    student: str
+    example: str
+    file: FileFacts
+    accuracy: AccuracyFacts | None
+    native: NativeFacts | None
+    privacy: PrivacyFacts
+
+
+def page_facts(report: Report, entry: ManifestEntry) -> PageFacts:
+    """The facts for :func:`fedlite.demo.page.write_demo`, ready for JSON.
 
     Args:
         report: the run's report (docs/report.md).
         entry: what the bundle's manifest says of the model.
     """
     measures, tests = measures_of(entry, report), report["dataset"]["test"]
-    accuracy = native = None
+    accuracy: AccuracyFacts | None = None
+    native: NativeFacts | None = None
     if measures:
         low, high = wilson_interval(measures["accuracy"], tests)
         accuracy = {"value": measures["accuracy"], "low": low, "high": high, "examples": tests}
-    if (latency := latencies_of(measures).get("1")) is not None:
+    if measures and (latency := latencies_of(measures).get("1")):
         native = {"milliseconds": latency["p50"], "runtime": measures["runtime"]}
     privacy = report["privacy"]
     return {
@@ -37,7 +79,7 @@ def page_facts(report: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def short_statement(privacy: dict[str, Any]) -> str:
+def short_statement(privacy: PrivacySection) -> str:
     """The guarantee in one or two sentences of plain text.
 
     Args:

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from markdown_it import MarkdownIt
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.bundle import write_folder
+from fedlite.demo.facts import PageFacts
 from fedlite.demo.ort import FILES
 from fedlite.serve.predict import DEFAULT
 
@@ -28,7 +28,7 @@ class Sample:
 
 
 def write_demo(
-    output: Path, bundle: Path, samples: Sequence[Sample], facts: dict[str, Any], ort: Path
+    output: Path, bundle: Path, samples: Sequence[Sample], facts: PageFacts, ort: Path
 ) -> None:
     """Write the page to ``output``, whole or not at all; it replaces an older one.
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedlite import __version__
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
+from fedlite.base.version import __version__
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.options import DistillOptions, TeacherOptions

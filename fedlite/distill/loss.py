@@ -1,4 +1,4 @@
-"""The seam of distillation losses: answers of student and teacher, labels -> one loss per example."""
+"""The seam of losses: answers of student and teacher, labels -> one loss per example."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol

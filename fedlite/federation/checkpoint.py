@@ -63,13 +63,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         average=raw["average"],
         strategy=raw["strategy"],
         epsilons=raw["epsilons"],
-        history=[round_record(values) for values in json.loads(raw["history"])],
+        history=[to_round_record(values) for values in json.loads(raw["history"])],
         contexts={i: value.numpy().tobytes() for i, value in raw["contexts"].items()},
         clip=raw["clip"],
     )
 
 
-def round_record(values: dict[str, Any]) -> RoundRecord:
+def to_round_record(values: dict[str, Any]) -> RoundRecord:
     """Rebuild a round's record from its dictionary."""
     evaluation = values["evaluation"]
     rebuilt = Evaluation(**evaluation) if evaluation is not None else None

@@ -43,7 +43,10 @@ class Clients:
 
 @dataclass
 class Gathered:
-    """The replies of one round, sorted: ``trained`` is in client order, ``epsilons`` by client."""
+    """The replies of one round, sorted: ``trained`` is in client order, ``epsilons`` by client.
+
+    ``bytes_down`` counts the requests, ``teacher_bytes`` what carried the teacher before them.
+    """
 
     trained: list[Message] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -51,6 +54,7 @@ class Gathered:
     epsilons: dict[int, float] = field(default_factory=dict)
     bytes_down: int = 0
     bytes_up: int = 0
+    teacher_bytes: int = 0
 
 
 def meet_clients(grid: Grid, num_clients: int) -> Clients:

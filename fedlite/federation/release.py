@@ -66,8 +66,10 @@ def release(
 def release_sum(
     trained: list[Message], state: State, min_cohort: int, protocol: SumProtocol
 ) -> Released:
-    """The cohort's average student as one reply, from the sum alone (aggregate trust); nothing where
-    fewer answered than the noise is made for (rule 19)."""
+    """The cohort's average student as one reply, from the sum alone (aggregate trust).
+
+    Nothing where fewer answered than the noise is made for (rule 19).
+    """
     if len(trained) < min_cohort:
         log.warning(
             "not released: %d clients answered, the noise is made for %d or more",

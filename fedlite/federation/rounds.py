@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +16,10 @@ from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import state_sha256
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedlite.federation.cohort import select_cohort
-from fedlite.federation.gather import Gathered, gather, meet_clients, send_teacher
+from fedlite.federation.gather import Clients, Gathered, gather, meet_clients, send_teacher
 from fedlite.federation.messages import ARRAYS, State, TrainRequest
 from fedlite.federation.options import FederationOptions
-from fedlite.federation.release import release
+from fedlite.federation.release import Released, release
 from fedlite.federation.strategy import Strategy
 from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.privacy.client_level import ClientPlan
@@ -86,6 +86,11 @@ class Federation:
     history: list[RoundRecord] = field(default_factory=list)
     stopped: str = ""
 
+    @cached_property
+    def teacher_sha256(self) -> str:
+        """Of the teacher's state, by which clients know that they hold it."""
+        return state_sha256(self.teacher)
+
 
 @dataclass
 class Server:
@@ -137,7 +142,6 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
     made, kept = federation, clients or KeptElsewhere()
     server = Server.start(made, kept)
     present = meet_clients(grid, made.num_clients)
-    teacher_sha256 = state_sha256(made.teacher)
     for number in range(len(server.history) + 1, made.options.rounds + 1):
         clock = Clock()
         spending = charge_release(made, number)
@@ -148,16 +152,9 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
         cohort = select_cohort(
             made.options, made.num_clients, made.seed, number, secret=made.secret_cohort
         )
-        teacher_bytes, without = send_teacher(grid, present, cohort, made.teacher, teacher_sha256)
-        asked = {present.node_ids[i]: i for i in cohort if i not in without}
-        request = TrainRequest.config(made.run_id, teacher_sha256, made.plan)
-        messages = server.strategy.configure(number, server.state, request, list(asked))
-        requests = {asked[message.metadata.dst_node_id]: message for message in messages}
-        check = partial(check_student, made.sum_protocol, server.state)
-        found = gather(grid, requests, check, quiet=made.quiet)
+        found = ask_cohort(grid, made, server, present, cohort)
         clock.lap("train")
 
-        found.failures += [f"a client could not take the teacher: {r}" for r in without.values()]
         refuse_if_all_failed(made, number, found, len(cohort))
         clip = server.clip
         released = release(
@@ -170,35 +167,66 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
             protocol=made.sum_protocol,
             randomness=release_randomness(made, number),
         )
-        advance(server, made, number, released.replies, found.epsilons)
-        server.clip = released.clip
+        advance(server, made, number, released, found.epsilons)
         clock.lap("aggregate")
 
         due = number % made.evaluate_every == 0 or number == made.options.rounds
         evaluation = made.evaluate(server.average) if due else None
         clock.lap("evaluate")
-        record = RoundRecord(
-            round=number,
-            evaluation=evaluation,
-            clients_trained=len(found.trained),
-            clients_refused=found.refusals.total(),
-            clients_failed=len(found.failures),
-            epsilons=list(server.epsilons),
-            bytes_down=teacher_bytes + found.bytes_down,
-            bytes_up=found.bytes_up,
-            seconds=clock.seconds,
-            teacher_bytes=teacher_bytes,
-            released=released.complete,
-            refusals=dict(found.refusals),
-            client_level_epsilon=spending.epsilon if spending else None,
-            clip=clip,
-        )
+
+        record = round_record(server, found, released, spending, evaluation, clip, clock)
         server.history.append(record)
         made.sync_ledgers(cohort)
         server.save(made.checkpoint_path, kept.dump_contexts())
         clock.lap("checkpoint")
         made.on_round(record)
     made.result, made.history = server.average, server.history
+
+
+def ask_cohort(
+    grid: Grid, federation: Federation, server: Server, present: Clients, cohort: list[int]
+) -> Gathered:
+    """Send a cohort the teacher where it is lacking and the round's student; gather the replies."""
+    made, number = federation, len(server.history) + 1
+    sha256 = made.teacher_sha256
+    teacher_bytes, without = send_teacher(grid, present, cohort, made.teacher, sha256)
+    asked = {present.node_ids[i]: i for i in cohort if i not in without}
+    request = TrainRequest.config(made.run_id, sha256, made.plan)
+    messages = server.strategy.configure(number, server.state, request, list(asked))
+    requests = {asked[message.metadata.dst_node_id]: message for message in messages}
+    check = partial(check_student, made.sum_protocol, server.state)
+    found = gather(grid, requests, check, quiet=made.quiet)
+    found.failures += [f"a client could not take the teacher: {r}" for r in without.values()]
+    found.teacher_bytes = teacher_bytes
+    return found
+
+
+def round_record(
+    server: Server,
+    found: Gathered,
+    released: Released,
+    spending: Spending | None,
+    evaluation: Evaluation | None,
+    clip: float | None,
+    clock: "Clock",
+) -> RoundRecord:
+    """What the operator learns of the round after the last one in the server's history."""
+    return RoundRecord(
+        round=len(server.history) + 1,
+        evaluation=evaluation,
+        clients_trained=len(found.trained),
+        clients_refused=found.refusals.total(),
+        clients_failed=len(found.failures),
+        epsilons=list(server.epsilons),
+        bytes_down=found.teacher_bytes + found.bytes_down,
+        bytes_up=found.bytes_up,
+        seconds=clock.seconds,
+        teacher_bytes=found.teacher_bytes,
+        released=released.complete,
+        refusals=dict(found.refusals),
+        client_level_epsilon=spending.epsilon if spending else None,
+        clip=clip,
+    )
 
 
 class Clock:
@@ -270,15 +298,16 @@ def advance(
     server: Server,
     federation: Federation,
     number: int,
-    replies: list[Message],
+    released: Released,
     epsilons: dict[int, float],
 ) -> None:
     """Let the strategy move the student by what was released, and the average follow."""
-    released = server.strategy.aggregate(number, server.state, replies)
+    moved = server.strategy.aggregate(number, server.state, released.replies)
     server.state = {
-        name: value if name in federation.frozen else released[name]
+        name: value if name in federation.frozen else moved[name]
         for name, value in server.state.items()
     }
+    server.clip = released.clip
     server.average = moving_average(server.average, server.state, federation.options.ema_decay)
     if federation.plan:
         for client_id, epsilon in epsilons.items():

@@ -25,7 +25,7 @@ def import_class(path: str) -> type[nn.Module]:
     return found
 
 
-class Task(Protocol):
+class TaskShape(Protocol):
     """What a network is built for: the shape of its inputs, an input to try, and the classes."""
 
     @property
@@ -38,7 +38,7 @@ class Task(Protocol):
         """``count`` equal inputs of no content."""
 
 
-def build_model(config: ModelOptions, task: Task, seed: int) -> nn.Module:
+def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
 
     The initial weights depend on ``seed`` alone; the global generator is left as it was. One

@@ -46,7 +46,11 @@ MAX_NOISE_MULTIPLIER = 1e5
 
 
 def merge_segments(history: Iterable[Segment]) -> tuple[Segment, ...]:
-    """Add up the steps of equal (noise multiplier, sample rate) pairs, in a fixed order."""
+    """Add up the steps of equal (noise multiplier, sample rate) pairs, in a fixed order.
+
+    >>> merge_segments([(1.2, 0.1, 3), (0.8, 0.1, 5), (1.2, 0.1, 4)])
+    ((0.8, 0.1, 5), (1.2, 0.1, 7))
+    """
     steps: Counter[tuple[float, float]] = Counter()
     for noise_multiplier, sample_rate, count in history:
         steps[noise_multiplier, sample_rate] += count
@@ -57,12 +61,17 @@ def compute_epsilon(history: Iterable[Segment], delta: float, accountant: str) -
     """Epsilon spent by ``history`` at ``delta`` by ``accountant`` (prv, pld or rdp); 0 if empty.
 
     A noise multiplier of 0 gives infinity.
+
+    >>> rounds = [(1.2, 0.1, 5)] * 10  # noise multiplier, sample rate, steps
+    >>> [round(compute_epsilon(rounds, 1e-5, name), 1) for name in ("prv", "pld", "rdp")]
+    [3.7, 3.7, 4.2]
     """
-    return _epsilon(merge_segments(history), delta, accountant)
+    return merged_epsilon(merge_segments(history), delta, accountant)
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -> float:
+def merged_epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -> float:
+    """:func:`compute_epsilon` of segments as :func:`merge_segments` orders them; remembered."""
     if not merged:
         return 0.0
     if any(noise_multiplier == 0 for noise_multiplier, _, _ in merged):
@@ -110,7 +119,7 @@ def _prv_epsilon(history: Sequence[Segment], delta: float) -> float:
 
 def _pld_epsilon(history: Sequence[Segment], delta: float) -> float:
     interval = min(_pld_interval(z, q) for z, q, _ in history)
-    parts = [_step_pld(z, q, interval).self_compose(steps) for z, q, steps in history]
+    parts = [step_pld(z, q, interval).self_compose(steps) for z, q, steps in history]
     return float(reduce(PrivacyLossDistribution.compose, parts).get_epsilon_for_delta(delta))
 
 
@@ -128,16 +137,17 @@ def _pld_interval(noise_multiplier: float, sample_rate: float) -> float:
 
 
 @lru_cache(maxsize=32)
-def _step_pld(
+def step_pld(
     noise_multiplier: float, sample_rate: float, interval: float
 ) -> PrivacyLossDistribution:
+    """The privacy loss of one step on a grid of so wide an interval; remembered."""
     return privacy_loss_distribution.from_gaussian_mechanism(
         noise_multiplier, sampling_prob=sample_rate, value_discretization_interval=interval
     )
 
 
 def _rdp_epsilon(history: Sequence[Segment], delta: float, orders: Orders) -> float:
-    rdp = sum(_step_rdp(z, q, orders) * steps for z, q, steps in history)
+    rdp = sum(step_rdp(z, q, orders) * steps for z, q, steps in history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the best order may be the smallest or largest tried
         epsilon, _ = opacus_rdp.get_privacy_spent(orders=orders, rdp=rdp, delta=delta)
@@ -145,8 +155,8 @@ def _rdp_epsilon(history: Sequence[Segment], delta: float, orders: Orders) -> fl
 
 
 @lru_cache(maxsize=1024)
-def _step_rdp(noise_multiplier: float, sample_rate: float, orders: Orders) -> NDArray[np.float64]:
-    """The RDP of one step at every order: Opacus would work it out anew for every epsilon."""
+def step_rdp(noise_multiplier: float, sample_rate: float, orders: Orders) -> NDArray[np.float64]:
+    """The RDP of one step at every order, remembered: Opacus works it out anew each time."""
     found: NDArray[np.float64] = np.asarray(
         opacus_rdp.compute_rdp(
             q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders

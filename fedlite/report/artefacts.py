@@ -3,14 +3,25 @@
 import csv
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import Any
+from typing import Literal, get_args
 
-from fedlite.report.words import FORMAT_LABELS, MODELS, Report, human_bytes, percent, shipped
+from fedlite.base.records import ModelKey
+from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
+from fedlite.report.words import (
+    FORMAT_LABELS,
+    MODEL_LABELS,
+    PUBLIC_MODELS,
+    artefacts_of,
+    human_bytes,
+    percent,
+    shipped,
+)
 
-Entry = dict[str, Any]
+EAGER = "torch"  # as a format
 
-TEACHER, FEDERATED, EAGER = "teacher", "federated_student", "torch"
-BASELINES = ("teacher", "fp32", "eager")
+LatencyMeasure = Literal["p50", "p95", "min"]
+Baseline = Literal["teacher", "fp32", "eager"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 _NOTHING = "–"
 
 _HOW_TO_READ = """\
@@ -24,43 +35,67 @@ _HOW_TO_READ = """\
   the same runtime, and than the model before compression in eager PyTorch."""
 
 
-def all_entries(report: Report) -> list[Entry]:
+def all_entries(report: Report) -> list[ArtefactEntry]:
     """The report's artefacts with the models that they are judged against, in pipeline order.
 
     Models that are no artefacts (the teacher, the students before compression) are fp32 ONNX files.
     """
-    listed: list[Entry] = list(report.get("artefacts") or [])
+    listed = artefacts_of(report)
     known = {(one["model"], one["format"]) for one in listed}
     others = [
-        {"name": f"{key}.onnx", "model": key, "format": "onnx", "precision": "fp32"}
-        | {name: model[name] for name in ("accuracy", "macro_f1", "parameters", "bytes", "runtime")}
-        | {name: model.get(name) for name in ("gzip_bytes", "load_ms", "peak_memory_bytes")}
-        | {"latency_ms_by_batch": model.get("latency_ms_by_batch", {"1": model["latency_ms"]})}
+        _as_artefact(key, model)
         for key, model in report["models"].items()
         if key != "quantized_student" and (key, "onnx") not in known
     ]
-    order = {key: place for place, key in enumerate(MODELS)}
+    order = {key: place for place, key in enumerate(MODEL_LABELS)}
     return sorted([*others, *listed], key=lambda one: order.get(one["model"], len(order)))
 
 
-def is_measured(entry: Entry) -> bool:
+def _as_artefact(key: ModelKey, model: ModelEntry) -> ArtefactEntry:
+    return {
+        "name": f"{key}.onnx",
+        "model": key,
+        "format": "onnx",
+        "precision": "fp32",
+        "refused": "",
+        "accuracy": model["accuracy"],
+        "macro_f1": model["macro_f1"],
+        "parameters": model["parameters"],
+        "bytes": model["bytes"],
+        "runtime": model["runtime"],
+        "gzip_bytes": model.get("gzip_bytes"),
+        "load_ms": model.get("load_ms"),
+        "peak_memory_bytes": model.get("peak_memory_bytes"),
+        "latency_ms_by_batch": model.get("latency_ms_by_batch", {"1": model["latency_ms"]}),
+    }
+
+
+def is_measured(entry: ArtefactEntry) -> bool:
     """Whether the file ran here; Core ML's, for one, run nowhere but on Apple's machines."""
-    return bool(entry.get("latency_ms_by_batch"))
+    return bool(_by_batch(entry))
 
 
-def may_ship(entry: Entry) -> bool:
+def _by_batch(entry: ArtefactEntry) -> dict[str, LatencyEntry]:
+    return entry.get("latency_ms_by_batch") or {}
+
+
+def may_ship(entry: ArtefactEntry) -> bool:
     """Whether it is a file of a student that holds what private data taught, and not refused."""
-    compared = (TEACHER, "public_student")
-    return entry["format"] != EAGER and entry["model"] not in compared and not entry.get("refused")
+    public = entry["model"] in PUBLIC_MODELS
+    return entry["format"] != EAGER and not public and not entry["refused"]
 
 
-def latency_ms(entry: Entry, batch: str = "1", measure: str = "p50") -> float | None:
+def latency_ms(
+    entry: ArtefactEntry, batch: str = "1", measure: LatencyMeasure = "p50"
+) -> float | None:
     """Milliseconds of one call, or None where it was not measured."""
-    found: float | None = (entry.get("latency_ms_by_batch") or {}).get(batch, {}).get(measure)
-    return found
+    found = _by_batch(entry).get(batch)
+    return found.get(measure) if found else None
 
 
-def baseline(entry: Entry, name: str, entries: Sequence[Entry]) -> Entry | None:
+def baseline(
+    entry: ArtefactEntry, name: Baseline, entries: Sequence[ArtefactEntry]
+) -> ArtefactEntry | None:
     """What ``entry`` is compared with; None where there is no such thing.
 
     Args:
@@ -72,25 +107,25 @@ def baseline(entry: Entry, name: str, entries: Sequence[Entry]) -> Entry | None:
     """
     own, eager = entry["format"], entry["format"] == EAGER
     if name == "eager":
-        model = TEACHER if entry["model"] == TEACHER else FEDERATED
+        model: ModelKey = "teacher" if entry["model"] == "teacher" else "federated_student"
         found = [] if eager else [one for one in entries if _is(one, model, EAGER)]
     elif name == "teacher":
-        found = [one for form in ("onnx", own) for one in entries if _is(one, TEACHER, form)]
+        found = [one for form in ("onnx", own) for one in entries if _is(one, "teacher", form)]
     else:
-        students = [one for one in entries if one["format"] == own and one["model"] != TEACHER]
+        students = [one for one in entries if one["format"] == own and one["model"] != "teacher"]
         found = [one for one in students if one["precision"] == "fp32" and not eager]
         found = found if entry["precision"] != "fp32" else []
     measured = [one for one in found if is_measured(one) and one["name"] != entry["name"]]
     return measured[-1] if measured else None
 
 
-def _is(entry: Entry, model: str, form: str) -> bool:
-    return bool(
-        entry["model"] == model and entry["format"] == form and entry["precision"] == "fp32"
-    )
+def _is(entry: ArtefactEntry, model: ModelKey, form: str) -> bool:
+    return entry["model"] == model and entry["format"] == form and entry["precision"] == "fp32"
 
 
-def gains(entry: Entry, name: str, entries: Sequence[Entry]) -> tuple[float, float] | None:
+def gains(
+    entry: ArtefactEntry, name: Baseline, entries: Sequence[ArtefactEntry]
+) -> tuple[float, float] | None:
     """How many times smaller and faster (median at batch 1) than :func:`baseline`."""
     base = baseline(entry, name, entries)
     own = latency_ms(entry)
@@ -110,9 +145,9 @@ def milliseconds(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
-def batch_sizes(entries: Sequence[Entry]) -> list[str]:
+def batch_sizes(entries: Sequence[ArtefactEntry]) -> list[str]:
     """The batch sizes at which anything was timed, smallest first."""
-    found = {batch for one in entries for batch in one.get("latency_ms_by_batch") or {}}
+    found = {batch for one in entries for batch in _by_batch(one)}
     return sorted(found, key=int)
 
 
@@ -120,15 +155,15 @@ def _cell(value: float | None, show: Callable[[float], str]) -> str:
     return _NOTHING if value is None else show(value)
 
 
-def _gain_cell(entry: Entry, name: str, entries: Sequence[Entry]) -> str:
+def _gain_cell(entry: ArtefactEntry, name: Baseline, entries: Sequence[ArtefactEntry]) -> str:
     found = gains(entry, name, entries)
     return f"{times(found[0])}, {times(found[1])}" if found else _NOTHING
 
 
-def cells_of(entry: Entry, entries: Sequence[Entry]) -> dict[str, str]:
+def cells_of(entry: ArtefactEntry, entries: Sequence[ArtefactEntry]) -> dict[str, str]:
     """All cells of a row by the head of their column."""
     return {
-        "Artefact": MODELS.get(entry["model"], entry["model"]),
+        "Artefact": MODEL_LABELS.get(entry["model"], entry["model"]),
         "Format": FORMAT_LABELS.get(entry["format"], entry["format"]),
         "Precision": entry["precision"],
         "Accuracy": _cell(entry.get("accuracy"), percent),
@@ -156,7 +191,7 @@ def artefacts_markdown(report: Report) -> str:
     ships = shipped(report).values()
     rows = []
     for one in entries:
-        if not one.get("refused"):
+        if not one["refused"]:
             cells = cells_of(one, entries)
             if one["name"] in ships:
                 cells["Artefact"] = f"**{cells['Artefact']}**"
@@ -170,17 +205,17 @@ def artefacts_markdown(report: Report) -> str:
     parts = ["\n".join(f"| {line} |" for line in lines), _HOW_TO_READ, "Runtimes:"]
     runtimes = dict.fromkeys((one["format"], one["runtime"]) for one in entries if is_measured(one))
     parts.append("\n".join(f"- {FORMAT_LABELS.get(one, one)}: {name}" for one, name in runtimes))
-    if refused := refusals(report):
+    if refused := refused_artefacts(report):
         parts.append("Refused:\n\n" + "\n".join(f"- {line}" for line in refused))
     return "\n\n".join(parts) + "\n"
 
 
-def refusals(report: Report) -> list[str]:
+def refused_artefacts(report: Report) -> list[str]:
     """One line for every artefact that may not ship, with the reason."""
     return [
         f"{one['name']} ({one['precision']}): {one['refused']}"
-        for one in report.get("artefacts") or []
-        if one.get("refused")
+        for one in artefacts_of(report)
+        if one["refused"]
     ]
 
 
@@ -199,19 +234,38 @@ def artefacts_csv(report: Report) -> str:
     return buffer.getvalue()
 
 
-_PLAIN = ("name", "model", "format", "precision", "file", "accuracy", "macro_f1")
-_JUDGED = ("public_accuracy", "accuracy_drop", "snr_db", "agreement")
-_COST = ("parameters", "bytes", "gzip_bytes", "load_ms", "peak_memory_bytes", "runtime")
+_Column = Literal[
+    "name",
+    "model",
+    "format",
+    "precision",
+    "file",
+    "accuracy",
+    "macro_f1",
+    "public_accuracy",
+    "accuracy_drop",
+    "snr_db",
+    "agreement",
+    "parameters",
+    "bytes",
+    "gzip_bytes",
+    "load_ms",
+    "peak_memory_bytes",
+    "runtime",
+]
+_COLUMNS: tuple[_Column, ...] = get_args(_Column)
+_LATENCIES: tuple[LatencyMeasure, ...] = get_args(LatencyMeasure)
 
 
-def _csv_row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
-    row = {key: entry.get(key) for key in (*_PLAIN, *_JUDGED, *_COST)}
+def _csv_row(entry: ArtefactEntry, entries: Sequence[ArtefactEntry]) -> dict[str, object]:
+    row: dict[str, object] = {**dict.fromkeys(_COLUMNS)}
+    row |= {key: entry[key] for key in _COLUMNS if key in entry}
     for batch in batch_sizes(entries):
-        for measure in ("p50", "p95", "min"):
+        for measure in _LATENCIES:
             row[f"latency_ms_{measure}_batch_{batch}"] = latency_ms(entry, batch, measure)
     for name in BASELINES:
         found = gains(entry, name, entries)
         row[f"smaller_than_{name}"], row[f"faster_than_{name}"] = found or (None, None)
     row["float_ops"] = ", ".join(entry.get("float_ops") or [])
-    row["refused"] = entry.get("refused") or ""
+    row["refused"] = entry["refused"]
     return row

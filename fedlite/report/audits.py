@@ -1,22 +1,19 @@
 """What audits mean: each lower bound against its claim, in the terminal and in report.md."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from fedlite.base.errors import FedliteError
+from fedlite.report.schema import Attacked, AuditsSection, InversionEntry
 from fedlite.report.table import plain_table
 from fedlite.report.words import human_seconds
 
-Audits = dict[str, Any]
-
-CONTROL = "control"
-ATTACKED = {
+ATTACKED: dict[Attacked, str] = {
     "student": "Student",
     "compressed": "Compressed student",
-    CONTROL: "Control: the same without privacy",
+    "control": "Control: the same without privacy",
 }
 _CAPTIONS = {
     "dirac": ("audit_dirac", "Scores of canary examples"),
@@ -32,21 +29,21 @@ _INTRODUCTION = (
 )
 
 
-def bounds(audits: Audits) -> list[tuple[str, float | None, float]]:
+def bounds(audits: AuditsSection) -> list[tuple[str, float | None, float]]:
     """Name, claimed epsilon (None: no claim) and lower bound of each attack but the control."""
     rows = [
-        (f"Canaries, one {unit}", record["claimed_epsilon"], record["lower_bound"])
-        for unit, record in audits.get("dirac", {}).items()
+        (f"Canaries, one {unit}", found["claimed_epsilon"], found["lower_bound"])
+        for unit, found in audits.get("dirac", {}).items()
     ]
     if membership := audits.get("membership"):
-        for name, record in membership["attacks"].items():
-            if name != CONTROL:
+        for name, attack in membership["attacks"].items():
+            if name != "control":
                 label = f"Membership, {ATTACKED[name].lower()}"
-                rows.append((label, membership["claimed_epsilon"], record["lower_bound"]))
+                rows.append((label, membership["claimed_epsilon"], attack["lower_bound"]))
     return rows
 
 
-def violations(audits: Audits) -> list[str]:
+def violations(audits: AuditsSection) -> list[str]:
     """One line for every lower bound that lies above its claim."""
     return [
         f"{name.lower()}: epsilon is at least {bound:.2f}, claimed were {claimed:.2f}"
@@ -65,22 +62,22 @@ def _claim(claimed: float | None) -> str:
     return "none" if claimed is None else f"{claimed:.2f}"
 
 
-def _attack_rows(audits: Audits) -> list[tuple[str, ...]]:
+def _attack_rows(audits: AuditsSection) -> list[tuple[str, ...]]:
     """Name, AUC, and true positives at each false-positive rate of every membership attack."""
-    attacks = audits.get("membership", {"attacks": {}})["attacks"]
+    attacks = audits.get("membership", {}).get("attacks", {})
     return [
         (ATTACKED[name], f"{one['auc']:.3f}", *(f"{rate:.1%}" for rate in one["tpr"].values()))
         for name, one in attacks.items()
     ]
 
 
-def _inversion_text(inversion: dict[str, Any]) -> str:
+def _inversion_text(inversion: InversionEntry) -> str:
     cosine = inversion["cosine"]
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in cosine.items())
     return f"Gradient inversion, similarity of example and reconstruction: {shown}."
 
 
-def audits_markdown(audits: Audits) -> str:
+def audits_markdown(audits: AuditsSection) -> str:
     """The audits of a run for report.md.
 
     Args:
@@ -111,7 +108,7 @@ def audits_markdown(audits: Audits) -> str:
     return "\n\n".join(parts)
 
 
-def print_audits(audits: Audits, console: Console) -> None:
+def print_audits(audits: AuditsSection, console: Console) -> None:
     """Print what the audits found as small tables, a failure in red."""
     table = plain_table("Audits: what an attacker could show, against what is claimed")
     for column in ("Audit", "Epsilon claimed", "At least (95%)", "Result"):
@@ -130,16 +127,16 @@ def print_audits(audits: Audits, console: Console) -> None:
             table.add_row(*row)
         console.print()
         console.print(table)
-    if "inversion" in audits:
+    if inversion := audits.get("inversion"):
         console.print()
-        console.print(Text(_inversion_text(audits["inversion"])))
+        console.print(Text(_inversion_text(inversion)))
     took = ", ".join(f"{name} {human_seconds(spent)}" for name, spent in audits["seconds"].items())
     console.print(Text(f"Took: {took}."))
     for line in violations(audits):
         console.print(Text(f"AUDIT FAILED: {line}", style="bold red"), soft_wrap=True)
 
 
-def conclude(audits: Audits, directory: Path, console: Console) -> None:
+def conclude(audits: AuditsSection, directory: Path, console: Console) -> None:
     """Print what the audits of the run in ``directory`` found, and refuse it if they refuted it.
 
     Raises:

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
+from fedlite.base.records import ModelKey
 from fedlite.data.types import Task
+from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
+from fedlite.report.words import artefacts_of
 
 _USE = """\
 ## Use
@@ -31,10 +34,43 @@ the signature. `KEY.pem` is the signer's public key: get it from the signer. `pu
 this folder is as easily exchanged as any other file."""
 
 
+class ShippedFile(TypedDict):
+    """A file of the folder: its name there, and the artefact that it is (as in the report)."""
+
+    file: str
+    name: str
+    model: ModelKey
+    format: str
+    precision: str
+
+
+class TensorName(TypedDict, total=False):
+    """What an input or output is called, in the formats that name them."""
+
+    name: str
+
+
+class TensorEntry(TensorName):
+    """An input or output: the type of its values and the shape of one example."""
+
+    type: str
+    shape: list[int]
+
+
+class ManifestEntry(ShippedFile):
+    """One of ``manifest.json``: a file with what it tells of itself; ``bytes`` is its size."""
+
+    bytes: int
+    runtime: str
+    batch: int | str
+    input: TensorEntry
+    output: TensorEntry
+
+
 def model_card(
     task: Task,
-    report: dict[str, Any],
-    manifest: Sequence[dict[str, Any]],
+    report: Report,
+    manifest: Sequence[ManifestEntry],
     *,
     privacy_statement: str,
     metrics_table: str,
@@ -89,25 +125,28 @@ def accuracy_text(accuracy: float, tests: int) -> str:
     return f"{accuracy:.1%} ({low:.1%} to {high:.1%})"
 
 
-def measures_of(entry: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def measures_of(entry: ManifestEntry, report: Report) -> ModelEntry | ArtefactEntry | None:
     """What was measured of a file: its entry in the report's ``artefacts``, or, of an ONNX file,
-    in ``models``; empty where it was not measured."""
-    found: dict[str, Any] = {}
+    in ``models``; None where it was not measured."""
+    found: ModelEntry | ArtefactEntry | None = None
     if entry["format"] == "onnx":
-        found = report["models"].get(entry["model"], {})
-    for artefact in report.get("artefacts") or []:
+        found = report["models"].get(entry["model"])
+    for artefact in artefacts_of(report):
         if artefact["name"] == entry["name"]:
             found = artefact
-    return found if "accuracy" in found else {}
+    return found if found and "accuracy" in found else None
 
 
-def latencies_of(measures: dict[str, Any]) -> dict[str, dict[str, float]]:
+def latencies_of(measures: ModelEntry | ArtefactEntry | None) -> dict[str, LatencyEntry]:
     """Batch size (as text) to latency in milliseconds, as far as measured."""
-    by_batch: dict[str, dict[str, float]] = measures.get("latency_ms_by_batch") or {}
-    return by_batch or ({"1": measures["latency_ms"]} if "latency_ms" in measures else {})
+    if measures is None:
+        return {}
+    if by_batch := measures.get("latency_ms_by_batch"):
+        return by_batch
+    return {"1": measures["latency_ms"]} if "latency_ms" in measures else {}
 
 
-def _what(task: Task, report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
+def _what(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> str:
     federation, config = report["federation"], report["config"]
     made = "; ".join(f"`{entry['file']}` {_made(entry, report)}" for entry in manifest)
     return (
@@ -118,7 +157,7 @@ def _what(task: Task, report: dict[str, Any], manifest: Sequence[dict[str, Any]]
     )
 
 
-def _made(entry: dict[str, Any], report: dict[str, Any]) -> str:
+def _made(entry: ManifestEntry, report: Report) -> str:
     """What a shipped file is: the student as it was, or how it was made smaller."""
     compression = report["compression"]
     if entry["model"] == "federated_student":
@@ -126,16 +165,17 @@ def _made(entry: dict[str, Any], report: dict[str, Any]) -> str:
             f"is the federated student as it was, {compression['parameters_before']:,} parameters"
         )
     steps = [f"{compression['parameters_after']:,} parameters"]
-    if compression.get("folded_norms"):
-        steps.append(f"{len(compression['folded_norms'])} norms folded")
-    for key, words in (("ratio", "of the channels pruned"), ("sparsity", "of the weights zero")):
-        if compression[key] > 0:
-            steps.append(f"{compression[key]:.0%} {words}")
+    if norms := compression.get("folded_norms"):
+        steps.append(f"{len(norms)} norms folded")
+    if compression["ratio"] > 0:
+        steps.append(f"{compression['ratio']:.0%} of the channels pruned")
+    if compression["sparsity"] > 0:
+        steps.append(f"{compression['sparsity']:.0%} of the weights zero")
     steps.append(entry["precision"])
     return "has " + ", ".join(steps)
 
 
-def _files(report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
+def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
     tests = report["dataset"]["test"]
     rows = []
     for entry in manifest:
@@ -152,7 +192,7 @@ def _files(report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
             f"{entry['bytes']:,}",
             accuracy,
             latency or "not measured",
-            measures.get("runtime") or entry["runtime"],
+            (measures and measures.get("runtime")) or entry["runtime"],
         )
         rows.append("| " + " | ".join(map(_cell, cells)) + " |")
     header = (
@@ -160,6 +200,8 @@ def _files(report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
         " | runtime |\n| :-- | :-- | :-- | --: | --: | --: | :-- |"
     )
     environment = report.get("environment") or {}
+    platform: str = environment.get("platform", "an unnamed platform")
+    cores: int | str | None = environment.get("cores", "?")
     measure = report["config"].get("compress", {}).get("measure", {})
     how = [
         f"Accuracy is on {tests:,} {_tested_on(report)} examples; the interval is"
@@ -168,18 +210,17 @@ def _files(report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
     if "threads" in measure:
         how.append(
             f"Latency is that of the model call alone, {measure['threads']} thread(s), in a fresh"
-            f" process on {environment.get('platform', 'an unnamed platform')} with"
-            f" {environment.get('cores', '?')} cores; on another device it is another."
+            f" process on {platform} with {cores} cores; on another device it is another."
         )
     return "\n".join([header, *rows]) + "\n\n" + " ".join(how)
 
 
-def _tested_on(report: dict[str, Any]) -> str:
-    held_out = report["dataset"].get("evaluated_on") == "holdout"
-    return "held-out training" if held_out else "test"
+def _tested_on(report: Report) -> str:
+    where: str = report["dataset"].get("evaluated_on", "test")
+    return "held-out training" if where == "holdout" else "test"
 
 
-def _data(task: Task, report: dict[str, Any], shape: str) -> str:
+def _data(task: Task, report: Report, shape: str) -> str:
     data = report["dataset"]
     facts = {
         "Data": f"`{data['name']}`",
@@ -193,7 +234,7 @@ def _data(task: Task, report: dict[str, Any], shape: str) -> str:
     return "\n".join(["| | |", "| :-- | :-- |", *rows])
 
 
-def _limits(task: Task, report: dict[str, Any], manifest: Sequence[dict[str, Any]]) -> str:
+def _limits(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> str:
     tests = report["dataset"]["test"]
     low, high = wilson_interval(0.5, tests)
     widest = (high - low) / 2
@@ -218,8 +259,8 @@ def _limits(task: Task, report: dict[str, Any], manifest: Sequence[dict[str, Any
         limits.append(text + (f" Still computed in float: {', '.join(kept)}." if kept else ""))
     limits += [
         f"`{artefact['name']}` does not ship: {artefact['refused']}"
-        for artefact in report.get("artefacts") or []
-        if artefact.get("refused")
+        for artefact in artefacts_of(report)
+        if artefact["refused"]
     ]
     return "\n".join(f"- {limit}" for limit in limits)
 

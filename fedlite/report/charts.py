@@ -1,92 +1,36 @@
 """Pictures of a run: pure functions from numbers to matplotlib figures, without global state."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
 
-from fedlite.base.files import write_whole
-from fedlite.report.words import MODELS, NOT_PRIVATE
+from fedlite.base.records import ModelKey
+from fedlite.report.drawing import (
+    COLOURS,
+    INK,
+    blank_figure,
+    chart,
+    colour_bar,
+    legend_below,
+    level_line,
+    percent_axis,
+    style_axes,
+)
+from fedlite.report.schema import RoundEntry, UnitName
+from fedlite.report.words import MODEL_LABELS, NOT_PRIVATE
 
-COLOURS = {
-    "teacher": "#475569",
-    "public_student": "#d97706",
-    "federated_student": "#2563eb",
-    "folded_student": "#0891b2",
-    "pruned_student": "#0d9488",
-    "quantized_student": "#16a34a",
-    "epsilon": "#7c3aed",
-    "warning": "#dc2626",
-}
 _CURVES = ("#2563eb", "#7c3aed", "#0d9488", "#16a34a", "#475569")
-LEVELS = ("teacher", "public_student")  # drawn as levels beside the rounds
-_INK, _MUTED, _GRID = "#0f172a", "#64748b", "#e2e8f0"
+LEVELS: tuple[ModelKey, ...] = ("teacher", "public_student")  # drawn as levels beside the rounds
 _BLUES = LinearSegmentedColormap.from_list(
     "fedlite", ["#ffffff", "#dbeafe", "#60a5fa", "#2563eb", "#172554"]
 )
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.12)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style(axes: Axes, title: str, x: str, y: str, subtitle: str = "") -> None:
-    axes.set_title(title, loc="left", color=_INK, weight="bold", size=13, pad=22 if subtitle else 8)
-    if subtitle:
-        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(subtitle, (0, 1), xytext=(0, 7), color=_MUTED, size=9.5, **place)
-    axes.set_xlabel(x, color=_MUTED)
-    axes.set_ylabel(y, color=_MUTED)
-    axes.tick_params(colors=_MUTED, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(_GRID)
-
-
-def _chart(title: str, x: str, y: str, subtitle: str = "") -> tuple[Figure, Axes]:
-    figure = _figure(8, 4.8)
-    axes = figure.subplots()
-    _style(axes, title, x, y, subtitle)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _colorbar(figure: Figure, axes: Axes, image: AxesImage, label: str) -> Colorbar:
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=20, shrink=0.9)
-    bar.set_label(label, color=_MUTED)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=_MUTED, length=0)
-    return bar
-
-
-def _percent_axis(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
-
-
-def _legend(figure: Figure, columns: int = 4) -> None:
-    figure.legend(
-        loc="outside lower center", ncols=columns, frameon=False, labelcolor=_INK, fontsize=9.5
-    )
-
-
-def _level(axes: Axes, value: float, label: str, colour: str) -> None:
-    axes.axhline(value, color=colour, linestyle=(0, (5, 3)), linewidth=1.6, label=label)
 
 
 def partition_heatmap(
@@ -100,11 +44,11 @@ def partition_heatmap(
     """
     counts = np.asarray(class_counts)
     clients, classes = counts.shape
-    figure = _figure(10, 2.4 + min(6.0, 0.34 * classes))
+    figure = blank_figure(10, 2.4 + min(6.0, 0.34 * classes))
     top, main = figure.subplots(
         2, 1, sharex=True, height_ratios=[1, max(1.5, min(4.5, 0.3 * classes))]
     )
-    _style(
+    style_axes(
         top,
         "Which client holds which classes (simulation only)",
         "",
@@ -118,13 +62,13 @@ def partition_heatmap(
     )
     top.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     image = main.imshow(counts.T, aspect="auto", cmap=_BLUES, vmin=0, interpolation="nearest")
-    _style(main, "", "client", "class")
+    style_axes(main, "", "client", "class")
     main.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     shown = range(0, classes, max(1, -(-classes // 24)))
     main.set_yticks(list(shown), [_short(class_names[index]) for index in shown], fontsize=8.5)
     if clients <= 30 and classes <= 20:
         _annotate(main, counts.T, 7 if counts.max() < 1000 else 6)
-    _colorbar(figure, main, image, "examples")
+    colour_bar(figure, main, image, "examples")
     return figure
 
 
@@ -138,7 +82,7 @@ def _annotate(
     shade = values / max(1, values.max()) if shade is None else shade
     for (row, column), value in np.ndenumerate(values):
         if value:
-            colour = "white" if shade[row, column] > 0.5 else _INK
+            colour = "white" if shade[row, column] > 0.5 else INK
             axes.text(column, row, f"{value}", ha="center", va="center", color=colour, size=size)
 
 
@@ -153,11 +97,11 @@ def confusion_matrix(
     classes = len(counts)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = 3.2 + min(7.0, 0.42 * classes)
-    figure = _figure(side + 1, side)
+    figure = blank_figure(side + 1, side)
     axes = figure.subplots()
     right = int(np.trace(counts))
     subtitle = f"{right:,} of {int(counts.sum()):,} right"
-    _style(axes, "Confusion matrix of the federated student", "predicted", "true", subtitle)
+    style_axes(axes, "Confusion matrix of the federated student", "predicted", "true", subtitle)
     image = axes.imshow(shares, cmap=_BLUES, vmin=0, vmax=1)
     shown = list(range(0, classes, max(1, -(-classes // 26))))
     names = [_short(class_names[index]) for index in shown]
@@ -166,13 +110,15 @@ def confusion_matrix(
     axes.set_yticks(shown, names)
     if classes <= 20:
         _annotate(axes, counts, 9 if classes <= 12 else 7, shares)
-    bar = _colorbar(figure, axes, image, "share of the true class")
+    bar = colour_bar(figure, axes, image, "share of the true class")
     bar.formatter = FuncFormatter(lambda value, _: f"{100 * value:.0f}%")
     return figure
 
 
 def accuracy_by_round(
-    history: Sequence[Mapping[str, Any]], baselines: Mapping[str, float], metric: str = "accuracy"
+    history: Sequence[RoundEntry],
+    baselines: Mapping[ModelKey, float],
+    metric: Literal["accuracy", "macro_f1"] = "accuracy",
 ) -> Figure:
     """Draw the federated student's test metric by round against the models that it is judged by.
 
@@ -182,32 +128,36 @@ def accuracy_by_round(
         metric: ``accuracy`` or ``macro_f1``.
     """
     name = {"accuracy": "accuracy", "macro_f1": "macro-F1"}[metric]
-    figure, axes = _chart(f"How good: test {name} by round", "round", f"test {name}")
+    figure, axes = chart(f"How good: test {name} by round", "round", f"test {name}")
     points = [(one["round"], one["evaluation"][metric]) for one in history if one["evaluation"]]
     for key, value in baselines.items():
-        _level(axes, value, MODELS[key], COLOURS[key])
+        level_line(axes, value, MODEL_LABELS[key], COLOURS[key])
     if points:
         rounds, values = zip(*points, strict=True)
-        colour, label = COLOURS["federated_student"], MODELS["federated_student"]
+        colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
         axes.plot(rounds, values, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
-    _percent_axis(axes)
+    percent_axis(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
 def epsilon_by_round(
-    history: Sequence[Mapping[str, Any]], budget: float | None, unit: str = "example"
+    history: Sequence[RoundEntry], budget: float | None, unit: UnitName = "example"
 ) -> Figure:
     """Draw the epsilon spent by round against the budget.
 
     ``unit`` example draws maximum and spread over clients, client the one of the releases.
     """
-    figure, axes = _chart("How private: epsilon spent by round", "round", f"epsilon ({unit}-level)")
+    figure, axes = chart("How private: epsilon spent by round", "round", f"epsilon ({unit}-level)")
     if unit == "example":
         spent = [(one["round"], one["epsilons"]) for one in history if one["epsilons"]]
     else:
-        spent = [(one["round"], [one["client_level_epsilon"]]) for one in history]
+        spent = [
+            (one["round"], [epsilon])
+            for one in history
+            if (epsilon := one["client_level_epsilon"]) is not None
+        ]
     colour = COLOURS["epsilon"]
     if spent:
         rounds = [number for number, _ in spent]
@@ -223,10 +173,10 @@ def epsilon_by_round(
         label = "maximum" if unit == "example" else "of the releases"
         axes.plot(rounds, highest, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
     if budget is not None:
-        _level(axes, budget, f"budget {budget:g}", COLOURS["warning"])
+        level_line(axes, budget, f"budget {budget:g}", COLOURS["warning"])
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
@@ -243,10 +193,10 @@ def accuracy_against_epsilon(
         public_only: accuracy of the public-only student.
         non_private: accuracy of the federated student without privacy, if it is known.
     """
-    figure, axes = _chart("What each epsilon buys", "epsilon (logarithmic)", "test accuracy")
+    figure, axes = chart("What each epsilon buys", "epsilon (logarithmic)", "test accuracy")
     if non_private is not None:
-        _level(axes, non_private, "federated, not private", COLOURS["warning"])
-    _level(axes, public_only, MODELS["public_student"].lower(), COLOURS["public_student"])
+        level_line(axes, non_private, "federated, not private", COLOURS["warning"])
+    level_line(axes, public_only, MODEL_LABELS["public_student"].lower(), COLOURS["public_student"])
     for (label, points), colour in zip(curves.items(), _CURVES, strict=False):
         by_epsilon: dict[float, list[float]] = {}
         for epsilon, accuracy in sorted(points):
@@ -262,8 +212,8 @@ def accuracy_against_epsilon(
     shown = sorted({epsilon for points in curves.values() for epsilon, _ in points})
     axes.set_xticks(shown, [f"{epsilon:g}" for epsilon in shown])
     axes.minorticks_off()
-    _percent_axis(axes)
-    _legend(figure, columns=3)
+    percent_axis(axes)
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -277,7 +227,7 @@ def planned_epsilon(
         curves: name of a plan -> its epsilon after each of ``rounds``.
         chosen: the names drawn as full lines; the others are alternatives.
     """
-    figure, axes = _chart(
+    figure, axes = chart(
         "What the plan will spend",
         "round",
         "epsilon (logarithmic)",
@@ -293,27 +243,13 @@ def planned_epsilon(
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.minorticks_off()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, columns=2)
+    legend_below(figure, columns=2)
     return figure
 
 
 def not_private_banner(reason: str) -> Figure:
     """Draw the words NOT PRIVATE in red, for places whose text has no colour."""
-    figure = _figure(8, 2.6)  # near the shape of TensorBoard's cards, or it would shrink there
+    figure = blank_figure(8, 2.6)  # near the shape of TensorBoard's cards, or it would shrink there
     figure.text(0.03, 0.56, NOT_PRIVATE, color=COLOURS["warning"], weight="bold", size=52)
-    figure.text(0.03, 0.44, fill(reason, 48), color=_INK, size=19, va="top")
+    figure.text(0.03, 0.44, fill(reason, 48), color=INK, size=19, va="top")
     return figure
-
-
-def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
-    """Render to an array (height, width, 3) of 8-bit RGB."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG atomically: the file is whole or not there."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())

@@ -5,7 +5,8 @@ from typing import Any
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch.utils.tensorboard.summary import hparams
 
-from fedlite.report.words import Report, final_model, gain
+from fedlite.report.schema import Report
+from fedlite.report.words import final_model, gain_over_public
 
 OPTIONS = (
     "dataset.name",
@@ -60,7 +61,7 @@ def result_values(report: Report) -> dict[str, float]:
         values["accuracy"] = models[final]["accuracy"]
         values["bytes"] = models[final]["bytes"]
         values["latency_ms_p50"] = models[final]["latency_ms"]["p50"]
-    if (bought := gain(report)) is not None:
+    if (bought := gain_over_public(report)) is not None:
         values["points_over_public_student"] = 100 * bought
     for unit in report["privacy"]["units"]:
         name = "epsilon_max" if unit["unit"] == "example" else "client_level_epsilon"
@@ -75,5 +76,5 @@ def session_summaries(report: Report) -> list[Any]:
     declared: TensorBoard then gathers them itself and puts the options that differ first.
     """
     *_, end = hparams({}, {})  # type: ignore[no-untyped-call]
-    start = hparams_pb(option_values(report["config"]), trial_id=str(report["run"]["run_id"]))
+    start = hparams_pb(option_values(report["config"]), trial_id=report["run"]["run_id"])
     return [start, end]

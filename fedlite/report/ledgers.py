@@ -22,7 +22,7 @@ EXAMPLE_DELTA, CLIENT_DELTA = 1e-5, 1e-3  # where no run says another
 
 
 @dataclass(frozen=True)
-class Measure:
+class EpsilonMeasure:
     """How spending is expressed: at which delta, and by which tight accountant beside RDP."""
 
     delta: float
@@ -47,8 +47,8 @@ class Source:
     """Where the ledgers of a run or a directory lie, and how to measure them."""
 
     directory: Path
-    example: Measure
-    client: Measure
+    example: EpsilonMeasure
+    client: EpsilonMeasure
     deterministic: bool = False
 
 
@@ -118,8 +118,8 @@ def find_ledgers(directory: Path, delta: float | None) -> Source:
     if not config_file.is_file():
         return Source(
             directory,
-            Measure(delta or EXAMPLE_DELTA, "prv"),
-            Measure(delta or CLIENT_DELTA, "pld"),
+            EpsilonMeasure(delta or EXAMPLE_DELTA, "prv"),
+            EpsilonMeasure(delta or CLIENT_DELTA, "pld"),
         )
     privacy: dict[str, Any] = read_json(config_file)["privacy"]
     if privacy["unit"] == "none":
@@ -129,8 +129,8 @@ def find_ledgers(directory: Path, delta: float | None) -> Source:
     elsewhere = privacy.get("ledger_dir")
     return Source(
         Path(elsewhere) if elsewhere else directory / "ledgers",
-        Measure(delta or privacy["delta"], _tight(privacy["accountant"], "prv")),
-        Measure(
+        EpsilonMeasure(delta or privacy["delta"], _tight(privacy["accountant"], "prv")),
+        EpsilonMeasure(
             delta or client_plan.get("delta", CLIENT_DELTA),
             _tight(client_plan.get("accountant", "pld"), "pld"),
         ),
@@ -138,7 +138,7 @@ def find_ledgers(directory: Path, delta: float | None) -> Source:
     )
 
 
-def summarise(charges: Sequence[Charge], measure: Measure) -> list[RunSpending]:
+def summarise(charges: Sequence[Charge], measure: EpsilonMeasure) -> list[RunSpending]:
     """One entry for each run in the order in which they began."""
     runs = list(dict.fromkeys(charge.run for charge in charges))
     spent: list[Charge] = []
@@ -160,7 +160,9 @@ def summarise(charges: Sequence[Charge], measure: Measure) -> list[RunSpending]:
     return summary
 
 
-def _print_clients(ledgers: dict[str, list[Charge]], measure: Measure, console: Console) -> None:
+def _print_clients(
+    ledgers: dict[str, list[Charge]], measure: EpsilonMeasure, console: Console
+) -> None:
     """Equal spending in one row, the largest first."""
     groups: dict[tuple[RunSpending, ...], list[str]] = {}
     for name, charges in ledgers.items():
@@ -208,7 +210,9 @@ def _print_clients(ledgers: dict[str, list[Charge]], measure: Measure, console: 
         )
 
 
-def _print_charges(name: str, charges: list[Charge], measure: Measure, console: Console) -> None:
+def _print_charges(
+    name: str, charges: list[Charge], measure: EpsilonMeasure, console: Console
+) -> None:
     """One client, charge by charge; epsilon adds up."""
     table = _table(f"Client {_number(name)} ({name}), charge by charge")
     for header in ("Run", "Round", "Steps", "Noise", "Own\nnoise", "Rate", "Trust"):
@@ -229,7 +233,7 @@ def _print_charges(name: str, charges: list[Charge], measure: Measure, console: 
     console.print(f"Epsilon: of all charges so far, at delta {measure.delta:g}.")
 
 
-def _print_server(path: Path, measure: Measure, console: Console) -> None:
+def _print_server(path: Path, measure: EpsilonMeasure, console: Console) -> None:
     """The client-level ledger, apart: another unit, never added to the clients' own."""
     charges = Ledger(path, data_set_of(path)).entries()
     table = _table("Server: client-level, all clients at once")
@@ -259,7 +263,7 @@ def _table(title: str) -> Table:
     return table
 
 
-def _add_epsilons(table: Table, measure: Measure) -> None:
+def _add_epsilons(table: Table, measure: EpsilonMeasure) -> None:
     for accountant in ("rdp", measure.accountant):
         table.add_column(f"Epsilon\n{accountant}", no_wrap=True, justify="right")
 

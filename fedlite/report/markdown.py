@@ -1,17 +1,16 @@
 """The text of report.md: the result in one paragraph, then everything behind it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fedlite.report.artefacts import artefacts_markdown
 from fedlite.report.audits import audits_markdown
 from fedlite.report.privacy_statement import privacy_statement
+from fedlite.report.schema import Report, SearchSection
 from fedlite.report.searches import search_markdown
 from fedlite.report.table import comparison_markdown
 from fedlite.report.words import (
-    MODELS,
+    MODEL_LABELS,
     NOT_PRIVATE,
-    Report,
     epsilon_text,
     final_model,
     human_bytes,
@@ -54,9 +53,9 @@ def _result(report: Report) -> str:
     if what := what_private_data_bought(report):
         sentences.append(what)
     if final := final_model(report):
-        model = models[final]
+        model, label = models[final], MODEL_LABELS[final].lower()
         sentences.append(
-            f"The final model ({MODELS[final].lower()}) is {percent(model['accuracy'])} accurate,"
+            f"The final model ({label}) is {percent(model['accuracy'])} accurate,"
             f" takes {human_bytes(model['bytes'])} and answers in"
             f" {model['latency_ms']['p50']:.3f} ms ({model['runtime']})."
         )
@@ -72,7 +71,7 @@ def _result(report: Report) -> str:
     return " ".join(sentences)
 
 
-def _pairs(rows: dict[str, Any]) -> str:
+def _pairs(rows: Mapping[str, object]) -> str:
     lines = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
     return "\n".join(["| | |", "| :-- | :-- |", *lines])
 
@@ -83,15 +82,13 @@ def _words(key: str) -> str:
 
 def _cost(report: Report) -> str:
     traffic, timing = report.get("traffic", {}), report.get("timing", {})
-    rows: dict[str, Any] = {
-        f"Traffic, {_words(key).lower()}": human_bytes(value) for key, value in traffic.items()
-    }
+    rows = {f"Traffic, {_words(key).lower()}": human_bytes(value) for key, value in traffic.items()}
     rows |= {
         f"Time, {_words(key).lower()}": human_seconds(value)
         for key, value in timing.items()
         if value is not None
     }
-    for key, label in MODELS.items():
+    for key, label in MODEL_LABELS.items():
         if model := report["models"].get(key):
             latency = f"p50 {model['latency_ms']['p50']:.3f}, p95 {model['latency_ms']['p95']:.3f}"
             memory = human_bytes(model["peak_memory_bytes"])
@@ -99,8 +96,8 @@ def _cost(report: Report) -> str:
     return _pairs(rows)
 
 
-def _config(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _config(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _config(value, f"{prefix}{key}.")
@@ -109,16 +106,16 @@ def _config(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _facts(section: dict[str, Any]) -> dict[str, Any]:
-    return {_words(key): _fact(value) for key, value in section.items()}
+def _shown_section(section: Mapping[str, object]) -> dict[str, object]:
+    return {_words(key): _shown(value) for key, value in section.items()}
 
 
-def _fact(value: Any) -> Any:
+def _shown(value: object) -> object:
     match value:
         case list():
             return ", ".join(map(str, value)) or "none"
         case dict():
-            shown = (f"{_words(key).lower()} {_fact(one)}" for key, one in value.items())
+            shown = (f"{_words(key).lower()} {_shown(one)}" for key, one in value.items())
             return ", ".join(shown) or "none"
         case float():
             return f"{value:.3g}"
@@ -127,7 +124,7 @@ def _fact(value: Any) -> Any:
     return value
 
 
-def student_search_markdown(search: dict[str, Any]) -> str:
+def student_search_markdown(search: SearchSection) -> str:
     """The report of a search of students, beside its trials in a folder of the run directory."""
     drawn = [f"![Trials of the search](../pictures/{one}.png)" for one in search["pictures"]]
     return "\n\n".join(["# fedlite: search of a student", search_markdown(search), *drawn]) + "\n"
@@ -154,9 +151,14 @@ def report_markdown(report: Report, pictures: Sequence[str]) -> str:
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]
     parts += ["## Cost", _cost(report)]
-    for title in ("dataset", "federation", "compression"):
-        if section := report.get(title):
-            parts += [f"## {title.capitalize()}", _pairs(_facts(section))]
+    sections = {
+        "Dataset": report.get("dataset"),
+        "Federation": report.get("federation"),
+        "Compression": report.get("compression"),
+    }
+    for title, section in sections.items():
+        if section:
+            parts += [f"## {title}", _pairs(_shown_section(section))]
     parts += ["## Configuration", _pairs(_config(report["config"]))]
-    parts += ["## Environment", _pairs(_facts(report["environment"]))]
+    parts += ["## Environment", _pairs(_shown_section(report["environment"]))]
     return "\n\n".join(part.strip() for part in parts) + "\n"

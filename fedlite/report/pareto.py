@@ -13,9 +13,10 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from fedlite.report.artefacts import Entry, all_entries, is_measured, latency_ms, may_ship
-from fedlite.report.charts import _INK, _MUTED, _chart, _percent_axis
-from fedlite.report.words import FORMAT_LABELS, MODELS, Report, human_bytes, percent
+from fedlite.report.artefacts import all_entries, is_measured, latency_ms, may_ship
+from fedlite.report.drawing import INK, MUTED, chart, percent_axis
+from fedlite.report.schema import ArtefactEntry, Report
+from fedlite.report.words import FORMAT_LABELS, MODEL_LABELS, human_bytes, percent
 
 FORMAT_COLOURS = {
     "torch": "#64748b",
@@ -54,7 +55,7 @@ def accuracy_against_bytes(report: Report) -> Figure:
         report,
         "How costly: accuracy against size",
         "bytes of the file (logarithmic)",
-        lambda entry: float(entry["bytes"]),
+        lambda entry: entry["bytes"],
         lambda value: human_bytes(value).replace(".0 ", " "),
     )
 
@@ -81,10 +82,10 @@ def _picture(
     report: Report,
     title: str,
     x: str,
-    cost: Callable[[Entry], float],
+    cost: Callable[[ArtefactEntry], float],
     shown: Callable[[float], str],
 ) -> Figure:
-    figure, axes = _chart(
+    figure, axes = chart(
         title,
         x,
         "test accuracy",
@@ -97,7 +98,7 @@ def _picture(
     front = [shipping[place] for place in pareto_front([points[index] for index in shipping])]
     if front:
         costs, accuracies = zip(*(points[index] for index in front), strict=True)
-        axes.step(costs, accuracies, where="post", color=_INK, linewidth=1.3, alpha=0.55, zorder=2)
+        axes.step(costs, accuracies, where="post", color=INK, linewidth=1.3, alpha=0.55, zorder=2)
     for entry, point in zip(entries, points, strict=True):
         _mark(axes, point, entry)
     axes.set_xscale("log")
@@ -106,7 +107,7 @@ def _picture(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
-    _percent_axis(axes)
+    percent_axis(axes)
     _explain(figure, entries)
     others = [index for index in range(len(entries)) if index not in front]
     words = [
@@ -120,14 +121,14 @@ def _picture(
     return figure
 
 
-def _colour(entry: Entry) -> str:
+def _colour(entry: ArtefactEntry) -> str:
     return FORMAT_COLOURS.get(entry["format"], _OTHER_COLOUR)
 
 
-def _mark(axes: Axes, point: tuple[float, float], entry: Entry) -> None:
+def _mark(axes: Axes, point: tuple[float, float], entry: ArtefactEntry) -> None:
     style: dict[str, Any] = {"linestyle": "none", "markersize": _SIZE, "zorder": 3}
     style |= {"color": _colour(entry), "marker": MARKERS.get(entry["precision"], _OTHER_MARKER)}
-    if entry.get("refused"):
+    if entry["refused"]:
         style["markerfacecolor"] = "white"
     else:
         style["markeredgecolor"] = "white"
@@ -136,33 +137,33 @@ def _mark(axes: Axes, point: tuple[float, float], entry: Entry) -> None:
     axes.plot(*point, **style)
 
 
-def _heights(entries: Sequence[Entry]) -> list[float]:
+def _heights(entries: Sequence[ArtefactEntry]) -> list[float]:
     """Where to draw each accuracy: one that fell far below all others would flatten the rest."""
-    sound = [one["accuracy"] for one in entries if not one.get("refused")]
+    sound = [one["accuracy"] for one in entries if not one["refused"]]
     lowest = min(sound) - max(0.01, 0.15 * (max(sound) - min(sound)))
-    return [max(float(one["accuracy"]), lowest) for one in entries]
+    return [max(one["accuracy"], lowest) for one in entries]
 
 
-def _name(entry: Entry) -> str:
-    name = str(MODELS.get(entry["model"], entry["model"])).removeprefix("Student, ").lower()
+def _name(entry: ArtefactEntry) -> str:
+    name = MODEL_LABELS.get(entry["model"], entry["model"]).removeprefix("Student, ").lower()
     return f"{name}, eager" if entry["format"] == "torch" else name
 
 
-def _explain(figure: Figure, entries: Sequence[Entry]) -> None:
+def _explain(figure: Figure, entries: Sequence[ArtefactEntry]) -> None:
     """A legend of the formats, precisions and hollow marks that occur."""
     formats = [one for one in FORMAT_LABELS if any(entry["format"] == one for entry in entries)]
     handles = [_key(FORMAT_LABELS[one], FORMAT_COLOURS[one], "o") for one in formats]
     for precision in dict.fromkeys(entry["precision"] for entry in entries):
-        handles.append(_key(precision, _MUTED, MARKERS.get(precision, _OTHER_MARKER)))
-    if any(entry.get("refused") for entry in entries):
-        handles.append(_key("refused", _MUTED, "o"))
+        handles.append(_key(precision, MUTED, MARKERS.get(precision, _OTHER_MARKER)))
+    if any(entry["refused"] for entry in entries):
+        handles.append(_key("refused", MUTED, "o"))
         handles[-1].set_markerfacecolor("white")
     figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=5,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=9.5,
     )
 

@@ -1,8 +1,9 @@
 """The privacy statement: what the guarantee says in plain words, its numbers, and its limits."""
 
 import math
-from typing import Any
+from collections.abc import Mapping
 
+from fedlite.report.schema import ClientUnit, ExampleUnit, PrivacySection
 from fedlite.report.words import NOT_PRIVATE, epsilon_text, is_private, not_private_reason
 
 _OBSERVERS = {
@@ -49,7 +50,7 @@ def guess_bound(epsilon: float, delta: float) -> float:
     return (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon))
 
 
-def _in_words(unit: dict[str, Any], protects: str) -> str:
+def _in_words(unit: ExampleUnit | ClientUnit, protects: str) -> str:
     epsilon, delta = unit["epsilon_max"], unit["delta"]
     bound = math.ceil(min(1.0, guess_bound(epsilon, delta)) * 1e4) / 100
     times = f"{math.exp(epsilon):,.1f}" if epsilon < 15 else f"10^{epsilon / math.log(10):.0f}"
@@ -73,7 +74,7 @@ def _in_words(unit: dict[str, Any], protects: str) -> str:
     return "\n\n".join(words)
 
 
-def _without_assumption(unit: dict[str, Any]) -> str:
+def _without_assumption(unit: ExampleUnit) -> str:
     local = unit["local_epsilon_max"]
     return (
         "**Without that assumption:** towards an observer who sees single updates, the noise of one"
@@ -114,8 +115,11 @@ _NUMBERS = (
 )
 
 
-def privacy_numbers(unit: dict[str, Any]) -> str:
-    """A markdown table of all numbers that one entry of the report's ``units`` holds."""
+def privacy_numbers(unit: Mapping[str, object]) -> str:
+    """A markdown table of all numbers that one entry of the report's ``units`` holds.
+
+    Its keys are looked up by the table of labels above, so here it is a plain mapping.
+    """
 
     def shown(key: str) -> str:
         value = unit[key]
@@ -130,11 +134,11 @@ def privacy_numbers(unit: dict[str, Any]) -> str:
         for label, *keys in _NUMBERS
         if all(key in unit for key in keys)
     ]
-    title = f"{unit['unit'].capitalize()}-level guarantee"
+    title = f"{unit['unit']}-level guarantee".capitalize()
     return "\n".join([f"| {title} | |", "| :-- | :-- |", *rows])
 
 
-def privacy_statement(privacy: dict[str, Any]) -> str:
+def privacy_statement(privacy: PrivacySection) -> str:
     """State a run's guarantee as markdown: plain words, every number, and what is not covered.
 
     Args:

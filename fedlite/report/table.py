@@ -2,25 +2,26 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedlite.base.records import ModelKey
 from fedlite.report.artefacts import (
     all_entries,
     batch_sizes,
     cells_of,
     may_ship,
-    refusals,
+    refused_artefacts,
 )
+from fedlite.report.schema import PrivacySection, Report
 from fedlite.report.words import (
-    MODELS,
+    MODEL_LABELS,
     NOT_PRIVATE,
     PUBLIC_MODELS,
-    Report,
+    artefacts_of,
     epsilon_text,
     final_model,
     human_bytes,
@@ -34,7 +35,7 @@ from fedlite.report.words import (
 COLUMNS = ("Model", "Accuracy", "Macro-F1", "Parameters", "Bytes", "Latency p50", "Epsilon")
 
 
-def _epsilon_cell(model: str, privacy: dict[str, Any]) -> str:
+def _epsilon_cell(model: ModelKey, privacy: PrivacySection) -> str:
     if model in PUBLIC_MODELS:
         return "public"
     if not is_private(privacy):
@@ -54,7 +55,7 @@ def comparison_rows(report: Report) -> list[list[str]]:
             f"{model['latency_ms']['p50']:.3f} ms",
             _epsilon_cell(key, report["privacy"]),
         ]
-        for key, label in MODELS.items()
+        for key, label in MODEL_LABELS.items()
         if (model := report["models"].get(key))
     ]
 
@@ -78,10 +79,10 @@ def comparison_table(report: Report) -> Table:
         header = column.replace("-", "\n").replace("y p50", "y\np50")  # fits 80 columns
         right, wraps = column != "Model", column == "Epsilon"
         table.add_column(header, justify="right" if right else "left", no_wrap=not wraps)
-    final = MODELS.get(final_model(report) or "")
+    final = final_model(report)
     for row in comparison_rows(report):
         cells = [Text(cell, style="bold red" if cell == NOT_PRIVATE else "") for cell in row]
-        table.add_row(*cells, style="bold" if row[0] == final else None)
+        table.add_row(*cells, style="bold" if final and row[0] == MODEL_LABELS[final] else None)
     return table
 
 
@@ -107,7 +108,7 @@ def artefacts_table(report: Report) -> Table:
     numbers |= {"vs teacher": "vs teacher\nsize, time"}
     for head in numbers.values():
         table.add_column(head, justify="right", no_wrap=True)
-    listed = {one["name"] for one in report.get("artefacts") or []}
+    listed = {one["name"] for one in artefacts_of(report)}
     for one in entries:
         if one["name"] in listed and may_ship(one):
             cells = cells_of(one, entries)
@@ -118,7 +119,7 @@ def artefacts_table(report: Report) -> Table:
     return table
 
 
-def privacy_line(privacy: dict[str, Any]) -> Text:
+def privacy_line(privacy: PrivacySection) -> Text:
     """One line on the guarantee, with the words NOT PRIVATE in red where there is none."""
     if not is_private(privacy):
         return Text.assemble((NOT_PRIVATE, "bold red"), f": {not_private_reason(privacy)}")
@@ -147,7 +148,7 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     console.print()
     console.print(comparison_table(report))
     console.print()
-    if report.get("artefacts"):
+    if artefacts_of(report):
         _print_artefacts(report, console)
     if search := report.get("search"):
         console.print(Text(f"Search: {search['text']}."))
@@ -166,6 +167,6 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
 
 def _print_artefacts(report: Report, console: Console) -> None:
     console.print(artefacts_table(report))
-    for line in refusals(report):
+    for line in refused_artefacts(report):
         console.print(Text(f"Refused: {line}"))
     console.print()

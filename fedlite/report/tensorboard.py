@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from fedlite.base.records import Evaluation, RoundRecord
-from fedlite.report import charts, pareto
+from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.hparams import result_values, session_summaries
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
+from fedlite.report.schema import AuditsSection, PrivacySection, Report, SearchSection
 from fedlite.report.searches import search_markdown
 from fedlite.report.table import comparison_markdown
 from fedlite.report.words import (
     NOT_PRIVATE,
-    Report,
     is_private,
     not_private_reason,
     what_private_data_bought,
@@ -114,7 +114,7 @@ class RunBoard:
         figure = charts.partition_heatmap(class_counts, class_names)
         self._picture(f"{PICTURES}/partition_simulation_only", figure)
 
-    def log_plan(self, privacy: dict[str, Any]) -> None:
+    def log_plan(self, privacy: PrivacySection) -> None:
         """Show the privacy plan before training.
 
         Args:
@@ -218,7 +218,7 @@ class RunBoard:
             self._writer.file_writer.add_summary(summary)
         self._writer.flush()
 
-    def log_search(self, search: dict[str, Any], folder: Path) -> None:
+    def log_search(self, search: SearchSection, folder: Path) -> None:
         """Show what a search found, and its pictures.
 
         Args:
@@ -237,12 +237,15 @@ class RunBoard:
         for figure_of in (pareto.accuracy_against_latency, pareto.accuracy_against_bytes):
             self._picture(f"{PICTURES}/{figure_of.__name__}", figure_of(report))
         for entry in filter(is_measured, all_entries(report)):
-            measures = {"accuracy": entry["accuracy"], "bytes": entry["bytes"]}
-            measures["latency_ms_p50"] = latency_ms(entry)
+            measures = {
+                "accuracy": entry["accuracy"],
+                "bytes": entry["bytes"],
+                "latency_ms_p50": latency_ms(entry),
+            }
             for measure, value in measures.items():
                 self._writer.add_scalar(f"{ARTEFACTS}/{measure}/{entry['name']}", value, 0)
 
-    def log_audit(self, results: dict[str, Any], figures: Mapping[str, Figure]) -> None:
+    def log_audit(self, results: AuditsSection, figures: Mapping[str, Figure]) -> None:
         """Write what a part of an audit found: its numbers under their path, and its pictures.
 
         Args:
@@ -255,22 +258,22 @@ class RunBoard:
             self._picture(f"{PICTURES}/{name}", figure)
         self._writer.flush()
 
-    def _headline(self, privacy: dict[str, Any]) -> str:
+    def _headline(self, privacy: PrivacySection) -> str:
         if is_private(privacy):
             return ""
         return f"# 🛑 {NOT_PRIVATE}\n\n**{not_private_reason(privacy)}**"
 
-    def _warn(self, privacy: dict[str, Any]) -> None:
+    def _warn(self, privacy: PrivacySection) -> None:
         """TensorBoard takes colour out of text, so the red words are a picture."""
         if not is_private(privacy):
             figure = charts.not_private_banner(not_private_reason(privacy))
             self._picture("0_NOT_PRIVATE/warning", figure)
 
     def _picture(self, tag: str, figure: Figure) -> None:
-        self._writer.add_image(tag, charts.figure_pixels(figure), dataformats="HWC")
+        self._writer.add_image(tag, drawing.figure_pixels(figure), dataformats="HWC")
 
 
-def _numbers(value: Any, tag: str) -> Iterator[tuple[str, float]]:
+def _numbers(value: object, tag: str) -> Iterator[tuple[str, float]]:
     """The numbers of nested dictionaries with their paths."""
     if isinstance(value, dict):
         for key, one in value.items():

@@ -1,15 +1,14 @@
 """How a report's numbers and models are named and formatted, the same wherever they are shown."""
 
 import math
-from typing import Any
 
+from fedlite.base.records import ModelKey
+from fedlite.report.schema import ArtefactEntry, PrivacySection, Report
 from fedlite.serve.runtime import kinds
-
-Report = dict[str, Any]  # the dictionary of docs/report.md
 
 NOT_PRIVATE = "NOT PRIVATE"
 
-MODELS = {  # report key -> label, in the order of the pipeline
+MODEL_LABELS: dict[ModelKey, str] = {  # in the order of the pipeline
     "teacher": "Teacher",
     "public_student": "Student, public only",
     "federated_student": "Student, federated",
@@ -17,9 +16,9 @@ MODELS = {  # report key -> label, in the order of the pipeline
     "pruned_student": "Student, pruned",
     "quantized_student": "Student, quantized",
 }
-EAGER = {"torch": "PyTorch, eager"}  # beside the formats, what they are up against
-FORMAT_LABELS = EAGER | {name: kind.label for name, kind in kinds().items()}
-PUBLIC_MODELS = ("teacher", "public_student")  # these never saw private data
+# Beside the formats, what they are up against.
+FORMAT_LABELS = {"torch": "PyTorch, eager"} | {name: kind.label for name, kind in kinds().items()}
+PUBLIC_MODELS: tuple[ModelKey, ...] = ("teacher", "public_student")  # these never saw private data
 
 
 def percent(share: float) -> str:
@@ -51,43 +50,48 @@ def epsilon_text(epsilon: float) -> str:
     return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
 
 
-def is_private(privacy: dict[str, Any]) -> bool:
+def is_private(privacy: PrivacySection) -> bool:
     """Whether the guarantee holds at all: trained with DP and with secret randomness."""
-    return bool(privacy["private"]) and privacy["randomness"] == "secure"
+    return privacy["private"] and privacy["randomness"] == "secure"
 
 
-def not_private_reason(privacy: dict[str, Any]) -> str:
+def not_private_reason(privacy: PrivacySection) -> str:
     """Why :func:`is_private` is false, as the rest of a sentence after "NOT PRIVATE: "."""
     if not privacy["private"]:
         return "trained without differential privacy (privacy=none)"
     return "deterministic randomness: whoever knows the seed can take the noise off again"
 
 
+def artefacts_of(report: Report) -> list[ArtefactEntry]:
+    """The report's ``artefacts``; empty where nothing was compressed."""
+    return report.get("artefacts") or []
+
+
 def shipped(report: Report) -> dict[str, str]:
     """By format, the name of the artefact that lies in the deployable folder."""
-    return dict(report.get("compression", {}).get("shipped", {}))
+    return report.get("compression", {}).get("shipped", {})
 
 
-def final_model(report: Report) -> str | None:
+def final_model(report: Report) -> ModelKey | None:
     """The key of the model that ships as ONNX, else of the last that the report holds."""
-    for artefact in report.get("artefacts") or []:
+    for artefact in artefacts_of(report):
         if artefact["name"] == shipped(report).get("onnx"):
-            return str(artefact["model"])
-    present = [key for key in MODELS if key in report["models"]]
+            return artefact["model"]
+    present = [key for key in MODEL_LABELS if key in report["models"]]
     return present[-1] if present else None
 
 
-def gain(report: Report) -> float | None:
+def gain_over_public(report: Report) -> float | None:
     """Accuracy of the federated student minus that of the public-only student."""
     models = report["models"]
     if "federated_student" not in models or "public_student" not in models:
         return None
-    return float(models["federated_student"]["accuracy"] - models["public_student"]["accuracy"])
+    return models["federated_student"]["accuracy"] - models["public_student"]["accuracy"]
 
 
 def what_private_data_bought(report: Report) -> str | None:
     """One sentence: the accuracy that the private data bought, or that it bought nothing."""
-    bought = gain(report)
+    bought = gain_over_public(report)
     if bought is None:
         return None
     points = f"{100 * abs(bought):.1f} points of accuracy"

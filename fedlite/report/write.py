@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,37 @@ from numpy.typing import NDArray
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
 from fedlite.base.records import RoundRecord
-from fedlite.report import charts, pareto
+from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
 from fedlite.report.markdown import report_markdown
-from fedlite.report.words import Report, is_private, not_private_reason
+from fedlite.report.schema import Report, RoundEntry
+from fedlite.report.words import is_private, not_private_reason
 
 SCHEMA_VERSION = 1
-SECTIONS = (
-    "schema_version",
-    "run",
-    "dataset",
-    "models",
-    "privacy",
-    "federation",
-    "compression",
-    "artefacts",
-    "search",
-    "traffic",
-    "timing",
-    "audits",
-    "environment",
-    "config",
-    "history",
-)
+SECTIONS = tuple(Report.__annotations__)  # in the order of the file
 
 
-def round_entry(record: RoundRecord) -> dict[str, Any]:
+def round_entry(record: RoundRecord) -> RoundEntry:
     """A round as an entry of the report's ``history``: the record without its confusion matrix."""
-    entry = asdict(record)
-    if entry["evaluation"]:
-        del entry["evaluation"]["confusion"]
-    return entry
+    found = record.evaluation
+    return {
+        "round": record.round,
+        "evaluation": None
+        if found is None
+        else {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "loss": found.loss},
+        "clients_trained": record.clients_trained,
+        "clients_refused": record.clients_refused,
+        "clients_failed": record.clients_failed,
+        "epsilons": record.epsilons,
+        "bytes_down": record.bytes_down,
+        "bytes_up": record.bytes_up,
+        "seconds": record.seconds,
+        "teacher_bytes": record.teacher_bytes,
+        "released": record.released,
+        "refusals": record.refusals,
+        "client_level_epsilon": record.client_level_epsilon,
+        "clip": record.clip,
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -112,12 +111,12 @@ def write_report(
         The paths of what was written: ``report``, ``report_json``, ``pictures`` and, where models
         were measured, ``artefacts``.
     """
-    report = _plain({"schema_version": SCHEMA_VERSION, **report})
-    report = {key: report[key] for key in SECTIONS if key in report} | report
+    found: dict[str, object] = {"schema_version": SCHEMA_VERSION, **report}
+    report = _plain({key: found[key] for key in SECTIONS if key in found} | found)
     folder = directory / "pictures"
     drawn = draw_pictures(report, class_counts, class_names, confusion)
     for name, figure in drawn.items():
-        charts.save_figure(figure, folder / f"{name}.png")
+        drawing.save_figure(figure, folder / f"{name}.png")
     paths = {
         "report": directory / "report.md",
         "report_json": directory / "report.json",
@@ -139,14 +138,15 @@ def load_report(path: Path) -> Report:
         UsageError: the file is missing, is not a report, or is of another schema version.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such report; give the directory of a finished run") from None
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: not a readable report ({error}); run `fedlite report`"
         ) from error
-    version = report.get("schema_version") if isinstance(report, dict) else None
+    version = found.get("schema_version") if isinstance(found, dict) else None
     if version != SCHEMA_VERSION:
         raise UsageError(f"{path}: schema_version is {version}, must be {SCHEMA_VERSION}")
-    return dict(report)
+    report: Report = found
+    return report

@@ -4,37 +4,67 @@ import os
 import platform
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import get_args
 
 from fedlite.audit.attacks import AUDITS_FILE
 from fedlite.base.files import read_json
+from fedlite.report.schema import (
+    ArtefactEntry,
+    AuditsSection,
+    CompressionSection,
+    FederationSection,
+    FileMeasures,
+    ModelEntry,
+    Report,
+    TimedPart,
+    TrafficPart,
+)
+from fedlite.runs.config import Config
+from fedlite.runs.facts import (
+    BaselineFacts,
+    CompressFacts,
+    EvaluateFacts,
+    FederateFacts,
+    MeasurementFacts,
+)
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import privacy_section, read_spending
 
-PACKAGES = ("fedlite", "torch", "flwr", "opacus", "onnx", "onnxruntime", "hydra-core")
-TIMED = ("teacher", "warm_start", "plan", "federate", "compress", "evaluate")
+TRAFFIC: tuple[TrafficPart, ...] = get_args(TrafficPart)
+TIMED: tuple[TimedPart, ...] = (
+    "teacher",
+    "warm_start",
+    "plan",
+    "federate",
+    "compress",
+    "evaluate",
+)
 
 
-def assemble_report(pipeline: Pipeline) -> dict[str, Any]:
+def assemble_report(pipeline: Pipeline) -> Report:
     """All sections of ``report.json``; epsilons come from the ledgers, not from the plan."""
     config, run, splits, plans = pipeline.config, pipeline.run, pipeline.splits, pipeline.plans
-    history = run.facts("federate")["history"]
-    compression = dict(run.facts("compress"))
-    for key in ("fingerprint", "seconds"):
-        compression.pop(key, None)
-    options, search = compression.pop("options"), compression.pop("search", None)
-    artefacts = compression.pop("artefacts")
-    measured = run.facts("evaluate")
+    federated, compressed, measured = (
+        run.facts["federate"],
+        run.facts["compress"],
+        run.facts["evaluate"],
+    )
+    history = federated["history"]
     spent = read_spending(
         config, plans, splits.num_clients, pipeline.ledger_dir, run.run_id, history
     )
-    audits = read_json(run.file(AUDITS_FILE)) if run.file(AUDITS_FILE).exists() else {}
-    seconds = {name: run.facts(name).get("seconds", 0.0) for name in TIMED}
+    audits: AuditsSection = {}
+    if run.file(AUDITS_FILE).exists():
+        audits = read_json(run.file(AUDITS_FILE))
+    seconds = {name: run.seconds(name) for name in TIMED}
     return {
-        "models": {name: _model(facts) for name, facts in measured["models"].items()},
+        "models": {key: _model(facts) for key, facts in measured["models"].items()},
         "artefacts": [
             *map(_baseline, measured["baselines"]),
-            *(one | _measured(measured["artefacts"].get(one["name"])) for one in artefacts),
+            *(
+                _measured(one, measured["artefacts"].get(one["name"]))
+                for one in compressed["artefacts"]
+            ),
         ],
         "privacy": privacy_section(config, splits, plans, spent, audits),
         "dataset": {
@@ -46,38 +76,23 @@ def assemble_report(pipeline: Pipeline) -> dict[str, Any]:
             "evaluated_on": config.dataset.evaluate_on,
             "partition": config.partition.name,
         },
-        "federation": {
-            "num_clients": splits.num_clients,
-            "rounds": len(history),
-            "rounds_planned": config.federation.rounds,
-            "clients_per_round": sum(h[f"clients_{k}"] for h in history for k in _OUTCOMES)
-            / max(1, len(history)),
-            "strategy": config.federation.strategy.name,
-            "engine": config.engine.name,
-            "local_steps": config.federation.local_steps,
-            **{f"clients_{k}": sum(h[f"clients_{k}"] for h in history) for k in _OUTCOMES},
-            "refusals": dict(sum((Counter(h["refusals"]) for h in history), Counter())),
-            "rounds_not_released": sum(not h["released"] for h in history),
-            "stopped": run.facts("federate")["stopped"],
-        },
-        "compression": {
-            **options,
-            **compression,
-            "gzip_bytes": {
-                name: facts["cost"]["gzip_bytes"] for name, facts in measured["models"].items()
-            },
-            "float_ops": next(
-                (one["float_ops"] for one in artefacts if one["name"] == "quantized_student.onnx"),
-                [],
-            ),
-        },
-        "search": search,
-        "traffic": {
-            key: sum(entry[key] for entry in history)
-            for key in ("bytes_down", "bytes_up", "teacher_bytes")
-        },
+        "federation": _federation(config, splits.num_clients, federated),
+        "compression": _compression(compressed, measured),
+        "search": compressed.get("search"),
+        "traffic": {part: sum(one[part] for one in history) for part in TRAFFIC},
         "timing": {**seconds, "total": sum(seconds.values())},
-        "environment": _environment(),
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "fedlite": _version("fedlite"),
+            "torch": _version("torch"),
+            "flwr": _version("flwr"),
+            "opacus": _version("opacus"),
+            "onnx": _version("onnx"),
+            "onnxruntime": _version("onnxruntime"),
+            "hydra-core": _version("hydra-core"),
+        },
         "run": {"dir": str(run.path), "run_id": run.run_id, "seed": config.seed},
         "audits": audits,
         "config": config.to_plain(),
@@ -85,44 +100,94 @@ def assemble_report(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-_OUTCOMES = ("trained", "refused", "failed")
-
-
-def _model(facts: dict[str, Any]) -> dict[str, Any]:
-    """A measured model as ``models`` shows it."""
-    cost = dict(facts["cost"])
-    by_batch = cost.pop("latency_ms")
+def _federation(config: Config, num_clients: int, facts: FederateFacts) -> FederationSection:
+    history = facts["history"]
+    trained = sum(one["clients_trained"] for one in history)
+    refused = sum(one["clients_refused"] for one in history)
+    failed = sum(one["clients_failed"] for one in history)
+    refusals = sum((Counter(one["refusals"]) for one in history), Counter[str]())
     return {
-        **{key: value for key, value in facts.items() if key != "cost"},
-        **cost,
+        "num_clients": num_clients,
+        "rounds": len(history),
+        "rounds_planned": config.federation.rounds,
+        "clients_per_round": (trained + refused + failed) / max(1, len(history)),
+        "strategy": config.federation.strategy.name,
+        "engine": config.engine.name,
+        "local_steps": config.federation.local_steps,
+        "clients_trained": trained,
+        "clients_refused": refused,
+        "clients_failed": failed,
+        "refusals": dict(refusals),
+        "rounds_not_released": sum(not one["released"] for one in history),
+        "stopped": facts["stopped"],
+    }
+
+
+def _compression(facts: CompressFacts, measured: EvaluateFacts) -> CompressionSection:
+    float_ops = (
+        one["float_ops"] for one in facts["artefacts"] if one["name"] == "quantized_student.onnx"
+    )
+    return {
+        **facts["options"],
+        "judges": facts["judges"],
+        "shipped": facts["shipped"],
+        "folded_norms": facts["folded_norms"],
+        "public_accuracy": facts["public_accuracy"],
+        "parameters_before": facts["parameters_before"],
+        "parameters_folded": facts["parameters_folded"],
+        "parameters_after": facts["parameters_after"],
+        "nonzero_weights": facts["nonzero_weights"],
+        "max_difference": facts["max_difference"],
+        "gzip_bytes": {key: one["cost"]["gzip_bytes"] for key, one in measured["models"].items()},
+        "float_ops": next(float_ops, []),
+    }
+
+
+def _measures(facts: MeasurementFacts) -> FileMeasures:
+    cost = facts["cost"]
+    return {
+        "accuracy": facts["accuracy"],
+        "macro_f1": facts["macro_f1"],
+        "parameters": facts["parameters"],
+        "bytes": cost["bytes"],
+        "gzip_bytes": cost["gzip_bytes"],
+        "load_ms": cost["load_ms"],
+        "peak_memory_bytes": cost["peak_memory_bytes"],
+        "runtime": cost["runtime"],
+    }
+
+
+def _model(facts: MeasurementFacts) -> ModelEntry:
+    """A measured model as ``models`` shows it."""
+    by_batch = facts["cost"]["latency_ms"]
+    return {
+        **_measures(facts),
         "latency_ms": by_batch["1"],
         "latency_ms_by_batch": by_batch,
     }
 
 
-def _measured(facts: dict[str, Any] | None) -> dict[str, Any]:
-    """What measuring adds to an artefact; nothing where this machine cannot run it."""
+def _measured(entry: ArtefactEntry, facts: MeasurementFacts | None) -> ArtefactEntry:
+    """An artefact with what measuring adds; as it was where this machine cannot run it."""
     if facts is None:
-        return {}
-    return {key: value for key, value in _model(facts).items() if key != "latency_ms"}
+        return entry
+    return {**entry, **_measures(facts), "latency_ms_by_batch": facts["cost"]["latency_ms"]}
 
 
-def _baseline(entry: dict[str, Any]) -> dict[str, Any]:
+def _baseline(facts: BaselineFacts) -> ArtefactEntry:
     """A teacher, or eager torch, as a row beside the artefacts; eager answers are the file's."""
-    rest = {key: value for key, value in entry.items() if key != "measurement"}
-    return rest | {"precision": "fp32", "refused": ""} | _measured(entry["measurement"])
-
-
-def _environment() -> dict[str, Any]:
-    versions: dict[str, Any] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        **versions,
+    entry: ArtefactEntry = {
+        "name": facts["name"],
+        "model": facts["model"],
+        "format": facts["format"],
+        "precision": "fp32",
+        "refused": "",
     }
+    return _measured(entry, facts["measurement"])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

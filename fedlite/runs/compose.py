@@ -4,6 +4,7 @@
 the file ``_base`` of that group. So an option has one default, in one place.
 """
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from fedlite.base.errors import UsageError
-from fedlite.base.options import defaults
+from fedlite.base.files import PACKAGE
+from fedlite.base.options import defaults, options_of
 from fedlite.runs.config import Config, parse_config
 
 UNGROUPED = ("seed", "run")  # options that no file of a group holds
@@ -28,11 +30,10 @@ def conf_dir() -> Path:
     Raises:
         UsageError: neither is there (a broken installation).
     """
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "conf", package.parent / "conf"):
+    for candidate in (PACKAGE / "conf", PACKAGE.parent / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate
-    raise UsageError(f"conf/config.yaml not found in or beside {package}: reinstall fedlite")
+    raise UsageError(f"conf/config.yaml not found in or beside {PACKAGE}: reinstall fedlite")
 
 
 def store_defaults() -> None:
@@ -50,13 +51,15 @@ def expand_files(overrides: Sequence[str]) -> list[str]:
     ``fedlite search-student`` writes one.
 
     Raises:
-        UsageError: there is no such file, or it holds something else.
+        UsageError: there is no such file, or it holds something else; a group is given a number.
     """
     expanded: list[str] = []
     for text in overrides:
         group, _, value = text.partition("=")
         if group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
             expanded += _model_overrides(group, Path(value).expanduser())
+        elif re.match(r"[\d.{+-]", value) and group in groups():  # names no file
+            raise UsageError(_no_such_choice(group, value, choices(group)))
         else:
             expanded.append(text)
     return expanded
@@ -83,7 +86,11 @@ def _model_overrides(group: str, path: Path) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """A value in Hydra's override grammar."""
+    """A value in Hydra's override grammar.
+
+    >>> literal({"widths": [8, 16], "norm": None})
+    '{widths:[8,16],norm:null}'
+    """
     match value:
         case None:
             return "null"
@@ -111,12 +118,40 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return parse_config(compose("config", overrides=expand_files(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(hydra_reason(error)) from error
+        raise UsageError(hydra_reason(error)) from None  # Hydra's own report tells no more
 
 
 def hydra_reason(error: Exception) -> str:
-    """Hydra's message in one line."""
+    """What Hydra found wrong with a command line, in one line with what would be right."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return _no_such_choice(group, choice, choices(group))
+    if wrong := re.match(r"Could not override '([\w.-]+)'", str(error)):
+        return _unknown_option(wrong[1])
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type"))]
     return " ".join(kept) + " (see `fedlite <command> --help`)"
+
+
+def groups() -> list[str]:
+    """The folders of ``conf/``."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """The files of a group of ``conf/``."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _no_such_choice(group: str, choice: str, there: Sequence[str]) -> str:
+    return f"{group}={choice}: no such choice; choose from {', '.join(there)}"
+
+
+def _unknown_option(key: str) -> str:
+    if ".kwargs." in key:
+        return f"{key}: not among the kwargs that the group's file holds; +{key}=… adds it"
+    known = [option.key for option in options_of(Config)]
+    close = difflib.get_close_matches(key, [*known, *{one.split(".")[0] for one in known}], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{key}: no such option{hint} (see `fedlite <command> --help`)"

@@ -28,7 +28,7 @@ from fedlite.search.options import StudentSearchOptions, check_student_search
 class RunOptions(Options):
     """The run directory and whether to go on in it."""
 
-    dir: Annotated[str, PATH, NEUTRAL, Doc("of the run")]
+    dir: Annotated[str, PATH, NEUTRAL, Doc("run directory")]
     resume: Annotated[
         bool, NEUTRAL, Doc("go on with the run in run.dir; start it where there is none")
     ] = False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +14,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json, write_json
 from fedlite.base.options import PATH, PATH_OR_NAME, options_of, portable_path
 from fedlite.runs.config import Config
+from fedlite.runs.facts import Stages
 
 LOG_FILE = "fedlite.log"
 OVERRIDES_FILE = "overrides.json"
@@ -30,7 +31,10 @@ def load_overrides(run_dir: Path) -> list[str]:
 
 @dataclass
 class RunDirectory:
-    """Paths and finished stages of one run; every change is on disk before it returns."""
+    """Paths and finished stages of one run; every change is on disk before it returns.
+
+    ``stages`` holds what each finished stage wrote down, by name; code reads it as :attr:`facts`.
+    """
 
     path: Path
     run_id: str
@@ -44,17 +48,22 @@ class RunDirectory:
         """Whether ``stage`` finished with this fingerprint."""
         return self.stages.get(stage, {}).get("fingerprint") == mark
 
-    def facts(self, stage: str) -> dict[str, Any]:
-        """What a finished stage wrote down; empty if it has not run."""
-        return self.stages.get(stage, {})
+    @property
+    def facts(self) -> Stages:
+        """What the finished stages wrote down; a stage that has not run is absent."""
+        return cast(Stages, self.stages)
+
+    def seconds(self, stage: str) -> float:
+        """How long a stage took; 0 if it has not run."""
+        return float(self.stages.get(stage, {}).get("seconds", 0.0))
 
     @contextmanager
-    def stage(self, name: str, mark: str) -> Iterator[dict[str, Any]]:
+    def stage(self, name: str, mark: str) -> Iterator[dict[str, object]]:
         """Run a stage: the facts put into the yielded dictionary are kept once it ends well.
 
         ``seconds`` are those of the attempt that ended; an interrupted one is not counted.
         """
-        facts: dict[str, Any] = {}
+        facts: dict[str, object] = {}
         started = time.perf_counter()
         yield facts
         facts |= {"fingerprint": mark, "seconds": time.perf_counter() - started}

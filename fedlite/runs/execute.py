@@ -1,4 +1,4 @@
-"""Running stages on a run directory: one process at a time, checked first, kept as far as it got."""
+"""Runs stages on a run directory: one process at a time, checked first, kept as far as it got."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext

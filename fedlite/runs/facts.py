@@ -1,39 +1,161 @@
 """What a finished stage writes down for the stages after it and for the report (``state.json``)."""
 
-from typing import TypedDict
+from typing import Any, Literal, TypedDict, get_args
+
+from fedlite.base.records import Evaluation, ModelKey
+from fedlite.compress.options import Criterion, Norms, Quantization
+from fedlite.report.schema import (
+    ArtefactEntry,
+    LatencyEntry,
+    RoundEntry,
+    RoundEvaluation,
+    SearchSection,
+)
+
+ModelStage = Literal["teacher", "warm_start", "federate"]
+MODEL_STAGES: tuple[ModelStage, ...] = get_args(ModelStage)  # each makes a model
 
 
-class EvaluationFacts(TypedDict):
+class EvaluationFacts(RoundEvaluation):
     """A model on the test set; see :class:`fedlite.base.records.Evaluation`."""
 
-    accuracy: float
-    macro_f1: float
-    loss: float
     confusion: list[list[int]]
 
 
-class RoundEvaluationFacts(TypedDict):
-    """A round's evaluation: without its confusion matrix."""
+class ModelFacts(TypedDict):
+    """Of the teacher or the public student: where it came from, and how good it is."""
+
+    source: Literal["checkpoint", "cache", "trained"]
+    evaluation: EvaluationFacts
+
+
+class PlanFacts(TypedDict):
+    """The plans (:meth:`fedlite.federation.plans.Plans.to_facts`), and ``privacy.ledger_dir``.
+
+    ``ledger_dir`` is None where the ledgers lie in the run directory.
+    """
+
+    plans: dict[str, Any]
+    ledger_dir: str | None
+
+
+class FederateFacts(TypedDict):
+    """The federated student's hash and quality, every round, and why it stopped early if it did."""
+
+    sha256: str
+    stopped: str
+    evaluation: EvaluationFacts
+    history: list[RoundEntry]
+
+
+class CompressionChoice(TypedDict):
+    """The options of compression that a search may choose and the report tells."""
+
+    norms: Norms
+    ratio: float
+    criterion: Criterion
+    quantization: Quantization
+    bits: Literal[8, 4]
+    recovery_steps: int
+    sparsity: float
+
+
+class Searched(TypedDict, total=False):
+    """There only where the options of compression were searched."""
+
+    search: SearchSection
+
+
+class CompressFacts(Searched):
+    """What compression chose and made; see :class:`fedlite.compress.judge.CompressedStudent`.
+
+    ``judges`` is how many public examples judged the files. ``artefacts`` are entries of the report
+    that nothing was measured of yet.
+    """
+
+    options: CompressionChoice
+    judges: int
+    artefacts: list[ArtefactEntry]
+    shipped: dict[str, str]
+    folded_norms: list[str]
+    public_accuracy: dict[ModelKey, float]
+    parameters_before: int
+    parameters_folded: int
+    parameters_after: int
+    nonzero_weights: int
+    max_difference: float
+
+
+class CostFacts(TypedDict):
+    """What a file costs; see :class:`fedlite.base.records.Cost`."""
+
+    bytes: int
+    gzip_bytes: int
+    latency_ms: dict[str, LatencyEntry]
+    load_ms: float
+    peak_memory_bytes: int
+    runtime: str
+
+
+class MeasurementFacts(TypedDict):
+    """Quality and cost of a file; see :class:`fedlite.base.records.Measurement`."""
 
     accuracy: float
     macro_f1: float
-    loss: float
+    parameters: int
+    cost: CostFacts
 
 
-class RoundFacts(TypedDict):
-    """A finished round; see :class:`fedlite.base.records.RoundRecord`."""
+class BaselineFacts(TypedDict):
+    """What artefacts are compared with: eager torch, or the teacher in another format."""
 
-    round: int
-    evaluation: RoundEvaluationFacts | None
-    clients_trained: int
-    clients_refused: int
-    clients_failed: int
-    epsilons: list[float]
-    bytes_down: int
-    bytes_up: int
-    seconds: dict[str, float]
-    teacher_bytes: int
-    released: bool
-    refusals: dict[str, int]
-    client_level_epsilon: float | None
-    clip: float | None
+    name: str
+    model: ModelKey
+    format: str
+    measurement: MeasurementFacts
+
+
+class EvaluateFacts(TypedDict):
+    """Measurements: of models by key, of artefacts by name, and of what they are compared with."""
+
+    models: dict[ModelKey, MeasurementFacts]
+    artefacts: dict[str, MeasurementFacts]
+    baselines: list[BaselineFacts]
+
+
+class StudentSearchFacts(SearchSection):
+    """As the section ``search`` of a report, and the YAML file of the student that was found."""
+
+    student_file: str
+
+
+class NoFacts(TypedDict):
+    """Of a stage whose result lies in files alone."""
+
+
+class Stages(TypedDict, total=False):
+    """The facts of every finished stage; one that has not run is absent.
+
+    The run directory adds ``fingerprint`` and ``seconds`` to each
+    (:meth:`fedlite.runs.directory.RunDirectory.stage`).
+    """
+
+    teacher: ModelFacts
+    warm_start: ModelFacts
+    plan: PlanFacts
+    federate: FederateFacts
+    compress: CompressFacts
+    evaluate: EvaluateFacts
+    report: NoFacts
+    audit: NoFacts
+    search_student: StudentSearchFacts
+
+
+def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
+    """An evaluation as plain values."""
+    return {
+        "accuracy": evaluation.accuracy,
+        "macro_f1": evaluation.macro_f1,
+        "loss": evaluation.loss,
+        "confusion": evaluation.confusion,
+    }

@@ -44,7 +44,7 @@ class Pipeline:
     @cached_property
     def plans(self) -> Plans:
         """The privacy plans, calibrated once: a resumed run spends by those it started with."""
-        if known := self.run.facts("plan"):
+        if known := self.run.facts.get("plan"):
             return Plans.from_facts(known["plans"])
         if not self.config.privacy.private:
             return Plans()

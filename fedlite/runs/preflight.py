@@ -49,8 +49,8 @@ def check_run(pipeline: Pipeline) -> None:
     config, run, splits = pipeline.config, pipeline.run, pipeline.splits
     privacy, plans = config.privacy, pipeline.plans
     check_engine(config.engine)
-    started = run.facts("plan")
-    if started and started["fingerprint"] != pipeline.marks["plan"]:
+    started = run.facts.get("plan")
+    if started and not run.done("plan", pipeline.marks["plan"]):
         raise UsageError(
             f"run.dir={run.path}: its federation was started with other options for data,"
             " teacher, student, distillation, privacy or federation; choose another directory"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,18 @@ from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.ledger import Charge, fitting_accountant, segments
 from fedlite.privacy.plan import PrivacyPlan
+from fedlite.report.schema import (
+    AuditedBound,
+    AuditsSection,
+    ClientUnit,
+    EpsilonsByClient,
+    EpsilonsOfReleases,
+    ExampleUnit,
+    NoiseShares,
+    PrivacySection,
+    RoundEntry,
+    UnitName,
+)
 from fedlite.runs.config import Config
 
 
@@ -33,7 +44,7 @@ def read_spending(
     num_clients: int,
     directory: Path,
     run_id: str,
-    history: Sequence[dict[str, Any]],
+    history: Sequence[RoundEntry],
 ) -> Spent:
     """Read all ledgers of a run, and compare them with the rounds in its ``history``.
 
@@ -63,7 +74,7 @@ def _check_all_charged(
     clients: Sequence[list[Charge]],
     plan: PrivacyPlan,
     run_id: str,
-    history: Sequence[dict[str, Any]],
+    history: Sequence[RoundEntry],
     directory: Path,
 ) -> None:
     charged = sum(charge.run == run_id for ledger in clients for charge in ledger)
@@ -86,18 +97,18 @@ def privacy_section(
     splits: Splits,
     plans: Plans,
     spent: Spent | None,
-    audits: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    audits: AuditsSection | None = None,
+) -> PrivacySection:
     """The ``privacy`` section (docs/report.md): the plans, and with ``spent`` what was spent."""
-    units = []
+    audits = audits or {}
+    units: list[ExampleUnit | ClientUnit] = []
     if plans.example:
-        units.append(_example_unit(plans.example, spent))
+        example = _example_unit(plans.example, spent, _audited("example", audits))
+        if plans.client and plans.client.participation_rate < 1:
+            _hide_participation(example, plans.example)
+        units.append(example)
     if plans.client:
-        units.append(_client_unit(plans.client, spent))
-    if plans.example and plans.client and plans.client.participation_rate < 1:
-        _hide_participation(units[0], plans.example)
-    for unit in units:
-        unit |= _audited(unit["unit"], audits or {})
+        units.append(_client_unit(plans.client, spent, _audited("client", audits)))
     return {
         "private": bool(units),
         "randomness": config.privacy.randomness,
@@ -106,17 +117,20 @@ def privacy_section(
     }
 
 
-def _hide_participation(unit: dict[str, Any], plan: PrivacyPlan) -> None:
+def _hide_participation(unit: ExampleUnit, plan: PrivacyPlan) -> None:
     """Beside an amplified client-level claim, who took part how often is a secret (rule 15): the
     most that the plan allows stands for what was spent."""
-    for key in ("epsilon_mean", "epsilon_p95", "participations_max"):
-        unit.pop(key, None)
-    for key, accountant in (("epsilon_max", None), ("epsilon_rdp_max", "rdp")):
-        if key in unit:
-            unit[key] = max(unit[key], plan.epsilon_after(plan.max_participations, accountant))
+    unit.pop("epsilon_mean", None)
+    unit.pop("epsilon_p95", None)
+    unit.pop("participations_max", None)
+    most = plan.max_participations
+    if "epsilon_max" in unit:
+        unit["epsilon_max"] = max(unit["epsilon_max"], plan.epsilon_after(most))
+    if "epsilon_rdp_max" in unit:
+        unit["epsilon_rdp_max"] = max(unit["epsilon_rdp_max"], plan.epsilon_after(most, "rdp"))
 
 
-def _audited(name: str, audits: dict[str, Any]) -> dict[str, Any]:
+def _audited(name: UnitName, audits: AuditsSection) -> AuditedBound:
     """What an audit found for a unit: a bound means something at its own delta and claim only."""
     found = audits.get("dirac", {}).get(name)
     if found is None:
@@ -128,22 +142,21 @@ def _audited(name: str, audits: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _example_unit(plan: PrivacyPlan, spent: Spent | None) -> dict[str, Any]:
-    unit: dict[str, Any] = {"unit": "example", "accountant": plan.accountant}
+def _example_unit(plan: PrivacyPlan, spent: Spent | None, audited: AuditedBound) -> ExampleUnit:
+    by, epsilons, shares = plan.accountant, EpsilonsByClient(), NoiseShares()
     if spent is not None:
         by = _accountant(plan.accountant, spent.clients)
-        epsilons = _epsilons(spent.clients, plan.delta, by, trust=plan.trust)
-        unit |= {
-            "epsilon_max": max(epsilons),
-            "epsilon_mean": float(np.mean(epsilons)),
-            "epsilon_p95": float(np.quantile(epsilons, 0.95)),
-            "epsilon_rdp_max": max(_epsilons(spent.clients, plan.delta, "rdp", trust=plan.trust)),
-            "participations_max": max(map(len, spent.clients)),
-            "accountant": by,
+        epsilons = _epsilons_by_client(plan, spent.clients, by)
+    if plan.trust == "aggregate":
+        shares = {
+            "client_noise_multiplier": plan.client_noise_multiplier,
+            "min_cohort": plan.min_cohort,
+            "colluders": plan.colluders,
         }
-        if plan.trust == "aggregate":
-            unit["local_epsilon_max"] = max(_epsilons(spent.clients, plan.delta, by, trust="local"))
-    unit |= {
+    return {
+        "unit": "example",
+        "accountant": by,
+        **epsilons,
         "delta": plan.delta,
         "budget": plan.epsilon,
         "noise_multiplier": plan.noise_multiplier,
@@ -156,27 +169,41 @@ def _example_unit(plan: PrivacyPlan, spent: Spent | None) -> dict[str, Any]:
         "adjacency": "add/remove one example of one client",
         "trust": plan.trust,
         "randomness": plan.randomness,
+        **shares,
+        **audited,
+    }
+
+
+def _epsilons_by_client(
+    plan: PrivacyPlan, ledgers: Sequence[list[Charge]], accountant: str
+) -> EpsilonsByClient:
+    epsilons = _epsilons(ledgers, plan.delta, accountant, trust=plan.trust)
+    found: EpsilonsByClient = {
+        "epsilon_max": max(epsilons),
+        "epsilon_mean": float(np.mean(epsilons)),
+        "epsilon_p95": float(np.quantile(epsilons, 0.95)),
+        "epsilon_rdp_max": max(_epsilons(ledgers, plan.delta, "rdp", trust=plan.trust)),
+        "participations_max": max(map(len, ledgers)),
     }
     if plan.trust == "aggregate":
-        unit |= {
-            "client_noise_multiplier": plan.client_noise_multiplier,
-            "min_cohort": plan.min_cohort,
-            "colluders": plan.colluders,
-        }
-    return unit
+        local = _epsilons(ledgers, plan.delta, accountant, trust="local")
+        found["local_epsilon_max"] = max(local)
+    return found
 
 
-def _client_unit(plan: ClientPlan, spent: Spent | None) -> dict[str, Any]:
-    unit: dict[str, Any] = {"unit": "client", "accountant": plan.accountant}
+def _client_unit(plan: ClientPlan, spent: Spent | None, audited: AuditedBound) -> ClientUnit:
+    by, epsilons = plan.accountant, EpsilonsOfReleases()
     if spent is not None:
         by = _accountant(plan.accountant, [spent.server])
-        unit |= {
+        epsilons = {
             "epsilon_max": _epsilons([spent.server], plan.delta, by, trust="central")[0],
             "epsilon_rdp_max": _epsilons([spent.server], plan.delta, "rdp", trust="central")[0],
             "rounds_charged": len(spent.server),
-            "accountant": by,
         }
-    return unit | {
+    return {
+        "unit": "client",
+        "accountant": by,
+        **epsilons,
         "delta": plan.delta,
         "budget": plan.epsilon,
         "noise_multiplier": plan.noise_multiplier,
@@ -189,6 +216,7 @@ def _client_unit(plan: ClientPlan, spent: Spent | None) -> dict[str, Any]:
         "adjacency": "add/remove one client with all its data",
         "trust": "central",
         "randomness": plan.randomness,
+        **audited,
     }
 
 

@@ -6,24 +6,25 @@ import hashlib
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from fedlite.base.files import write_whole
-from fedlite.report.charts import save_figure
+from fedlite.report.drawing import save_figure
+from fedlite.report.schema import SearchMeasure, SearchSection
 from fedlite.search import trial_charts
 from fedlite.search.harness import TRIALS_FOLDER
 from fedlite.search.result import SearchResult, one_line
 from fedlite.search.trials import Limits, Outcome, Trial
 
 CSV_FILE = "trials.csv"
-MEASURES = ("accuracy", "latency_ms", "bytes", "parameters")
+MEASURES: tuple[SearchMeasure, ...] = get_args(SearchMeasure)
 
 
-def write_search(result: SearchResult, directory: Path, root: Path) -> dict[str, Any]:
+def write_search(result: SearchResult, directory: Path, root: Path) -> SearchSection:
     """Write ``trials.csv`` into ``directory`` and the pictures into ``root/pictures``.
 
     Args:
@@ -71,7 +72,7 @@ def trials_csv(result: SearchResult) -> str:
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
     for trial in result.trials:
-        row: dict[str, Any] = {"trial": trial.number, **trial.options}
+        row: dict[str, object] = {"trial": trial.number, **trial.options}
         if trial.outcome is not None:
             row |= _measures(trial.outcome) | {"file": trial.outcome.file}
         row |= {
@@ -122,7 +123,7 @@ def log_trial(
     return log
 
 
-def _measures(outcome: Outcome) -> dict[str, float]:
+def _measures(outcome: Outcome) -> dict[SearchMeasure, float]:
     """The numbers that are known of an outcome."""
     values = dataclasses.asdict(outcome)
     return {name: values[name] for name in MEASURES if values[name] is not None}

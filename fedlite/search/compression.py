@@ -66,8 +66,8 @@ def search_compression(
     sum. The test set is never seen here.
 
     Args:
-        make: makes the file of a trial. A :class:`~fedlite.base.errors.FedliteError` is a failed trial.
-            Many trials differ in quantization alone: it does well to keep what it pruned.
+        make: makes the file of a trial; a :class:`~fedlite.base.errors.FedliteError` is a failed
+            trial. Many trials differ in quantization alone: it does well to keep what it pruned.
         student: the federated student; accuracy is lost against it.
         task: what it sees and answers.
         validation: public examples that recovery and calibration do not use.

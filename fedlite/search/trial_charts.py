@@ -9,15 +9,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fedlite.report.charts import (
-    _GRID,
-    _INK,
+from fedlite.report.drawing import (
     COLOURS,
-    _chart,
-    _figure,
-    _legend,
-    _percent_axis,
-    _style,
+    GRID,
+    INK,
+    blank_figure,
+    chart,
+    legend_below,
+    percent_axis,
+    style_axes,
 )
 from fedlite.report.pareto import pareto_front
 from fedlite.report.words import human_bytes
@@ -43,21 +43,21 @@ def search_trials(result: SearchResult) -> Figure:
     words = [f"{len(result.trials)} trials, {len(result.feasible)} within the limits"]
     words += [f"{untrained} over them and not trained"] if untrained else []
     words += [f"{len(result.failed)} failed"] if result.failed else []
-    figure = _figure(11, 5.2)
+    figure = blank_figure(11, 5.2)
     left, right = figure.subplots(1, 2, sharey=True)
     accuracy = "accuracy on public validation data"
-    _style(
+    style_axes(
         left,
         TITLES[result.kind],
         "milliseconds for one example (logarithmic)",
         accuracy,
         ", ".join(words),
     )
-    _style(right, "", "bytes of the file (logarithmic)", "")
+    style_axes(right, "", "bytes of the file (logarithmic)", "")
     limits = result.limits
     _scatter(left, result, "latency_ms", limits.latency_ms)
     _scatter(right, result, "bytes", limits.bytes)
-    _percent_axis(left)
+    percent_axis(left)
     named = {
         label: handle
         for axes in (left, right)
@@ -69,7 +69,7 @@ def search_trials(result: SearchResult) -> Figure:
         loc="outside lower center",
         ncols=6,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=9.5,
     )
     return figure
@@ -77,7 +77,7 @@ def search_trials(result: SearchResult) -> Figure:
 
 def search_history(result: SearchResult) -> Figure:
     """Draw, trial by trial, the number that should be small, and the best choice so far."""
-    figure, axes = _chart(
+    figure, axes = chart(
         "What would be delivered after each trial",
         "trial",
         f"{UNITS[result.wanted]} (logarithmic)",
@@ -98,7 +98,7 @@ def search_history(result: SearchResult) -> Figure:
     axes.set_yscale("log")
     _log_ticks(axes.yaxis, result.wanted)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
@@ -146,7 +146,7 @@ def _scatter(axes: Axes, result: SearchResult, cost: str, limit: float | None) -
             axes.plot(*point(outcome), **style)
     axes.set_xscale("log")
     axes.margins(x=0.08, y=0.08)
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     _log_ticks(axes.xaxis, cost)
 

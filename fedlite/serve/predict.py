@@ -62,6 +62,8 @@ def predict(model_path: Path, input_path: Path) -> list[Prediction]:
         UsageError: a file is missing, of an unknown kind, or its examples have another shape.
         FedliteError: a file is damaged.
     """
+    if not model_path.exists():
+        raise UsageError(f"{model_path}: no such file or folder; name a run or an exported student")
     model_path = choose_model(model_path)
     runtime = open_runtime(model_path)
     preprocessing = _read_preprocessing(model_path.with_name("preprocessing.json"))

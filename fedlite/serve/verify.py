@@ -28,6 +28,12 @@ class Verdict:
     holds: list[str]
 
 
+def deploy_folder(directory: Path) -> Path:
+    """The deployable folder of a run directory, or the directory itself if it is one."""
+    inside = directory / "deploy"
+    return inside if inside.is_dir() else directory
+
+
 def checksums(directory: Path) -> str:
     """The text of a ``SHA256SUMS`` file for all files below ``directory``, as ``sha256sum`` writes.
 

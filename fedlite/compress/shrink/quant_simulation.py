@@ -37,8 +37,8 @@ class IntegerLayers(Quantizer):  # type: ignore[misc]  # untyped library class
     """Tells torchao what static quantization rounds: layers' inputs and weights, and tables.
 
     torchao's own quantizers are each for one backend; this one rounds as
-    :mod:`fedlite.compress.onnx.quant_static` does: uint8 inputs with one range per tensor, symmetric
-    int8 weights.
+    :mod:`fedlite.compress.onnx.quant_static` does: uint8 inputs with one range per tensor,
+    symmetric int8 weights.
     """
 
     def __init__(self, config: CompressOptions) -> None:

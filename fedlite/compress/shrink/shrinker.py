@@ -128,7 +128,7 @@ class Shrinker:
         """Write the form that these options ask for to ``path``.
 
         Raises:
-            FedliteError: as :func:`fedlite.compress.formats.export_file`, and :meth:`pruned`.
+            FedliteError: as :func:`fedlite.compress.exporting.export_file`, and :meth:`pruned`.
         """
         export_file(
             format,

@@ -1,4 +1,4 @@
-"""Examples sorted by class, cut into shards, ``partition.shards_per_client`` each (McMahan 2017)."""
+"""Examples sorted by class and cut into shards, some for each client (McMahan et al., 2017)."""
 
 from typing import Any
 

@@ -4,13 +4,10 @@ Every client has one persistent Context. A client always runs in the same worker
 caches stays warm; replies come back in the order of the messages, whatever the workers' number.
 """
 
-import logging
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
-from flwr.app.error import Error
 from flwr.clientapp import ClientApp
 from flwr.common.serde import context_from_proto, context_to_proto
 from flwr.proto.message_pb2 import Context as ContextProto
@@ -18,14 +15,11 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedlite.base.errors import FedliteError
+from fedlite.federation.transport.call import call_client
 from fedlite.federation.transport.workers import WorkerPool
-
-log = logging.getLogger(__name__)
 
 FIRST_NODE_ID = 2  # 1 is the SuperLink's own
 SERVER_NODE_ID = 1
-CLIENT_APP_FAILED = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 NOT_CHECKPOINTED = ("reply-arrays", "reply-report")
 
 
@@ -132,21 +126,3 @@ class InProcessGrid(Grid):
         for node_id, raw in dumped.items():
             restored = context_from_proto(ContextProto.FromString(raw))
             self.contexts[node_id].state = restored.state
-
-
-def call_client(client_app: ClientApp, message: Message, context: Context) -> Message:
-    """Run one message on one client; an exception becomes a logged error reply."""
-    try:
-        return client_app(message, context)
-    except Exception as error:  # the boundary of a client: its failure must not end the server
-        client = context.node_config["partition-id"]
-        log.error(
-            "client %s failed on %s:\n%s",
-            client,
-            message.metadata.message_type,
-            traceback.format_exc(),
-        )
-        # A library's text may quote private values; what it says stays in the client's log.
-        text = f"{error}" if isinstance(error, FedliteError) else type(error).__name__
-        reason = f"client {client}: {text}"
-        return Message(Error(CLIENT_APP_FAILED, reason), reply_to=message)

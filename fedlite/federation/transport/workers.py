@@ -94,7 +94,7 @@ def _serve(connection: Connection, log_file: Path | None) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     route_logs(log_file)
     from fedlite.federation.client_app import app
-    from fedlite.federation.transport.grid import call_client
+    from fedlite.federation.transport.call import call_client
 
     while True:
         try:

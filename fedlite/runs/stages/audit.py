@@ -1,19 +1,19 @@
 """The audit: attacks on the run's own training."""
 
 import dataclasses
-from typing import Any
 
 from fedlite.audit.attacks import run_audits
 from fedlite.audit.audited import AuditedRun
+from fedlite.runs.facts import NoFacts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import read_spending
 from fedlite.runs.stages.compress import shipped_options
 
 
-def run(pipeline: Pipeline) -> dict[str, Any]:
+def run(pipeline: Pipeline) -> NoFacts:
     """Write ``audits.json`` and its pictures."""
     config, directory = pipeline.config, pipeline.run
-    history = directory.facts("federate")["history"]
+    history = directory.facts["federate"]["history"]
     spent = read_spending(
         config,
         pipeline.plans,

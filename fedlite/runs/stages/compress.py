@@ -11,6 +11,7 @@ import torch
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import replace_folder
 from fedlite.base.options import deciding
+from fedlite.base.records import Artefact, ModelKey
 from fedlite.compress.compare import compare, too_noisy
 from fedlite.compress.format import suffix_of
 from fedlite.compress.judge import FEDERATED, PRUNED, QUANTIZED, compress_student
@@ -19,21 +20,21 @@ from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.data.types import PublicData
 from fedlite.privacy.randomness import derive_seed
+from fedlite.report.schema import ArtefactEntry, SearchSection
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
+from fedlite.runs.facts import CompressFacts, CompressionChoice, Searched
 from fedlite.runs.pipeline import Pipeline
 from fedlite.search.archive import write_search
 from fedlite.search.compression import search_compression
 
-# What a search may choose and the report tells.
-CHOSEN = ("norms", "ratio", "criterion", "quantization", "bits", "recovery_steps", "sparsity")
-COMPRESSED = (PRUNED, QUANTIZED)
-MODELS = "models"
+COMPRESSED: tuple[ModelKey, ...] = (PRUNED, QUANTIZED)
+MODELS_FOLDER = "models"
 ENOUGH = 100  # examples to judge by
 
 
 def decided_by(config: Config) -> list[Any]:
-    """The options of compression; those of a search, and how it measures, only where it searches."""
+    """The options of compression; of a search, and of how it measures, only where it searches."""
     options = deciding(config.compress)
     measure = options.pop("measure")
     if config.compress.search.enabled:
@@ -43,7 +44,7 @@ def decided_by(config: Config) -> list[Any]:
     return [options]
 
 
-def run(pipeline: Pipeline) -> dict[str, Any]:
+def run(pipeline: Pipeline) -> CompressFacts:
     """Search the options if asked to, then make and judge the files in ``models/``."""
     config, splits = pipeline.config.compress, pipeline.splits
     shrinker = Shrinker(
@@ -54,24 +55,62 @@ def run(pipeline: Pipeline) -> dict[str, Any]:
         pipeline.config.dataset.augment,
         derive_seed(pipeline.config.seed, "compress"),
     )
-    facts: dict[str, Any] = {}
     judges = judging_examples(splits.public, splits.public_validation)
+    searched: Searched = {}
     if config.search.enabled:
-        config, facts["search"] = _search(pipeline, shrinker, judges)
-    unfinished = pipeline.run.file(f".{MODELS}.unfinished")
+        config, section = _search(pipeline, shrinker, judges)
+        searched = {"search": section}
+    unfinished = pipeline.run.file(f".{MODELS_FOLDER}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with pipeline.progress.stage("compress", total=training_steps(config)) as bar:
         shrinker.on_step = lambda step: bar.advance()
         made = compress_student(shrinker, judges, config, unfinished)
     # New files replace those of an earlier compression, which count no longer.
     pipeline.run.forget("compress", "evaluate", "report")
-    replace_folder(unfinished, pipeline.run.file(MODELS))
-    facts["options"] = {name: getattr(config, name) for name in CHOSEN}
-    facts["judges"] = len(judges)
-    facts |= dataclasses.asdict(made)
-    for artefact in facts["artefacts"]:
-        artefact["file"] = artefact["file"] and f"{MODELS}/{artefact['file']}"
-    return facts
+    replace_folder(unfinished, pipeline.run.file(MODELS_FOLDER))
+    return {
+        **searched,
+        "options": _choice(config),
+        "judges": len(judges),
+        "artefacts": [_entry(one) for one in made.artefacts],
+        "shipped": made.shipped,
+        "folded_norms": made.folded_norms,
+        "public_accuracy": made.public_accuracy,
+        "parameters_before": made.parameters_before,
+        "parameters_folded": made.parameters_folded,
+        "parameters_after": made.parameters_after,
+        "nonzero_weights": made.nonzero_weights,
+        "max_difference": made.max_difference,
+    }
+
+
+def _choice(config: CompressOptions) -> CompressionChoice:
+    return {
+        "norms": config.norms,
+        "ratio": config.ratio,
+        "criterion": config.criterion,
+        "quantization": config.quantization,
+        "bits": config.bits,
+        "recovery_steps": config.recovery_steps,
+        "sparsity": config.sparsity,
+    }
+
+
+def _entry(artefact: Artefact) -> ArtefactEntry:
+    """An artefact as an entry of the report; its file relative to the run directory."""
+    return {
+        "name": artefact.name,
+        "model": artefact.model,
+        "format": artefact.format,
+        "precision": artefact.precision,
+        "file": artefact.file and f"{MODELS_FOLDER}/{artefact.file}",
+        "snr_db": artefact.snr_db,
+        "agreement": artefact.agreement,
+        "public_accuracy": artefact.public_accuracy,
+        "accuracy_drop": artefact.accuracy_drop,
+        "refused": artefact.refused,
+        "float_ops": artefact.float_ops,
+    }
 
 
 def judging_examples(trained: PublicData, kept: PublicData) -> PublicData:
@@ -88,7 +127,7 @@ def judging_examples(trained: PublicData, kept: PublicData) -> PublicData:
 
 def _search(
     pipeline: Pipeline, shrinker: Shrinker, judges: PublicData
-) -> tuple[CompressOptions, dict[str, Any]]:
+) -> tuple[CompressOptions, SearchSection]:
     """The options that a search chose, and its section of the report."""
     config, directory = pipeline.config.compress, pipeline.run.file("search")
     format_name = config.formats[0]
@@ -123,8 +162,8 @@ def shipped_options(config: Config, run: RunDirectory) -> CompressOptions:
 
     They differ from those given where a search chose them, and where files were refused.
     """
-    facts = run.facts("compress")
-    options = dataclasses.replace(config.compress, **facts.get("options", {}))
+    facts = run.facts["compress"]
+    options = dataclasses.replace(config.compress, **facts["options"])
     allowed = {
         one["model"] for one in facts["artefacts"] if one["format"] == "onnx" and not one["refused"]
     }

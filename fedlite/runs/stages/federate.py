@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypedDict
 
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import save_tensors, state_sha256
@@ -16,24 +15,16 @@ from fedlite.federation.server_app import open_server_ledger
 from fedlite.federation.simulation import SIMULATION, SimulationOptions, sync_cohort
 from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import frozen_names, load_state
-from fedlite.report.progress import Bar
+from fedlite.report.progress import Bar, Field
 from fedlite.report.tensorboard import RunBoard
 from fedlite.report.write import round_entry
 from fedlite.runs.directory import LOG_FILE
+from fedlite.runs.facts import FederateFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import privacy_section
 
 
-class Facts(TypedDict):
-    """The federated student's hash and quality, every round, and why it stopped early if it did."""
-
-    sha256: str
-    stopped: str
-    evaluation: dict[str, Any]
-    history: list[dict[str, Any]]
-
-
-def run(pipeline: Pipeline) -> Facts:
+def run(pipeline: Pipeline) -> FederateFacts:
     """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``."""
     config, splits, checkpoint = (
         pipeline.config,
@@ -66,7 +57,7 @@ def run(pipeline: Pipeline) -> Facts:
     return {
         "sha256": state_sha256(federation.result),
         "stopped": federation.stopped,
-        "evaluation": dataclasses.asdict(evaluate(federation.result)),
+        "evaluation": evaluation_facts(evaluate(federation.result)),
         "history": [round_entry(record) for record in federation.history],
     }
 
@@ -131,14 +122,14 @@ class Watcher:
 
     def on_round(self, record: RoundRecord) -> None:
         """Show one round."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, Field] = {}
         if record.evaluation is not None:
             fields[self.metric] = getattr(record.evaluation, self.metric)
         if record.epsilons:
             fields["epsilon"] = max(record.epsilons)
         if record.client_level_epsilon is not None:
             fields["client_epsilon"] = record.client_level_epsilon
-        self.bar.advance(**fields)
+        self.bar.advance(1, **fields)
         example, client = self.plans.example, self.plans.client
         if self.board is not None:
             self.board.log_round(
@@ -154,5 +145,6 @@ def log_start(pipeline: Pipeline, board: RunBoard) -> None:
     splits = pipeline.splits
     board.log_partition(splits.class_counts(), splits.task.class_names)
     board.log_plan(privacy_section(pipeline.config, splits, pipeline.plans, spent=None))
-    for name, stage in (("teacher", "teacher"), ("public_student", "warm_start")):
-        board.log_baseline(name, Evaluation(**pipeline.run.facts(stage)["evaluation"]))
+    facts = pipeline.run.facts
+    board.log_baseline("teacher", Evaluation(**facts["teacher"]["evaluation"]))
+    board.log_baseline("public_student", Evaluation(**facts["warm_start"]["evaluation"]))

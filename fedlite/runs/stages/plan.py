@@ -3,19 +3,11 @@
 From here on the run directory belongs to this plan: its ledgers do.
 """
 
-from typing import Any, TypedDict
-
+from fedlite.runs.facts import PlanFacts
 from fedlite.runs.pipeline import Pipeline
 
 
-class Facts(TypedDict):
-    """The plans as plain values, and ``privacy.ledger_dir`` (None: in the run directory)."""
-
-    plans: dict[str, Any]
-    ledger_dir: str | None
-
-
-def run(pipeline: Pipeline) -> Facts:
+def run(pipeline: Pipeline) -> PlanFacts:
     """Keep the plans that were calibrated."""
     return {
         "plans": pipeline.plans.to_facts(),

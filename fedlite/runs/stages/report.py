@@ -1,24 +1,25 @@
 """The report, and the folder that ships."""
 
 from pathlib import Path
-from typing import Any
 
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.format import suffix_of
+from fedlite.report.card import ShippedFile
 from fedlite.report.privacy_statement import privacy_statement
+from fedlite.report.schema import Report
 from fedlite.report.table import comparison_markdown
-from fedlite.report.words import Report
 from fedlite.report.write import write_report
 from fedlite.runs.assemble import assemble_report
+from fedlite.runs.facts import NoFacts
 from fedlite.runs.pipeline import Pipeline
 
 
-def run(pipeline: Pipeline) -> dict[str, Any]:
+def run(pipeline: Pipeline) -> NoFacts:
     """Write ``report.json``, ``report.md``, pictures, ``deploy/`` and TensorBoard's last events."""
     pipeline.need("evaluate")
     report = assemble_report(pipeline)
     names = pipeline.splits.task.class_names
-    confusion = pipeline.run.facts("federate")["evaluation"]["confusion"]
+    confusion = pipeline.run.facts["federate"]["evaluation"]["confusion"]
     write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion)
     _bundle(pipeline, report)
     board = pipeline.board(purge_step=pipeline.config.federation.rounds + 1)
@@ -32,14 +33,22 @@ def run(pipeline: Pipeline) -> dict[str, Any]:
 
 def _bundle(pipeline: Pipeline, report: Report) -> None:
     """Write the deployable folder from the files that may ship."""
-    facts = pipeline.run.facts("compress")
+    facts = pipeline.run.facts["compress"]
     by_name = {one["name"]: one for one in facts["artefacts"]}
-    files, manifest = {}, []
+    files: dict[str, Path] = {}
+    manifest: list[ShippedFile] = []
     for format_name, name in facts["shipped"].items():
-        file, artefact = f"student{suffix_of(format_name)}", by_name[name]
-        files[file] = pipeline.run.file(artefact["file"])
-        described = {key: artefact[key] for key in ("name", "model", "format", "precision")}
-        manifest.append({"file": file, **described})
+        artefact, made = by_name[name], by_name[name]["file"]
+        assert made is not None  # what could not be made does not ship
+        shipped: ShippedFile = {
+            "file": f"student{suffix_of(format_name)}",
+            "name": artefact["name"],
+            "model": artefact["model"],
+            "format": artefact["format"],
+            "precision": artefact["precision"],
+        }
+        files[shipped["file"]] = pipeline.run.file(made)
+        manifest.append(shipped)
     key = pipeline.config.compress.signing_key
     write_bundle(
         pipeline.run.file("deploy"),

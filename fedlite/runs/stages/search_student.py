@@ -1,18 +1,18 @@
 """The search of a student's architecture, on public data."""
 
 from functools import partial
-from typing import Any
 
 from fedlite.base.files import write_whole
 from fedlite.compress.measure import measure_cost
 from fedlite.privacy.randomness import derive_seed
 from fedlite.report.markdown import student_search_markdown
+from fedlite.runs.facts import StudentSearchFacts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.search.archive import write_search
 from fedlite.search.students import search_student
 
 
-def run(pipeline: Pipeline) -> dict[str, Any]:
+def run(pipeline: Pipeline) -> StudentSearchFacts:
     """Write ``search_student/``; the facts are its section of a report."""
     config, splits, root = pipeline.config, pipeline.splits, pipeline.run
     directory = root.file("search_student")
@@ -33,11 +33,10 @@ def run(pipeline: Pipeline) -> dict[str, Any]:
             measure=partial(measure_cost, python=python),
             on_trial=lambda trial: bar.advance(),
         )
-    facts = write_search(found.search, directory, root.path)
-    write_whole(directory / "report.md", student_search_markdown(facts))
-    facts["student_file"] = str(found.path.relative_to(root.path))
+    section = write_search(found.search, directory, root.path)
+    write_whole(directory / "report.md", student_search_markdown(section))
     board = pipeline.board(purge_step=None)
     if board is not None:
         with board:
-            board.log_search(facts, root.file("pictures"))
-    return facts
+            board.log_search(section, root.file("pictures"))
+    return {**section, "student_file": str(found.path.relative_to(root.path))}

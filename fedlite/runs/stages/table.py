@@ -35,7 +35,7 @@ class Stage:
     """
 
     name: str
-    run: Callable[[Pipeline], Mapping[str, Any]] | None
+    run: Callable[[Pipeline], Mapping[str, object]] | None
     needs: str | None
     decided_by: Decides
     always: bool = False

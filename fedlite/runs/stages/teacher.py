@@ -1,24 +1,17 @@
 """The teacher: loaded, taken from the cache, or trained on public data."""
 
-import dataclasses
-from typing import Literal, TypedDict
+from typing import Literal
 
 from fedlite.base.tensors import save_tensors
 from fedlite.distill.cache import cached_teacher
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.privacy.randomness import derive_seed
+from fedlite.runs.facts import ModelFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
 
 
-class Facts(TypedDict):
-    """Where the model came from, and how good it is on the test set."""
-
-    source: Literal["checkpoint", "cache", "trained"]
-    evaluation: dict[str, object]
-
-
-def run(pipeline: Pipeline) -> Facts:
+def run(pipeline: Pipeline) -> ModelFacts:
     """Write ``teacher.pt``."""
     config, splits = pipeline.config, pipeline.splits
     source: Literal["checkpoint", "cache", "trained"] = "checkpoint"
@@ -41,4 +34,4 @@ def run(pipeline: Pipeline) -> Facts:
         save_tensors(pipeline.run.file("teacher.pt"), dict(teacher.state_dict()))
         evaluation = evaluate_model(teacher, splits.test, splits.task.num_classes)
         bar.advance(0, accuracy=evaluation.accuracy)
-    return {"source": source, "evaluation": dataclasses.asdict(evaluation)}
+    return {"source": source, "evaluation": evaluation_facts(evaluation)}

@@ -1,17 +1,15 @@
 """The warm start: the student distilled on public data, before any private example is seen."""
 
-import dataclasses
-
 from fedlite.base.tensors import save_tensors
 from fedlite.distill.cache import cached_warm_start
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.warm_start import warm_start_steps
 from fedlite.privacy.randomness import derive_seed
+from fedlite.runs.facts import ModelFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
-from fedlite.runs.stages.teacher import Facts
 
 
-def run(pipeline: Pipeline) -> Facts:
+def run(pipeline: Pipeline) -> ModelFacts:
     """Write ``public_student.pt``."""
     config, splits = pipeline.config, pipeline.splits
     student, teacher = pipeline.build(config.student), pipeline.load("teacher")
@@ -33,5 +31,5 @@ def run(pipeline: Pipeline) -> Facts:
         bar.advance(0, accuracy=evaluation.accuracy)
     return {
         "source": "cache" if cached else "trained",
-        "evaluation": dataclasses.asdict(evaluation),
+        "evaluation": evaluation_facts(evaluation),
     }

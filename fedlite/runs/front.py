@@ -1,0 +1,117 @@
+"""The front door for Python: what ``import fedlite`` offers, as functions of option strings.
+
+Nothing here touches ``sys.argv``, the root logger or standard output.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedlite.base.chatter import without_chatter
+from fedlite.runs.compose import compose_config, literal
+from fedlite.runs.config import Config
+from fedlite.runs.handle import Run
+from fedlite.runs.saved import holds_run, key_of, with_saved
+
+if TYPE_CHECKING:
+    from fedlite.data.splits import Splits
+    from fedlite.runs.forecast import Forecast
+    from fedlite.serve.predict import Prediction
+    from fedlite.serve.verify import Verdict
+
+MAIN_LINE = ("teacher", "warm_start", "plan", "federate", "compress", "evaluate", "report")
+
+
+def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = False) -> Run:
+    """Run everything: teacher, federated distillation, compression, report.
+
+    Args:
+        overrides: options as on the command line, such as ``"privacy.epsilon=4"``; bars of progress
+            are off unless ``"tracking.progress=true"`` is among them.
+        dir: the run directory; None is ``outputs/<date>/<time>``.
+        resume: go on with a run that is there; start it where there is none.
+
+    Raises:
+        FedliteError: anything a person can put right; what is finished stays on disk.
+
+        run = simulate("federation.num_clients=50", dir="out")
+        run.report["models"]["federated_student"]["accuracy"]
+    """
+    from fedlite.runs.execute import execute
+
+    given = _options(overrides, dir)
+    if dir is not None and resume and holds_run(Path(dir)):
+        given = with_saved(Path(dir), given)
+    shown = any(key_of(text) == "tracking.progress" for text in given)
+    config = compose_config(given if shown else [*given, "tracking.progress=false"])
+    with without_chatter():
+        return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
+
+
+def plan(*overrides: str) -> "Forecast":
+    """What a configuration will spend, and its alternatives; trains and charges nothing.
+
+    Raises:
+        UsageError: no privacy to plan, or a plan that cannot be kept.
+    """
+    from fedlite.runs.forecast import forecast
+
+    return forecast(compose_config(overrides))
+
+
+def load_run(dir: str | Path) -> Run:
+    """A run that is there, finished or not.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return Run(Path(dir))
+
+
+def load_splits(*overrides: str) -> "Splits":
+    """The data of a configuration: public, private by client, test.
+
+    Raises:
+        UsageError: the data cannot be read, or the sizes asked for do not fit.
+    """
+    from fedlite.data import splits
+
+    config: Config = compose_config(overrides)
+    return splits.load_splits(
+        config.dataset, config.partition, config.federation.num_clients, config.seed
+    )
+
+
+def predict(dir: str | Path, input: str | Path) -> "list[Prediction]":
+    """The classes of every example in a file, by a shipped model; needs no torch.
+
+    Args:
+        dir: a run directory, a deployable folder, or an exported file in one.
+        input: an image, an npz (array ``inputs``), or a csv.
+
+    Raises:
+        FedliteError: a file that is missing, damaged or of another shape.
+    """
+    from fedlite.serve.predict import predict as predict_file
+    from fedlite.serve.verify import deploy_folder
+
+    return list(predict_file(deploy_folder(Path(dir)), Path(input)))
+
+
+def verify(dir: str | Path, key: str | Path | None = None) -> "Verdict":
+    """Check a deployable folder (or that of a run): sums, manifest, signature.
+
+    Args:
+        key: the signer's public key (PEM), got elsewhere than from the folder.
+
+    Raises:
+        UsageError: no such folder, or no public key.
+    """
+    from fedlite.serve.verify import deploy_folder, verify_bundle
+
+    return verify_bundle(deploy_folder(Path(dir)), None if key is None else Path(key))
+
+
+def _options(overrides: Sequence[str], dir: str | Path | None) -> list[str]:
+    where = [] if dir is None else [f"run.dir={literal(str(Path(dir)))}"]
+    return [*overrides, *where]
