@@ -5,7 +5,7 @@ from typing import Any
 
 from fedlite.compress.bundle import write_bundle
 
-from .conftest import Digits
+from tests.compress.conftest import Digits
 
 REPORT: dict[str, Any] = {
     "models": {

@@ -16,7 +16,7 @@ from fedlite.data.types import Task
 from fedlite.models.build import build_model, count_parameters, load_state
 from fedlite.models.scattering import Scattering, morlet_bank
 from fedlite.privacy.probe import check_private_model
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13))

@@ -17,7 +17,7 @@ from fedlite.models.build import build_model, count_parameters
 from fedlite.models.staged import StagedNet
 from fedlite.privacy.probe import check_private_model
 from fedlite.runs.rules import BLOCKS
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
 
 SHAPE = (1, 12, 12)

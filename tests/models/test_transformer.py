@@ -19,7 +19,7 @@ from fedlite.models.options import ModelOptions
 from fedlite.models.transformer import MultiHeadAttention
 from fedlite.privacy.probe import check_private_model
 from tests.privacy.world import batch, make_plan, update_of
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13), (9, 128))

@@ -19,7 +19,7 @@ from fedlite.distill.evaluate import evaluate_model, predict_logits
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
 from tests.training import train_on_labels
 

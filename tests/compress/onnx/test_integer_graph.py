@@ -18,7 +18,7 @@ from fedlite.compress.options import CompressOptions
 from fedlite.data.types import PublicData
 from fedlite.serve.runtime import logits_of, open_runtime
 
-from .conftest import Digits
+from tests.compress.conftest import Digits
 
 
 class Depthwise(nn.Module):

@@ -14,7 +14,7 @@ from fedlite.serve.signature import (
     signature_holds,
 )
 
-from .bundles import ship
+from tests.compress.bundles import ship
 
 
 def openssl(*arguments: str) -> "subprocess.CompletedProcess[bytes]":

@@ -13,8 +13,8 @@ from fedlite.base.errors import FedliteError
 from fedlite.serve.predict import choose_model, predict
 from fedlite.serve.runtime import logits_of, open_runtime
 
-from .bundles import ship
-from .conftest import Digits
+from tests.compress.bundles import ship
+from tests.compress.conftest import Digits
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from fedlite.data.types import ClientData, PublicData
 from fedlite.models.build import build_model
 from tests.tasks import shaped
 
-from .conftest import MLP, Digits
+from tests.compress.conftest import MLP, Digits
 
 PUBLIC = PublicData(
     torch.randn(200, 20, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 5

@@ -12,7 +12,7 @@ from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 
-from .conftest import Digits
+from tests.compress.conftest import Digits
 
 QUICK = CompressOptions(ratio=0.3, recovery_steps=5, qat_steps=3)
 

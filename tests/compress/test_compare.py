@@ -19,7 +19,7 @@ from fedlite.compress.compare import (
 )
 from fedlite.data.types import PublicData
 
-from .conftest import Digits
+from tests.compress.conftest import Digits
 
 BOUNDS = {"federated_accuracy": 0.9, "min_snr_db": 20.0, "max_accuracy_drop": 0.01}
 

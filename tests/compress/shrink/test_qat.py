@@ -22,7 +22,7 @@ from fedlite.serve.runtime import logits_of, open_runtime
 from tests.tasks import shaped
 from tests.training import train_on_labels
 
-from .conftest import MLP, MOBILENET, SHAPE, Digits
+from tests.compress.conftest import MLP, MOBILENET, SHAPE, Digits
 
 CONFIG = CompressOptions(
     quantization="qat", per_channel=False, qat_steps=100, qat_learning_rate=3e-3

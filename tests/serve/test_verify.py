@@ -13,8 +13,8 @@ from fedlite.cli.main import run
 from fedlite.serve.signature import public_pem
 from fedlite.serve.verify import checksums, verify_bundle
 
-from .bundles import ship
-from .conftest import Digits
+from tests.compress.bundles import ship
+from tests.compress.conftest import Digits
 
 
 def new_key(folder: Path, name: str) -> tuple[Path, Path]:

@@ -1,6 +1,6 @@
 """Makes the files beside it: a tiny network as .tflite, with inputs and torch's logits as .npz.
 
-python tests/compress/files/make.py PYTHON    (of the environment that `make test-formats` builds)
+python -m tests.serve.files.make PYTHON    (of the environment that `make test-formats` builds)
 """
 
 import sys
@@ -11,8 +11,9 @@ import torch
 
 from fedlite.compress.exporting import export_file
 from fedlite.compress.options import CompressOptions
-from fedlite.data.types import PublicData, Task
+from fedlite.data.types import PublicData
 from fedlite.models.cnn import CNN
+from tests.tasks import shaped
 
 SHAPE = (1, 8, 8)
 
@@ -20,7 +21,7 @@ SHAPE = (1, 8, 8)
 def main() -> None:
     """Write ``tiny_fp32.tflite``, ``tiny_int8.tflite`` and ``tiny.npz``."""
     torch.manual_seed(0)
-    task = Task("tiny", SHAPE, tuple("abcde"), (0.0,), (1.0,), 1.0, "accuracy", "one image")
+    task = shaped(SHAPE, 5, "tiny")
     model = CNN(SHAPE, task.num_classes, channels=(4, 8), hidden=8).eval()
     inputs = torch.randn(64, *SHAPE)
     with torch.no_grad():

@@ -9,9 +9,9 @@ from fedlite.compress.shrink.sparsify import count_nonzero, weight_masks
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 
-from .conftest import SHAPE, Digits
+from tests.compress.conftest import SHAPE, Digits
 
 
 def test_recovery_restores_accuracy_and_keeps_masked_weights_at_zero(student, digits: Digits):

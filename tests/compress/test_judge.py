@@ -28,7 +28,7 @@ from fedlite.runs.config import parse_config
 from fedlite.serve.runtime import logits_of, open_runtime
 from tests.tasks import shaped
 
-from .conftest import CNN, SHAPE, Digits
+from tests.compress.conftest import CNN, SHAPE, Digits
 
 OPTIONS = ["default", "dynamic", "weight_only", "fp16", "qat", "search", "none"]
 

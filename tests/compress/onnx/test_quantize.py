@@ -19,7 +19,7 @@ from fedlite.models.options import ModelOptions
 from fedlite.serve.runtime import logits_of, open_runtime
 from tests.tasks import shaped
 
-from .conftest import MOBILENET, SHAPE, Digits
+from tests.compress.conftest import MOBILENET, SHAPE, Digits
 
 STATIC = CompressOptions(quantization="static")
 DYNAMIC = CompressOptions(quantization="dynamic")
