@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from fedlite.compress.bundle import write_bundle
-
 from tests.compress.conftest import Digits
 
 REPORT: dict[str, Any] = {

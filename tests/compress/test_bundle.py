@@ -9,7 +9,6 @@ import pytest
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.report.card import wilson_interval
-
 from tests.compress.bundles import REPORT, ship
 from tests.compress.conftest import Digits
 

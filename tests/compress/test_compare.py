@@ -18,7 +18,6 @@ from fedlite.compress.compare import (
     snr_db,
 )
 from fedlite.data.types import PublicData
-
 from tests.compress.conftest import Digits
 
 BOUNDS = {"federated_accuracy": 0.9, "min_snr_db": 20.0, "max_accuracy_drop": 0.01}

@@ -26,9 +26,8 @@ from fedlite.models.build import count_parameters
 from fedlite.runs.compose import conf_dir
 from fedlite.runs.config import parse_config
 from fedlite.serve.runtime import logits_of, open_runtime
-from tests.tasks import shaped
-
 from tests.compress.conftest import CNN, SHAPE, Digits
+from tests.tasks import shaped
 
 OPTIONS = ["default", "dynamic", "weight_only", "fp16", "qat", "search", "none"]
 

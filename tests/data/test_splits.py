@@ -215,8 +215,9 @@ def test_fashion_mnist_with_a_thousand_clients(data_dir: Path) -> None:
     assert splits.client_sizes() == [58] * 1000
     assert torch.bincount(splits.public.labels).tolist() == [160] * 10
     assert len(splits.test) == 10_000
-    assert splits.task.preprocessing.mean[0] == pytest.approx(0.2860, abs=0.01)  # 0.2860, 0.3530 over all 60,000
-    assert splits.task.preprocessing.std[0] == pytest.approx(0.3530, abs=0.01)
+    normalise = splits.task.preprocessing
+    assert normalise.mean[0] == pytest.approx(0.2860, abs=0.01)  # 0.2860, 0.3530 over all 60,000
+    assert normalise.std[0] == pytest.approx(0.3530, abs=0.01)
 
 
 def test_mnist_writers_stay_whole(data_dir: Path) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedlite.tracking import pictures
 from matplotlib.figure import Figure
 from PIL import Image
-
-from fedlite.tracking import pictures
 
 from .runs import CLASSES, CONFUSION
 

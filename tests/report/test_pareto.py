@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from fedlite.tracking import pareto
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 from fedlite.report.charts import figure_pixels
-from fedlite.tracking import pareto
 
 from .runs import Report
 

@@ -12,7 +12,6 @@ from PIL import Image
 from fedlite.base.errors import FedliteError
 from fedlite.serve.predict import choose_model, predict
 from fedlite.serve.runtime import logits_of, open_runtime
-
 from tests.compress.bundles import ship
 from tests.compress.conftest import Digits
 

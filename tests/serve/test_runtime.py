@@ -10,7 +10,6 @@ import pytest
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.compare import snr_db
 from fedlite.serve.runtime import logits_of, open_runtime, runs_here, size_of
-
 from tests.compress.conftest import Digits
 
 FILES = Path(__file__).parent / "files"

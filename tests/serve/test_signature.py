@@ -13,7 +13,6 @@ from fedlite.serve.signature import (
     sign,
     signature_holds,
 )
-
 from tests.compress.bundles import ship
 
 

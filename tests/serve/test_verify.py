@@ -12,7 +12,6 @@ from fedlite.base.errors import UsageError
 from fedlite.cli.main import run
 from fedlite.serve.signature import public_pem
 from fedlite.serve.verify import checksums, verify_bundle
-
 from tests.compress.bundles import ship
 from tests.compress.conftest import Digits
 

@@ -18,10 +18,9 @@ from fedlite.data.types import Task
 from fedlite.models.build import build_model
 from fedlite.runs.rules import FORMATS as CONFIGURED
 from fedlite.serve.runtime import logits_of, open_runtime
+from tests.compress.conftest import CNN, MLP, MOBILENET, Digits
 from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
-
-from tests.compress.conftest import CNN, MLP, MOBILENET, Digits
 
 
 def test_the_file_answers_like_the_model(student, student_path, digits: Digits):

@@ -17,7 +17,6 @@ from fedlite.compress.onnx.quantize import quantize_onnx
 from fedlite.compress.options import CompressOptions
 from fedlite.data.types import PublicData
 from fedlite.serve.runtime import logits_of, open_runtime
-
 from tests.compress.conftest import Digits
 
 

@@ -17,9 +17,8 @@ from fedlite.data.types import ClientData, PublicData, TestData
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.serve.runtime import logits_of, open_runtime
-from tests.tasks import shaped
-
 from tests.compress.conftest import MOBILENET, SHAPE, Digits
+from tests.tasks import shaped
 
 STATIC = CompressOptions(quantization="static")
 DYNAMIC = CompressOptions(quantization="dynamic")

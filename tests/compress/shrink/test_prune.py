@@ -20,10 +20,9 @@ from fedlite.compress.shrink.sensitivity import public_gradients
 from fedlite.data.types import PublicData
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.options import ModelOptions
+from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
-
-from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 
 NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})
 STANDARDISED = ModelOptions("cnn", CNN.module, {"norm": "weight"})

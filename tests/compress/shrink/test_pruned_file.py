@@ -14,10 +14,9 @@ from fedlite.compress.shrink.sparsify import apply_masks, weight_masks
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.models.standardised import StandardisedConvolution
+from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
-
-from tests.compress.conftest import CNN, MLP, MOBILENET, SHAPE
 
 MODELS = "fedlite.models"
 NORMED = ModelOptions("cnn", CNN.module, {"norm": "group"})

@@ -19,10 +19,9 @@ from fedlite.data.types import ClientData, TestData
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.serve.runtime import logits_of, open_runtime
+from tests.compress.conftest import MLP, MOBILENET, SHAPE, Digits
 from tests.tasks import shaped
 from tests.training import train_on_labels
-
-from tests.compress.conftest import MLP, MOBILENET, SHAPE, Digits
 
 CONFIG = CompressOptions(
     quantization="qat", per_channel=False, qat_steps=100, qat_learning_rate=3e-3

@@ -9,9 +9,8 @@ from fedlite.compress.shrink.sparsify import count_nonzero, weight_masks
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
-from tests.compress.shrink.pruning import prune_channels
-
 from tests.compress.conftest import SHAPE, Digits
+from tests.compress.shrink.pruning import prune_channels
 
 
 def test_recovery_restores_accuracy_and_keeps_masked_weights_at_zero(student, digits: Digits):

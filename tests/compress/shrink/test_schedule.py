@@ -14,10 +14,9 @@ from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.models.build import build_model
+from tests.compress.conftest import CNN, SHAPE, Digits
 from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
-
-from tests.compress.conftest import CNN, SHAPE, Digits
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:

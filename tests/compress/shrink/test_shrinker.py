@@ -11,7 +11,6 @@ from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
-
 from tests.compress.conftest import Digits
 
 QUICK = CompressOptions(ratio=0.3, recovery_steps=5, qat_steps=3)

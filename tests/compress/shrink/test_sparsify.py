@@ -17,9 +17,8 @@ from fedlite.compress.shrink.sparsify import (
 )
 from fedlite.data.types import ClientData, PublicData
 from fedlite.models.build import build_model
-from tests.tasks import shaped
-
 from tests.compress.conftest import MLP, Digits
+from tests.tasks import shaped
 
 PUBLIC = PublicData(
     torch.randn(200, 20, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 5
