@@ -23,7 +23,7 @@ from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_logits
 from fedlite.models.build import count_parameters
-from fedlite.runs.compose import conf_dir
+from fedlite.runs.compose import conf_dir, store_defaults
 from fedlite.runs.config import parse_config
 from fedlite.serve.runtime import logits_of, open_runtime
 from tests.compress.conftest import CNN, SHAPE, Digits
@@ -131,6 +131,7 @@ def test_private_data_cannot_judge(student: nn.Module, digits: Digits, tmp_path:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_composes_and_spells_out_the_whole_schema(name: str) -> None:
+    store_defaults()
     with initialize_config_dir(str(conf_dir()), version_base=None):
         composed = compose("config", overrides=[f"compress={name}", "run.dir=unused"]).compress
     for node, schema in (

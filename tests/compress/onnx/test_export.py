@@ -1,7 +1,9 @@
 """Exported ONNX files against the models they came from, and what each format refuses."""
 
 import copy
+import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,12 +13,10 @@ from torch import nn
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.exporting import export_file
-from fedlite.compress.format import suffix_of
+from fedlite.compress.format import name_of, suffix_of
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
 from fedlite.compress.options import FORMATS, CompressOptions
-from fedlite.data.types import Task
 from fedlite.models.build import build_model
-from fedlite.runs.rules import FORMATS as CONFIGURED
 from fedlite.serve.runtime import logits_of, open_runtime
 from tests.compress.conftest import CNN, MLP, MOBILENET, Digits
 from tests.compress.shrink.pruning import prune_channels
@@ -66,8 +66,8 @@ def test_equal_models_give_equal_bytes_and_nothing_is_printed(
     ("config", "shape"), [(MOBILENET, (1, 8, 8)), (CNN, (9, 64)), (MLP, (20,))]
 )
 def test_pruned_students_of_all_kinds_export(config, shape, tmp_path):
-    task = Task("t", shape, ("a", "b", "c"), (0.0,), (1.0,), 1.0, "accuracy", "one")
-    model = prune_channels(build_model(config, shaped(shape, 3), seed=0), shape, 0.5, 4)
+    task = shaped(shape, 3)
+    model = prune_channels(build_model(config, task, seed=0), shape, 0.5, 4)
     export_onnx(model, task, tmp_path / "model.onnx", opset=20)
     inputs = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     assert verify_onnx(model, tmp_path / "model.onnx", inputs) < 1e-4
@@ -104,10 +104,22 @@ def test_a_model_that_cannot_be_exported_is_told_in_one_line(digits: Digits, tmp
 
 
 def test_formats_are_those_of_the_configuration_and_known_by_suffix():
-    assert tuple(FORMATS) == CONFIGURED
-    assert {suffix_of(name): name for name in FORMATS} == FORMAT_OF_SUFFIX
-    with pytest.raises(UsageError, match="onnx, litert"):
+    assert FORMATS.names() == ("coreml", "executorch", "litert", "onnx")
+    assert {suffix_of(name): name for name in FORMATS.names()} == {
+        ".mlpackage": "coreml",
+        ".pte": "executorch",
+        ".tflite": "litert",
+        ".onnx": "onnx",
+    }
+    for name in FORMATS.names():
+        assert name_of(Path(f"student{suffix_of(name)}")) == name
+    assert name_of(Path("student.pt")) is None
+    with pytest.raises(UsageError, match=r"formats=tflite: must be one of .*litert, onnx$"):
         suffix_of("tflite")
+    with pytest.raises(UsageError, match=r"^compress.formats=tests.compress.MINE: must be one of"):
+        suffix_of("tests.compress.MINE")  # what ships is fedlite's own
+    for name in set(FORMATS.names()) - {"onnx"}:
+        assert importlib.util.find_spec(f"fedlite.compress.converters.{name}")
 
 
 @pytest.mark.parametrize("quantization", ["none", "static", "dynamic", "fp16"])
