@@ -9,7 +9,9 @@ import pytest
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.compare import snr_db
-from fedlite.serve.runtime import logits_of, open_runtime, runs_here, size_of
+from fedlite.compress.format import suffix_of
+from fedlite.compress.options import FORMATS
+from fedlite.serve.runtime import RUNTIMES, kinds, logits_of, open_runtime, runs_here, size_of
 from tests.compress.conftest import Digits
 
 FILES = Path(__file__).parent / "files"
@@ -55,11 +57,18 @@ def test_missing_and_damaged_files_are_one_line(student_path, tmp_path, name):
 
 
 def test_a_file_that_nothing_runs_is_one_line(tmp_path):
-    with pytest.raises(UsageError, match=r"\.onnx, \.tflite, \.pte, \.mlpackage"):
+    with pytest.raises(UsageError, match=r"give \.mlpackage, \.pte, \.tflite, \.onnx$"):
         open_runtime(tmp_path / "student.pt")
     assert not runs_here(tmp_path / "student.pt")
     assert runs_here(tmp_path / "student.onnx")
     assert runs_here(tmp_path / "student.tflite")
+
+
+def test_every_runtime_serves_the_suffix_of_its_format():
+    assert {name: kind.suffix for name, kind in kinds().items()} == {
+        name: suffix_of(name) for name in RUNTIMES.names()
+    }
+    assert set(RUNTIMES.names()) == set(FORMATS.names())
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")

@@ -138,10 +138,12 @@ def test_a_signature_that_was_taken_away_is_a_fault(signed, deploy):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["a", "b"], ["key="], ["--all"], ["nothing"], ["."], ["deploy", "key=none"]]
+    "arguments",
+    [[], ["a", "b"], ["key="], ["--all"], ["nothing"], ["empty"], ["deploy", "key=none"]],
 )
 def test_wrong_usage_is_one_line_and_exits_2(arguments, deploy, capsys, monkeypatch):
     monkeypatch.chdir(deploy.parent)
+    Path("empty").mkdir()
     assert run(["verify", *arguments]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
