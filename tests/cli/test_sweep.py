@@ -17,8 +17,7 @@ from fedlite.cli.sweep import (
     sweep_table,
     swept_options,
 )
-
-from .runs import Report
+from tests.report.runs import Report
 
 
 @pytest.fixture

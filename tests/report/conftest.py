@@ -1,10 +1,10 @@
-"""Fixtures of the tracking tests: reports of finished runs."""
+"""Fixtures of the tests of reports: reports of finished runs."""
 
 from collections.abc import Callable
 
 import pytest
 
-from .runs import Report, finished_report
+from tests.report.runs import Report, finished_report
 
 
 @pytest.fixture

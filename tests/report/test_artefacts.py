@@ -17,8 +17,7 @@ from fedlite.report.artefacts import (
     times,
 )
 from fedlite.report.words import final_model
-
-from .runs import Report
+from tests.report.runs import Report
 
 
 def named(report: Report, name: str) -> Entry:

@@ -1,15 +1,15 @@
-"""Pictures: each draws what it was given, at any size, and is not blank."""
+"""Charts: each draws what it was given, at any size, and is not blank."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fedlite.tracking import pictures
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .runs import CLASSES, CONFUSION
+from fedlite.report import charts
+from tests.report.runs import CLASSES, CONFUSION
 
 
 def words(figure: Figure) -> list[str]:
@@ -19,7 +19,7 @@ def words(figure: Figure) -> list[str]:
 
 def colours(figure: Figure) -> int:
     """Number of different colours in the rendered picture."""
-    pixels = pictures.figure_pixels(figure)
+    pixels = charts.figure_pixels(figure)
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
     return len(np.unique(pixels.reshape(-1, 3), axis=0))
@@ -29,7 +29,7 @@ def colours(figure: Figure) -> int:
 def test_partition_heatmap_at_any_size(clients: int, classes: int) -> None:
     counts = np.random.default_rng(0).integers(0, 50, (clients, classes))
     names = [f"a rather long name of class {index}" for index in range(classes)]
-    figure = pictures.partition_heatmap(counts, names)
+    figure = charts.partition_heatmap(counts, names)
     bars, cells = figure.axes[:2]
     assert "simulation only" in bars.get_title(loc="left")
     assert bars.patches[0].get_data().values.tolist() == counts.sum(axis=1).tolist()
@@ -38,7 +38,7 @@ def test_partition_heatmap_at_any_size(clients: int, classes: int) -> None:
 
 
 def test_confusion_matrix_shows_counts_and_classes() -> None:
-    figure = pictures.confusion_matrix(CONFUSION, CLASSES)
+    figure = charts.confusion_matrix(CONFUSION, CLASSES)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == CLASSES
     assert words(figure).count("30") == 10
     assert any("300 of" in text for text in words(figure))
@@ -46,14 +46,14 @@ def test_confusion_matrix_shows_counts_and_classes() -> None:
 
 
 def test_confusion_matrix_of_a_class_without_examples() -> None:
-    figure = pictures.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
+    figure = charts.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
     assert figure.axes[0].images[0].get_array()[1].tolist() == [0, 0]
 
 
 def test_accuracy_by_round_skips_rounds_without_evaluation(report: dict[str, Any]) -> None:
     history = report["history"]
     history[4]["evaluation"] = None
-    figure = pictures.accuracy_by_round(history, {"teacher": 0.93, "public_student": 0.8})
+    figure = charts.accuracy_by_round(history, {"teacher": 0.93, "public_student": 0.8})
     teacher, public, student = figure.axes[0].lines
     assert list(teacher.get_ydata()) == [0.93, 0.93]
     assert list(public.get_ydata()) == [0.8, 0.8]
@@ -63,13 +63,13 @@ def test_accuracy_by_round_skips_rounds_without_evaluation(report: dict[str, Any
 
 
 def test_macro_f1_can_be_drawn_instead(report: dict[str, Any]) -> None:
-    figure = pictures.accuracy_by_round(report["history"], {}, metric="macro_f1")
+    figure = charts.accuracy_by_round(report["history"], {}, metric="macro_f1")
     (line,) = figure.axes[0].lines
     assert line.get_ydata()[-1] == pytest.approx(0.85)
 
 
 def test_epsilon_by_round_shows_the_worst_client_and_the_budget(report: dict[str, Any]) -> None:
-    figure = pictures.epsilon_by_round(report["history"], 8.0)
+    figure = charts.epsilon_by_round(report["history"], 8.0)
     mean, highest, budget = figure.axes[0].lines
     assert highest.get_ydata()[-1] == pytest.approx(7.92)
     assert mean.get_ydata()[-1] < 7.92
@@ -78,17 +78,17 @@ def test_epsilon_by_round_shows_the_worst_client_and_the_budget(report: dict[str
 
 def test_accuracy_against_epsilon_averages_seeds() -> None:
     curves = {"local": [(1, 0.80), (8, 0.86), (1, 0.82)]}
-    figure = pictures.accuracy_against_epsilon(curves, 0.8, 0.88)
+    figure = charts.accuracy_against_epsilon(curves, 0.8, 0.88)
     curve = figure.axes[0].lines[-1]
     assert list(curve.get_xdata()) == [1, 8]
     assert curve.get_ydata()[0] == pytest.approx(0.81)
     both = {"local": [(1, 0.8)], "aggregate": [(3, 0.9)]}
-    assert len(pictures.accuracy_against_epsilon(both, 0.8, None).axes[0].lines) == 3
+    assert len(charts.accuracy_against_epsilon(both, 0.8, None).axes[0].lines) == 3
 
 
 def test_save_figure_writes_a_whole_png_into_a_new_folder(tmp_path: Path) -> None:
     path = tmp_path / "new" / "banner.png"
-    pictures.save_figure(pictures.not_private_banner("because"), path)
+    charts.save_figure(charts.not_private_banner("because"), path)
     with Image.open(path) as image:
         image.verify()
         assert image.format == "PNG"

@@ -5,16 +5,15 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from fedlite.tracking import pareto
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
+from fedlite.report import pareto
 from fedlite.report.charts import figure_pixels
-
-from .runs import Report
+from tests.report.runs import Report
 
 DRAWN = (pareto.accuracy_against_bytes, pareto.accuracy_against_latency)
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlite.report.privacy_statement import guess_bound, privacy_statement
-
-from .runs import Report
+from tests.report.runs import Report
 
 
 def test_a_private_run_states_every_number_and_every_limit(report: Report) -> None:

@@ -1,8 +1,7 @@
 """What a report says of a search."""
 
 from fedlite.report.searches import search_markdown
-
-from .runs import search_section
+from tests.report.runs import search_section
 
 
 def test_it_shows_what_was_found_against_the_default_and_what_it_took() -> None:

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from fedlite.report.table import comparison_markdown, print_summary
-
-from .runs import Report
+from tests.report.runs import Report
 
 
 def printed(report: Report, *, color: bool = False) -> str:

@@ -15,8 +15,7 @@ from fedlite.base.records import Evaluation
 from fedlite.report.charts import save_figure
 from fedlite.report.pareto import accuracy_against_bytes
 from fedlite.report.tensorboard import RunBoard
-
-from .runs import (
+from tests.report.runs import (
     BUDGET,
     CLASS_COUNTS,
     CLASSES,

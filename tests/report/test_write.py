@@ -12,8 +12,7 @@ from PIL import Image
 
 from fedlite.base.errors import UsageError
 from fedlite.report.write import load_report, round_entry, write_report
-
-from .runs import CLASS_COUNTS, CLASSES, CONFUSION, Report, round_record, search_section
+from tests.report.runs import CLASS_COUNTS, CLASSES, CONFUSION, Report, round_record, search_section
 
 
 def test_round_trip(tmp_path: Path, report: Report) -> None:
