@@ -67,7 +67,7 @@ def check_run(pipeline: Pipeline) -> None:
     check_private_model(student, splits.task)
     largest = max(splits.client_sizes())
     if privacy.example_level:
-        check_separable(loss)
+        check_separable(loss, f"distill.loss={config.distill.loss}")
         if privacy.delta * largest >= 1:
             raise UsageError(
                 f"privacy.delta={privacy.delta:g}: must be below 1/n of every client;"

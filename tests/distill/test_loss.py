@@ -154,6 +154,8 @@ def test_a_loss_that_looks_across_rows_is_refused(loss):
     with pytest.raises(UsageError, match=r"distill.loss: .*other rows of the batch") as caught:
         check_separable(loss)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"^distill.loss=mine: .*privacy=none"):
+        check_separable(loss, "distill.loss=mine")
 
 
 def test_an_unknown_tap_is_one_line(student, teacher):

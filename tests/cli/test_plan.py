@@ -59,9 +59,10 @@ def test_its_numbers_are_those_of_the_plans_that_a_run_would_follow(
     options = (*FAST, "privacy.epsilon=4", "privacy.client.epsilon=4")
     shown = printed(capsys, *options)
     config = compose_config(options)
-    aggregate = build_plan(compose_config([*options, "privacy.trust=aggregate"]), [1] * 50)
-    client = build_client_plan(config, 50)
-    local = build_plan(config, [1] * 50)
+    trusting = compose_config([*options, "privacy.trust=aggregate"])
+    aggregate = build_plan(trusting.privacy, trusting.federation, [1] * 50)
+    client = build_client_plan(config.privacy, config.federation, 50)
+    local = build_plan(config.privacy, config.federation, [1] * 50)
     assert f"{local.noise_multiplier:.3f}" in shown
     assert f"{aggregate.client_noise_multiplier:.3f}" in shown
     assert f"{client.noise_multiplier:.3f}" in shown
