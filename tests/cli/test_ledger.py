@@ -183,8 +183,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "client=5" in refusal(capsys, 2, "ledger", directory, "client=5")
     assert "delta=2" in refusal(capsys, 2, "ledger", directory, "delta=2")
     assert "delta=x" in refusal(capsys, 2, "ledger", directory, "delta=x")
-    for arguments in ([], [directory, "run=3"], [directory, directory], ["--all"]):
+    for arguments in ([], [directory, directory], [directory, f"run.dir={directory}"]):
         assert "fedlite ledger DIR" in refusal(capsys, 2, "ledger", *arguments)
+    line = refusal(capsys, 2, "ledger", directory, "run=3")
+    assert "unknown option 'run=3'; options: client, delta" in line
+    assert "unknown flag '--all'" in refusal(capsys, 2, "ledger", "--all")
 
     good = tmp_path / "digits-client-0000.ledger"
     shutil.copy(good, tmp_path / "digits-client-0001.ledger")
