@@ -95,9 +95,7 @@ def check_separable(loss: Loss, option: str = LOSSES.option) -> None:
         PROBE_CLASSES + PROBE_FEATURES * len(taps)
         for taps in (loss.student_taps, loss.teacher_taps)
     ]
-    check_row_separable(
-        losses, widths=(widths[0], widths[1]), classes=PROBE_CLASSES, option=option
-    )
+    check_row_separable(losses, widths=(widths[0], widths[1]), classes=PROBE_CLASSES, option=option)
 
 
 def check_taps(loss: Loss, student: nn.Module, teacher: nn.Module) -> None:

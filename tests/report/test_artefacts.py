@@ -6,7 +6,6 @@ from io import StringIO
 import pytest
 
 from fedlite.report.artefacts import (
-    Entry,
     all_entries,
     artefacts_csv,
     artefacts_markdown,
@@ -20,7 +19,7 @@ from fedlite.report.words import final_model
 from tests.report.runs import Report
 
 
-def named(report: Report, name: str) -> Entry:
+def named(report: Report, name: str) -> ArtefactEntry:
     """One row by its name."""
     return next(one for one in all_entries(report) if one["name"] == name)
 

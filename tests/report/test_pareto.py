@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 from fedlite.report import pareto
-from fedlite.report.charts import figure_pixels
+from fedlite.report.drawing import figure_pixels
 from tests.report.runs import Report
 
 DRAWN = (pareto.accuracy_against_bytes, pareto.accuracy_against_latency)

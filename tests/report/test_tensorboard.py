@@ -12,7 +12,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
 from fedlite.base.records import Evaluation
-from fedlite.report.charts import save_figure
+from fedlite.report.drawing import save_figure
 from fedlite.report.pareto import accuracy_against_bytes
 from fedlite.report.tensorboard import RunBoard
 from tests.report.runs import (
