@@ -1,5 +1,6 @@
 """A run in TensorBoard, laid out for three questions: how good, how private, how costly."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +86,7 @@ class RunBoard:
     def __init__(
         self, log_dir: Path, *, purge_step: int | None = None, client_level: bool = False
     ) -> None:
+        _wait_for_a_new_second(log_dir)
         self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
         self._resumed = purge_step is not None
         self._baselines: dict[str, float] = {}
@@ -280,3 +282,9 @@ def _numbers(value: object, tag: str) -> Iterator[tuple[str, float]]:
             yield from _numbers(one, f"{tag}/{key}")
     elif isinstance(value, bool | int | float):
         yield tag, float(value)
+
+
+def _wait_for_a_new_second(folder: Path) -> None:
+    """TensorBoard reads event files by name, and names of one second are in no order."""
+    while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+        time.sleep(0.05)

@@ -13,9 +13,9 @@ from fedlite.compress.compare import (
     Comparison,
     check_structure,
     compare,
-    why_refused,
     runs_in,
     snr_db,
+    why_refused,
 )
 from fedlite.data.types import PublicData
 from tests.compress.conftest import Digits

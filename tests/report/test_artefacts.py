@@ -15,6 +15,7 @@ from fedlite.report.artefacts import (
     milliseconds,
     times,
 )
+from fedlite.report.schema import ArtefactEntry
 from fedlite.report.words import final_model
 from tests.report.runs import Report
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fedlite.report import charts
+from fedlite.report import charts, drawing
 from tests.report.runs import CLASSES, CONFUSION
 
 
@@ -19,7 +19,7 @@ def words(figure: Figure) -> list[str]:
 
 def colours(figure: Figure) -> int:
     """Number of different colours in the rendered picture."""
-    pixels = charts.figure_pixels(figure)
+    pixels = drawing.figure_pixels(figure)
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
     return len(np.unique(pixels.reshape(-1, 3), axis=0))
@@ -88,7 +88,7 @@ def test_accuracy_against_epsilon_averages_seeds() -> None:
 
 def test_save_figure_writes_a_whole_png_into_a_new_folder(tmp_path: Path) -> None:
     path = tmp_path / "new" / "banner.png"
-    charts.save_figure(charts.not_private_banner("because"), path)
+    drawing.save_figure(charts.not_private_banner("because"), path)
     with Image.open(path) as image:
         image.verify()
         assert image.format == "PNG"
