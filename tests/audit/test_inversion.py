@@ -21,7 +21,7 @@ from fedlite.distill.loss import build_loss
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model
 from fedlite.privacy.randomness import DeterministicRandomness
-from fedlite.report.charts import figure_pixels
+from fedlite.report.drawing import figure_pixels
 from tests.audit.conftest import World
 
 
