@@ -4,24 +4,25 @@ from torch import nn
 
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
-from fedlite.distill.losses import build_loss
+from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions
-from fedlite.distill.public import distil_on_public
+from fedlite.distill.public import distil_on_public, teacher_answers
 
 
 def train_on_labels(
     model: nn.Module, public: PublicData, steps: int, learning_rate: float = 5e-3
 ) -> nn.Module:
     """Train ``model`` in place with batches of 64 and seed 0; it comes back in eval mode."""
+    loss = build_loss(DistillOptions(alpha=1.0))
     distil_on_public(
         model,
-        model,
+        teacher_answers(model, loss),
         public,
         steps=steps,
         batch_size=64,
         learning_rate=learning_rate,
         weight_decay=0.0,
-        loss=build_loss(DistillOptions(alpha=1.0)),
+        loss=loss,
         augment=AugmentOptions(),
         seed=0,
     )

@@ -1,4 +1,4 @@
-"""fedlite simulate: all of it: teacher, federated distillation, compression, report.
+"""fedlite simulate: all of it: teacher, distillation, compression, report.
 
 usage: fedlite simulate [option=value ...] [-m] [--cfg job]
 """

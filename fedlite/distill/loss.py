@@ -71,8 +71,12 @@ def example_losses(
     return losses
 
 
-def check_separable(loss: Loss) -> None:
+def check_separable(loss: Loss, option: str = LOSSES.option) -> None:
     """Refuse a loss in which one row's gradient depends on another row (rule 6).
+
+    Args:
+        loss: tried on made-up answers.
+        option: what names it in the error, with its value where that is known.
 
     Raises:
         UsageError: the loss looks across rows.
@@ -91,7 +95,7 @@ def check_separable(loss: Loss) -> None:
         PROBE_CLASSES + PROBE_FEATURES * len(taps)
         for taps in (loss.student_taps, loss.teacher_taps)
     ]
-    check_row_separable(losses, widths=(widths[0], widths[1]), classes=PROBE_CLASSES)
+    check_row_separable(losses, widths=(widths[0], widths[1]), classes=PROBE_CLASSES, option=option)
 
 
 def check_taps(loss: Loss, student: nn.Module, teacher: nn.Module) -> None:

@@ -97,7 +97,11 @@ def _probe_rows(model: nn.Module, examples: Examples) -> None:
 
 
 def check_row_separable(
-    losses: Callable[[Tensor, Tensor, Tensor], Tensor], *, widths: tuple[int, int], classes: int
+    losses: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *,
+    widths: tuple[int, int],
+    classes: int,
+    option: str = "distill.loss",
 ) -> None:
     """Refuse a loss in which one row's gradient depends on another row (rule 6).
 
@@ -106,6 +110,7 @@ def check_row_separable(
             losses (n,): a loss with all that it sees of an example in one row.
         widths: numbers in a row, of the student and of the teacher.
         classes: labels are below this.
+        option: what names the loss in the error.
 
     Raises:
         UsageError: the loss looks across rows.
@@ -128,6 +133,7 @@ def check_row_separable(
     after = gradient_of(changed_student, changed_teacher)
     if not torch.allclose(before[1:], after[1:], rtol=1e-5, atol=1e-6):
         raise UsageError(
-            "distill.loss: the loss of one example depends on other rows of the batch, which"
-            " breaks the clipping of single examples; use distill.loss=soft or hard"
+            f"{option}: the loss of one example depends on other rows of the batch, which breaks"
+            " the clipping of single examples (privacy rule 6); use distill.loss=soft or"
+            " privacy=none"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedlite.base.errors import UsageError
 from fedlite.compress.exporting import require_converters
-from fedlite.distill.loss import build_loss, check_separable
+from fedlite.distill.loss import build_loss, check_separable, check_taps
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.privacy.probe import check_private_model
@@ -61,12 +61,13 @@ def check_run(pipeline: Pipeline) -> None:
             f" {started['ledger_dir'] or run.file('ledgers')}; they cannot be exchanged"
         )
     student, loss = pipeline.build(config.student), build_loss(config.distill)
+    check_taps(loss, student, pipeline.build(config.teacher))
     if not privacy.private:
         return
     check_private_model(student, splits.task)
     largest = max(splits.client_sizes())
     if privacy.example_level:
-        check_separable(loss)
+        check_separable(loss, f"distill.loss={config.distill.loss}")
         if privacy.delta * largest >= 1:
             raise UsageError(
                 f"privacy.delta={privacy.delta:g}: must be below 1/n of every client;"

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlite.compress.bundle import write_bundle
-
-from .conftest import Digits
+from tests.compress.conftest import Digits
 
 REPORT: dict[str, Any] = {
     "models": {

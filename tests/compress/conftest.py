@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from fedlite.compress.onnx.export import export_onnx
-from fedlite.data.types import PublicData, Task, TestData
+from fedlite.data.types import Normalise, PublicData, Task, TestData
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from tests.tasks import shaped
@@ -45,13 +45,15 @@ def digits() -> Digits:
         name="digits",
         input_shape=SHAPE,
         class_names=tuple(f"digit {i}" for i in range(10)),
-        mean=(float((raw[:1000] / 16).mean()),),
-        std=(float((raw[:1000] / 16).std()),),
-        scale=16.0,
+        preprocessing=Normalise(
+            scale=16.0,
+            mean=(float((raw[:1000] / 16).mean()),),
+            std=(float((raw[:1000] / 16).std()),),
+        ),
         metric="accuracy",
         example="one image of a handwritten digit",
     )
-    inputs = task.normalise(raw)
+    inputs = task.prepare(raw)
     return Digits(
         task=task,
         public=PublicData(inputs[:1000], targets[:1000]),

@@ -9,9 +9,8 @@ import pytest
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.report.card import wilson_interval
-
-from .bundles import REPORT, ship
-from .conftest import Digits
+from tests.compress.bundles import REPORT, ship
+from tests.compress.conftest import Digits
 
 
 @pytest.fixture

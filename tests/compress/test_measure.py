@@ -22,9 +22,8 @@ from fedlite.distill.evaluate import evaluate_model
 from fedlite.models.build import build_model
 from fedlite.serve.kind import Array
 from fedlite.serve.measure_worker import cost_facts, described, latency_ms
+from tests.compress.conftest import MLP, SHAPE, Digits
 from tests.tasks import shaped
-
-from .conftest import MLP, SHAPE, Digits
 
 QUICK = MeasureOptions(threads=1, warmup=2, runs=20, batch_sizes=[1, 8])
 

@@ -1,50 +1,32 @@
 """The files in ``conf/dataset`` and ``conf/partition``: complete, typed and composable."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from fedlite.data.options import PARTITIONS as DIVISIONS
 from fedlite.data.options import AugmentOptions, DatasetOptions, PartitionOptions
 from fedlite.data.splits import load_splits
+from fedlite.runs.compose import conf_dir, store_defaults
 from fedlite.runs.config import parse_config
 
-CONF = Path(__file__).parents[2] / "conf"
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]
 OWN_DATA = ["npz", "idx", "huggingface"]
 PARTITIONS = ["iid", "dirichlet", "pathological", "shards", "size", "natural"]
-PRIMARY = """
-defaults: [{dataset: digits}, {federation: default}, {partition: iid}, _self_]
-seed: 0
-run: {dir: unused}
-teacher: {name: none, module: none}
-student: {name: none, module: none}
-distill: {}
-privacy: {}
-engine: {}
-compress: {}
-tracking: {}
-"""
 
 
-@pytest.fixture
-def conf(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small primary configuration around the two groups under test."""
-    for group in ("dataset", "partition"):
-        shutil.copytree(CONF / group, tmp_path / group)
-    (tmp_path / "federation").mkdir()
-    (tmp_path / "federation" / "default.yaml").write_text("num_clients: 20\nrounds: 20\n")
-    (tmp_path / "primary.yaml").write_text(PRIMARY)
+@pytest.fixture(autouse=True)
+def _data_sets(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDLITE_DATA", str(data_dir))
-    return tmp_path
 
 
-def composed(conf: Path, *overrides: str) -> DictConfig:
-    with initialize_config_dir(config_dir=str(conf), version_base="1.3"):
-        return compose("primary", overrides=list(overrides))
+def composed(*overrides: str) -> DictConfig:
+    store_defaults()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=["federation.rounds=20", *overrides])
 
 
 def names(schema: type) -> set[str]:
@@ -52,27 +34,24 @@ def names(schema: type) -> set[str]:
 
 
 def test_every_file_is_tested() -> None:
-    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {
-        "_base",
-        *DATASETS,
-        *OWN_DATA,
-    }
-    assert {path.stem for path in (CONF / "partition").glob("*.yaml")} == {"_base", *PARTITIONS}
+    assert {path.stem for path in (conf_dir() / "dataset").iterdir()} == {*DATASETS, *OWN_DATA}
+    assert {path.stem for path in (conf_dir() / "partition").iterdir()} == set(PARTITIONS)
+    assert set(DIVISIONS.names()) == set(PARTITIONS)
 
 
 @pytest.mark.parametrize("name", DATASETS + OWN_DATA)
-def test_dataset_has_every_key_and_the_right_types(conf: Path, name: str) -> None:
-    config = composed(conf, f"dataset={name}")
+def test_dataset_has_every_key_and_the_right_types(name: str) -> None:
+    config = composed(f"dataset={name}")
     assert set(config.dataset) == names(DatasetOptions)
     assert set(config.dataset.augment) == names(AugmentOptions)
     if name in OWN_DATA:
-        config = composed(conf, f"dataset={name}", "dataset.root=somewhere")
+        config = composed(f"dataset={name}", "dataset.root=somewhere")
     assert parse_config(config).dataset.name == name
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_partition_has_every_key_and_natural_counts_clients_itself(conf: Path, name: str) -> None:
-    config = composed(conf, f"partition={name}")
+def test_partition_has_every_key_and_natural_counts_clients_itself(name: str) -> None:
+    config = composed(f"partition={name}")
     assert set(config.partition) == names(PartitionOptions)
     typed = parse_config(config)
     assert typed.partition.name == name
@@ -80,8 +59,8 @@ def test_partition_has_every_key_and_natural_counts_clients_itself(conf: Path, n
     assert OmegaConf.select(config, "federation.rounds") == 20
 
 
-def test_overrides_reach_a_natural_partition(conf: Path) -> None:
-    config = composed(conf, "partition=natural", "partition.alpha=2", "federation.num_clients=16")
+def test_overrides_reach_a_natural_partition() -> None:
+    config = composed("partition=natural", "partition.alpha=2", "federation.num_clients=16")
     assert (config.partition.alpha, config.federation.num_clients) == (2, 16)
 
 
@@ -94,10 +73,8 @@ def test_overrides_reach_a_natural_partition(conf: Path) -> None:
         (["dataset=cifar10", "partition=shards"], 20),
     ],
 )
-def test_configured_data_sets_load(
-    conf: Path, data_dir: Path, overrides: list[str], clients: int
-) -> None:
-    config = parse_config(composed(conf, *overrides))
+def test_configured_data_sets_load(overrides: list[str], clients: int) -> None:
+    config = parse_config(composed(*overrides))
     if config.dataset.root and not Path(config.dataset.root).exists():
         pytest.skip(f"{config.dataset.root} is not there")
     splits = load_splits(

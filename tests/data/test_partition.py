@@ -1,6 +1,7 @@
 """Which client holds which example: invariants of every partition, and what cannot be divided."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedlite.base.errors import UsageError
 from fedlite.data.options import PartitionOptions
-from fedlite.data.partition import partition_rows
+from fedlite.data.partition import Partition, partition_rows
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1200)
 GROUPS = np.random.default_rng(1).integers(0, 30, 1200)
@@ -128,7 +129,7 @@ def test_natural_needs_ids_and_their_number() -> None:
         (PartitionOptions("shards", shards_per_client=30), 50, "do not fill 50 x 30 shards; lower"),
         (PartitionOptions("pathological", classes_per_client=11), 5, "11.*; lower partition.cl"),
         (PartitionOptions("pathological", classes_per_client=9), 1000, "Label.*; lower part"),
-        (PartitionOptions("alphabetic"), 5, "partition.name=alphabetic: must be one of iid"),
+        (PartitionOptions("alphabetic"), 5, "name=alphabetic: must be one of dirichlet, iid, nat"),
     ],
     ids=lambda value: name_of(value) if isinstance(value, PartitionOptions) else None,
 )
@@ -138,6 +139,37 @@ def test_impossible_divisions_end_in_one_line(
     with pytest.raises(UsageError, match=message) as caught:
         divide(config, clients)
     assert len(str(caught.value).splitlines()) == 1
+
+
+class Dealer:
+    """Deals a data set out in turns."""
+
+    dataset: Any
+
+    def __init__(self, num_clients: int) -> None:
+        self.num_clients = num_clients
+
+    def load_partition(self, client: int) -> Any:
+        return self.dataset.select(range(client, len(self.dataset), self.num_clients))
+
+
+class Turns(Partition):
+    """A partition of one's own."""
+
+    def build(self, options: PartitionOptions, num_clients: int, seed: int, min_size: int) -> Any:
+        return Dealer(num_clients)
+
+
+OWN = Turns()
+
+
+def test_a_partition_of_ones_own_is_named_by_its_path() -> None:
+    parts = divide(PartitionOptions(f"{__name__}.OWN"), 7, seed=3)
+    assert [len(part) for part in parts] == [172, 172, 172, 171, 171, 171, 171]
+    assert sorted(np.concatenate(parts)) == list(range(1200))
+    for name, said in (("NONE", "cannot import"), ("LABELS", "is no fedlite.data.partition.Part")):
+        with pytest.raises(UsageError, match=rf"partition.name={__name__}.{name}: {said}"):
+            divide(PartitionOptions(f"{__name__}.{name}"), 5)
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

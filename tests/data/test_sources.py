@@ -8,16 +8,15 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from fedlite.data.idx import read_idx_file
-from fedlite.data.npz import read_arrays
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from fedlite.base.errors import UsageError
+from fedlite.data.archives import read_arrays
 from fedlite.data.options import DatasetOptions
-from fedlite.data.raw import RawData
-from fedlite.data.sources import read_source
+from fedlite.data.raw import RawData, read_raw
+from fedlite.data.sources.idx import read_idx_file
 
 DIGITS = DatasetOptions(name="digits", source="digits")
 NPZ_KEYS = {"inputs_train": "x", "labels_train": "y"}
@@ -42,13 +41,13 @@ def idx_folder(tmp_path: Path) -> Path:
 
 
 def read_idx(root: Path, **options: Any) -> RawData:
-    return read_source(DatasetOptions(name="mine", source="idx", root=str(root), **options))
+    return read_raw(DatasetOptions(name="mine", source="idx", root=str(root), **options))
 
 
 def read_npz(root: Path, arrays: dict[str, Any], **options: Any) -> RawData:
     np.savez(root / "data.npz", **arrays)
     options = {"keys": NPZ_KEYS, "files": {"data": "data.npz"}} | options
-    return read_source(DatasetOptions(name="mine", source="npz", root=str(root), **options))
+    return read_raw(DatasetOptions(name="mine", source="npz", root=str(root), **options))
 
 
 def features(count: int = 6) -> dict[str, np.ndarray]:
@@ -60,7 +59,7 @@ def features(count: int = 6) -> dict[str, np.ndarray]:
 
 
 def test_digits_are_the_real_ones() -> None:
-    raw = read_source(DIGITS)
+    raw = read_raw(DIGITS)
     assert raw.inputs_train.shape == (1797, 1, 8, 8)
     assert (raw.inputs_train.dtype, raw.inputs_train.max(), raw.scale) == (np.uint8, 16, 16.0)
     assert raw.class_names == tuple("0123456789")
@@ -94,7 +93,7 @@ def test_har_is_transposed_to_channels_first(data_dir: Path) -> None:
         "class_names": "label_names",
     }
     root, files = str(data_dir / "uci_har"), {"data": "inertial.npz"}
-    raw = read_source(
+    raw = read_raw(
         DatasetOptions("har", "npz", root, files=files, keys=keys, layout="channels_last")
     )
     with np.load(data_dir / "uci_har" / "inertial.npz") as stored:
@@ -141,11 +140,25 @@ def test_natural_ids_become_codes_in_sorted_order(tmp_path: Path) -> None:
     assert raw.groups.tolist() == [2, 0, 2, 1, 0, 2]
 
 
+def read_pairs(options: DatasetOptions) -> RawData:
+    """A source of one's own."""
+    return RawData(np.eye(4, dtype=np.uint8) * int(options.keys["size"]), np.arange(4) % 2)
+
+
+def test_a_source_of_ones_own_is_named_by_its_path() -> None:
+    own = DatasetOptions("mine", f"{__name__}.read_pairs", keys={"size": "7"})
+    raw = read_raw(own)
+    assert (raw.inputs_train == np.eye(4) * 7).all()
+    assert (raw.class_names, raw.scale) == (("0", "1"), 255.0)  # what every source goes through
+    with pytest.raises(UsageError, match=r"dataset.source=tape: must be one of digits, hugg"):
+        read_raw(DatasetOptions("mine", "tape"))
+
+
 # --- Hugging Face data sets from local paths ----------------------------------------------------
 
 
 def read_huggingface(root: Path, keys: dict[str, str], **options: Any) -> RawData:
-    return read_source(
+    return read_raw(
         DatasetOptions(name="mine", source="huggingface", root=str(root), keys=keys, **options)
     )
 
@@ -242,7 +255,7 @@ def test_missing_root_names_the_path_and_the_way_out(tmp_path: Path, source: str
         keys=NPZ_KEYS | {"inputs": "x", "labels": "y"},
     )
     with pytest.raises(UsageError, match=r"nowhere: no such path.*FEDLITE_DATA"):
-        read_source(config)
+        read_raw(config)
 
 
 def test_idx_truncated_gzip(idx_folder: Path) -> None:

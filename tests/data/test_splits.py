@@ -51,9 +51,10 @@ def numbered_config(root: Path, with_test: bool = False, **options: Any) -> Data
 
 def numbers(splits: Splits) -> dict[str, list[int]]:
     """The example numbers in each part, with normalisation undone."""
+    normalise = splits.task.preprocessing
 
     def undo(inputs: torch.Tensor) -> list[int]:
-        raw = inputs * splits.task.std[0] + splits.task.mean[0]
+        raw = inputs * normalise.std[0] + normalise.mean[0]
         return [round(value) for value in raw[:, 0].tolist()]
 
     clients = [splits.client(client_id).inputs for client_id in range(splits.num_clients)]
@@ -214,8 +215,9 @@ def test_fashion_mnist_with_a_thousand_clients(data_dir: Path) -> None:
     assert splits.client_sizes() == [58] * 1000
     assert torch.bincount(splits.public.labels).tolist() == [160] * 10
     assert len(splits.test) == 10_000
-    assert splits.task.mean[0] == pytest.approx(0.2860, abs=0.01)  # 0.2860, 0.3530 over all 60,000
-    assert splits.task.std[0] == pytest.approx(0.3530, abs=0.01)
+    normalise = splits.task.preprocessing
+    assert normalise.mean[0] == pytest.approx(0.2860, abs=0.01)  # 0.2860, 0.3530 over all 60,000
+    assert normalise.std[0] == pytest.approx(0.3530, abs=0.01)
 
 
 def test_mnist_writers_stay_whole(data_dir: Path) -> None:
@@ -251,7 +253,7 @@ def test_har_people_stay_whole(data_dir: Path) -> None:
     )
     splits = load_splits(config, NATURAL, None, 0)
     assert splits.task.input_shape == (9, 128)
-    assert len(splits.task.mean) == 9
+    assert len(splits.task.preprocessing.mean) == 9
     assert len(splits.test) == 2947
     with np.load(data_dir / "uci_har" / "inertial.npz") as stored:
         sizes = np.bincount(stored["subject_train"]).tolist()

@@ -18,7 +18,7 @@ from fedlite.base.files import read_json
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.onnx.quantize import quantize_onnx
 from fedlite.compress.options import CompressOptions
-from fedlite.data.types import Task
+from fedlite.data.types import Normalise, Task
 from fedlite.demo.facts import page_facts
 from fedlite.demo.ort import cached_ort
 from fedlite.demo.page import Sample, write_demo
@@ -120,7 +120,8 @@ def site(
     """A folder of two pages, ``digits`` and ``series``, and the bundle of the second."""
     root = tmp_path_factory.mktemp("site")
     write_demo(root / "digits", bundle, samples, facts_of(bundle, digits.task), ort)
-    task = Task("series", (2, 16), ("up", "down", "flat"), (1.5, -2.0), (0.5, 3.0), 1.0, "", "")
+    normalise = Normalise(scale=1.0, mean=(1.5, -2.0), std=(0.5, 3.0))
+    task = Task("series", (2, 16), ("up", "down", "flat"), normalise, "", "")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
     folder = tmp_path_factory.mktemp("series")

@@ -40,8 +40,13 @@ def test_the_page_of_a_run_shows_its_public_examples(run_dir, ort, capsys):
     splits = load_splits(config.dataset, config.partition, 20, config.seed)
     public = splits.public_validation.inputs.flatten(1)
     for sample in content["samples"]:
-        shown = splits.task.normalise(public.new_tensor(sample["values"]).reshape(1, 1, 8, 8))
+        shown = splits.task.prepare(public.new_tensor(sample["values"]).reshape(1, 1, 8, 8))
         assert float((public - shown.flatten(1)).abs().amax(1).min()) < 1e-4
+
+
+def test_the_run_may_be_named_as_a_word(run_dir, ort):
+    assert run(["demo", str(run_dir), f"ort={ort}"]) == 0
+    assert (run_dir / "demo" / "index.html").is_file()
 
 
 def test_the_page_goes_where_it_is_told(run_dir, ort, tmp_path):
@@ -53,10 +58,13 @@ def test_the_page_goes_where_it_is_told(run_dir, ort, tmp_path):
 
 def test_what_cannot_become_a_page_is_told_in_one_line(run_dir, tmp_path, capsys):
     directory = f"run.dir={run_dir}"
-    assert "run.dir=DIR" in refused(capsys)
+    assert "give the run directory: fedlite demo DIR" in refused(capsys)
     assert "no run there" in refused(capsys, f"run.dir={tmp_path}")
-    assert "output=: missing folder" in refused(capsys, directory, "output=")
-    assert "ort=: missing folder" in refused(capsys, directory, "ort")
+    assert "no run there" in refused(capsys, str(tmp_path))
+    assert "output=: missing; give output=" in refused(capsys, directory, "output=")
+    assert "ort=: missing; give ort=" in refused(capsys, directory, "ort=")
+    assert "give one directory, not 'ort run.dir=" in refused(capsys, directory, "ort")
+    assert "ort: given twice" in refused(capsys, directory, "ort=a", "ort=b")
     assert "unknown flag" in refused(capsys, directory, "--fast")
     assert "expected the unpacked package" in refused(capsys, directory, f"ort={tmp_path}")
     (run_dir / "deploy" / "labels.json").write_text("[]")

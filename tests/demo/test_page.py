@@ -75,7 +75,7 @@ def test_samples_are_raw_values_of_public_examples(samples, digits: Digits):
         first = int((digits.public.labels == label).nonzero()[0])
         raw = torch.tensor(sample.values)
         assert torch.equal(raw, raw.round())
-        shown = digits.task.normalise(raw.reshape(1, 1, 8, 8))[0]
+        shown = digits.task.prepare(raw.reshape(1, 1, 8, 8))[0]
         torch.testing.assert_close(shown, digits.public.inputs[first])
 
 

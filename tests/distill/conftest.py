@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from fedlite.data.types import PublicData, Task
+from fedlite.data.types import Normalise, PublicData, Task
 from fedlite.distill.options import TeacherOptions
 from fedlite.models.options import ModelOptions
 
@@ -27,9 +27,7 @@ def task() -> Task:
         name="digits",
         input_shape=(1, 8, 8),
         class_names=tuple("0123456789"),
-        mean=(0.0,),
-        std=(1.0,),
-        scale=16.0,
+        preprocessing=Normalise(scale=16.0, mean=(0.0,), std=(1.0,)),
         metric="accuracy",
         example="one digit",
     )

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.distill.losses import build_loss, relational_loss, soft_loss
-from fedlite.distill.options import DistillOptions
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import build_loss
+from fedlite.distill.losses.relational import relational_loss
+from fedlite.distill.losses.soft import soft_loss
+from fedlite.distill.options import LossOptions
 
 
 def logits(seed: int, n: int = 6, classes: int = 4, scale: float = 3.0) -> torch.Tensor:
@@ -19,6 +22,13 @@ def logits(seed: int, n: int = 6, classes: int = 4, scale: float = 3.0) -> torch
 def batch(seed: int, n: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     labels = torch.randint(4, (n,), generator=torch.Generator().manual_seed(seed))
     return logits(seed, n), labels, logits(seed + 1, n)
+
+
+def built(name, alpha=0.5, temperature=2.0):
+    """The loss as options name it, as a function of logits."""
+    loss = build_loss(LossOptions(name, alpha, temperature))
+    assert not [*loss.student_taps, *loss.teacher_taps]
+    return lambda student, labels, teacher: loss(Answers(student), labels, Answers(teacher))
 
 
 def test_soft_loss_by_hand():
@@ -33,9 +43,7 @@ def test_soft_loss_by_hand():
 
 def test_soft_loss_mean_is_torch_batchmean():
     student, labels, teacher = batch(0)
-    found = build_loss(DistillOptions(loss="soft", alpha=0.25, temperature=3.0))(
-        student, labels, teacher
-    )
+    found = built("soft", alpha=0.25, temperature=3.0)(student, labels, teacher)
     expected = 0.25 * F.cross_entropy(student, labels) + 0.75 * 9 * F.kl_div(
         F.log_softmax(student / 3, 1), F.softmax(teacher / 3, 1), reduction="batchmean"
     )
@@ -45,7 +53,7 @@ def test_soft_loss_mean_is_torch_batchmean():
 
 def test_hard_loss_uses_the_class_of_the_teacher():
     student, labels, teacher = batch(0)
-    found = build_loss(DistillOptions(loss="hard", alpha=0.25))(student, labels, teacher)
+    found = built("hard", alpha=0.25)(student, labels, teacher)
     expected = 0.25 * F.cross_entropy(student, labels, reduction="none")
     expected += 0.75 * F.cross_entropy(student, teacher.argmax(1), reduction="none")
     torch.testing.assert_close(found, expected)
@@ -74,7 +82,7 @@ def test_temperature_squared_keeps_the_gradient_of_a_hot_loss():
 def test_changing_one_row_leaves_the_other_rows_values_and_gradients(
     loss, seed, n, alpha, temperature
 ):
-    function = build_loss(DistillOptions(loss=loss, alpha=alpha, temperature=temperature))
+    function = built(loss, alpha, temperature)
     student, labels, teacher = batch(seed, n)
     values, gradient = values_and_gradient(function, student, labels, teacher)
     student[0], teacher[0], labels[0] = 50 * logits(7, 1)[0], logits(8, 1)[0], (labels[0] + 1) % 4
@@ -92,7 +100,7 @@ def values_and_gradient(function, student, labels, teacher):
 
 
 def test_the_relational_loss_does_not_separate_by_row():
-    function = build_loss(DistillOptions(loss="relational"))
+    function = built("relational")
     student, labels, teacher = batch(0)
     values, gradient = values_and_gradient(function, student, labels, teacher)
     student[0] = 50 * logits(7, 1)[0]
@@ -124,7 +132,7 @@ def test_relational_loss_vanishes_for_a_scaled_teacher():
 @pytest.mark.parametrize("loss", ["soft", "hard", "relational"])
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_small_and_empty_batches_have_finite_losses_and_gradients(loss, n):
-    function = build_loss(DistillOptions(loss=loss))
+    function = built(loss)
     student, labels, teacher = batch(0, 2)
     student[1:] = student[:1]  # equal rows: distance 0
     values, gradient = values_and_gradient(function, student[:n], labels[:n], teacher[:n])

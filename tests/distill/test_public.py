@@ -9,9 +9,9 @@ from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from fedlite.data.types import TestData as HeldOutData
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.distill.losses import build_loss
+from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, WarmStartOptions
-from fedlite.distill.public import distil_on_public, shuffled_batches
+from fedlite.distill.public import distil_on_public, shuffled_batches, teacher_answers
 from fedlite.distill.teacher import train_teacher
 from fedlite.distill.warm_start import warm_start, warm_start_steps
 from fedlite.models.build import build_model
@@ -30,16 +30,18 @@ def student(task, student_config):
 
 
 def distil(student, teacher, public, **changes):
+    loss = build_loss(DistillOptions(alpha=0.5))
     settings = {
         "steps": 30,
         "batch_size": 32,
         "learning_rate": 5e-3,
         "weight_decay": 0.0,
-        "loss": build_loss(DistillOptions()),
+        "loss": loss,
         "augment": AugmentOptions(shift=1, noise=0.1),
         "seed": 0,
     }
-    distil_on_public(student, teacher, public, **{**settings, **changes})
+    teach = teacher_answers(teacher, loss)
+    distil_on_public(student, teach, public, **{**settings, **changes})
 
 
 @pytest.mark.parametrize("loss", ["soft", "hard", "relational"])
@@ -52,7 +54,7 @@ def test_the_warm_start_teaches_the_student(student, teacher, digits, loss):
         student,
         teacher,
         public,
-        DistillOptions(loss=loss, warm_start=settings),
+        DistillOptions(loss=loss, alpha=0.5, warm_start=settings),
         AugmentOptions(),
         seed=0,
         on_step=steps.append,

@@ -1,7 +1,11 @@
-"""Networks of a person's own, good and bad, for ``student=custom``."""
+"""Networks and losses of a person's own, good and bad: ``student=custom``, ``distill.loss``."""
 
 import torch
 from torch import Tensor, nn
+
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import Loss
+from fedlite.distill.options import LossOptions
 
 
 class Linear(nn.Module):
@@ -31,3 +35,18 @@ class WrongAnswer(Linear):
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__(input_shape, num_classes - 1)
+
+
+class _UnknownTap:
+    """A loss of one's own that taps a layer which no teacher has."""
+
+    student_taps: tuple[str, ...] = ()
+    teacher_taps = ("no.such.layer",)
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
+        return (student.logits - teacher.features["no.such.layer"]).sum(dim=1)
+
+
+def unknown_tap(options: LossOptions) -> Loss:
+    """What ``distill.loss`` may name."""
+    return _UnknownTap()

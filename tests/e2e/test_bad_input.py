@@ -52,7 +52,7 @@ NETWORKS = "tests.e2e.networks"
         (["privacy.delta=2"], ["privacy.delta=2", "< 1"]),
         (["seed=-1"], ["seed=-1"]),
         (["seed=x"], ["seed", "x"]),
-        (["distill=relational"], ["relational", "privacy=none"]),
+        (["distill=relational"], ["distill.loss=relational", "privacy=none"]),
         (["dataset=npz"], ["dataset.root"]),
         (["dataset=npz", "dataset.root=/no/such/folder"], ["/no/such/folder", "dataset.root"]),
         (["dataset=idx", "dataset.root=/no/such/folder"], ["/no/such/folder", "dataset.root"]),
@@ -60,7 +60,7 @@ NETWORKS = "tests.e2e.networks"
         (["partition=pathological", "partition.classes_per_client=11"], ["partition"]),
         (["student=custom"], ["student.module"]),
         (["student=custom", "student.module=no.such.Net"], ["no.such.Net"]),
-        (["student=custom", "student.module=Net"], ["Net", "package.module.Class"]),
+        (["student=custom", "student.module=Net"], ["Net", "package.module.name"]),
         (["student=custom", "student.module=json.dumps"], ["json.dumps", "Module"]),
         (["student=custom", f"student.module={NETWORKS}.WrongAnswer"], ["(2, 10)", "(2, 9)"]),
         (
@@ -68,6 +68,11 @@ NETWORKS = "tests.e2e.networks"
             ["BatchNorm1d", "GroupNorm"],
         ),
         (["student.kwargs.activation=step"], ["activation", "step"]),
+        (["distill.loss=warm"], ["distill.loss=warm", "hard, relational, soft"]),
+        (
+            [f"distill.loss={NETWORKS}.unknown_tap"],
+            ["distill.loss: taps 'no.such.layer'", "teacher does not have"],
+        ),
         (["teacher.checkpoint=/no/such/teacher.pt"], ["/no/such/teacher.pt", "no such file"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -88,7 +93,7 @@ def test_wrong_options_are_named(
         (["fly"], ["fly", "simulate, plan, teacher"]),
         (["--verbose"], ["--verbose"]),
         (["simulate", "--verbose"], ["--verbose", "--multirun"]),
-        (["compress"], ["run.dir=DIR"]),
+        (["compress"], ["give the run directory", "fedlite compress DIR"]),
         (["evaluate", "run.dir=/no/such/run"], ["/no/such/run", "no run there"]),
         (["report", "run.dir=/no/such/run"], ["/no/such/run", "no run there"]),
         (["predict"], ["model=FILE", "input=FILE"]),
@@ -113,7 +118,7 @@ def test_a_refused_run_leaves_its_directory_free(
     refusal(capsys, 2, *simulate, "privacy.delta=0.5")
     line = refusal(capsys, 2, *simulate, "distill=relational")
     assert "relational" in line
-    assert run([*command, "privacy.delta=1e-5"]) == 0
+    assert run([*command, "privacy.delta=1e-5", "distill=soft"]) == 0
 
 
 def npz(folder: Path, **changes: np.ndarray) -> list[str]:

@@ -18,9 +18,8 @@ from fedlite.data.types import PublicData, Task
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.serve.runtime import size_of
+from tests.compress.conftest import CNN, MOBILENET, Digits, digits  # noqa: F401
 from tests.training import train_on_labels
-
-from ..compress.conftest import CNN, MOBILENET, Digits, digits  # noqa: F401
 
 PYTHONS = {
     "litert": "FEDLITE_LITERT_PYTHON",
@@ -103,7 +102,9 @@ def students(digits: Digits) -> dict[str, Student]:  # noqa: F811
     """All know the digits: as images, or as series of eight samples of eight signals."""
     images, task = digits.public, digits.task
     series = PublicData(images.inputs[:, 0], images.labels)
-    series_task = replace(task, input_shape=(8, 8), mean=task.mean * 8, std=task.std * 8)
+    raw = task.preprocessing
+    eight = replace(raw, mean=raw.mean * 8, std=raw.std * 8)
+    series_task = replace(task, input_shape=(8, 8), preprocessing=eight)
     found = {}
     for name, config in IMAGES.items():
         found[name] = Student(_trained(config, task, images), task, images)

@@ -38,7 +38,7 @@ def test_the_seed_alone_decides_the_weights():
 @pytest.mark.parametrize(
     ("module", "says"),
     [
-        ("MLP", "full class path"),
+        ("MLP", "give the full path"),
         ("no.such.module.MLP", "no.such.module.MLP: cannot import"),
         ("fedlite.models.mlp.Perceptron", "Perceptron"),
         ("fedlite.models.layers.flat_size", "not a subclass"),

@@ -12,11 +12,10 @@ from torch import nn
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
 from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
-from fedlite.data.types import Task
 from fedlite.models.build import build_model, count_parameters, load_state
 from fedlite.models.scattering import Scattering, morlet_bank
 from fedlite.privacy.probe import check_private_model
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13))
@@ -127,15 +126,13 @@ def test_opacus_hooks_give_the_gradient_of_each_example(model_config, mix):
 
 def test_its_mixing_channels_can_be_pruned_saved_and_exported(model_config, tmp_path):
     config, shape = model_config("student", "scattering", mix=16), (1, 28, 28)
-    task = Task("t", shape, tuple("abcdefghij"), (0.0,), (1.0,), 1.0, "accuracy", "a picture")
-    pruned = prune_channels(build_model(config, shaped(shape, 10), seed=0), shape, 0.5, round_to=4)
+    task = shaped(shape, 10)
+    pruned = prune_channels(build_model(config, task, seed=0), shape, 0.5, round_to=4)
     assert count_parameters(pruned) == 8 * 82 + 10 * (8 * 49 + 1)
 
     save_pruned(pruned, tmp_path / "pruned.pt")
-    loaded, inputs = (
-        load_pruned(tmp_path / "pruned.pt", config, shaped(shape, 10)),
-        torch.randn(5, *shape),
-    )
+    loaded = load_pruned(tmp_path / "pruned.pt", config, task)
+    inputs = torch.randn(5, *shape)
     torch.testing.assert_close(loaded(inputs), pruned.eval()(inputs), rtol=0, atol=0)
 
     export_onnx(pruned, task, tmp_path / "pruned.onnx", opset=20)

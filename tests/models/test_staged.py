@@ -14,10 +14,10 @@ from fedlite.models.blocks.channel_shuffle import ChannelShuffle
 from fedlite.models.blocks.inverted_residual import InvertedResidual
 from fedlite.models.blocks.plain import Plain
 from fedlite.models.build import build_model, count_parameters
+from fedlite.models.options import BLOCKS
 from fedlite.models.staged import StagedNet
 from fedlite.privacy.probe import check_private_model
-from fedlite.runs.rules import BLOCKS
-from tests.pruning import prune_channels
+from tests.compress.shrink.pruning import prune_channels
 from tests.tasks import shaped
 
 SHAPE = (1, 12, 12)
@@ -42,7 +42,7 @@ def test_stages_hold_what_they_say(model_config):
 
 @pytest.mark.parametrize("stem", [None, 8])
 @pytest.mark.parametrize("norm", ["weight", "group", None])
-@pytest.mark.parametrize("blocks", itertools.permutations(BLOCKS, 2), ids="-".join)
+@pytest.mark.parametrize("blocks", itertools.permutations(BLOCKS.names(), 2), ids="-".join)
 def test_every_order_of_blocks_can_be_trained_privately(model_config, blocks, norm, stem):
     stages = [stage(block, width, 2) for block, width in zip(blocks, (8, 12), strict=True)]
     config = model_config("student", "staged", stages=stages, norm=norm, stem=stem)
@@ -53,7 +53,7 @@ def test_every_order_of_blocks_can_be_trained_privately(model_config, blocks, no
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (stage("dense"), r"stages\[1\].block=dense: must be one of plain, inverted_residual"),
+        (stage("dense"), r"stages\[1\].block=dense: must be one of channel_shuffle, inverted_r"),
         (stage(kernel_size=4), r"stages\[1\].kernel_size=4: must be odd"),
         (stage(depth=0), r"stages\[1\].*width and depth must be 1 or more"),
         (stage("channel_shuffle", 9), "channel_shuffle of width 9: must be even"),
@@ -63,6 +63,24 @@ def test_every_order_of_blocks_can_be_trained_privately(model_config, blocks, no
 def test_a_wrong_stage_is_named(model_config, broken, message):
     config = model_config("student", "staged", stages=[stage(), broken])
     with pytest.raises(UsageError, match=message):
+        build_model(config, shaped(SHAPE, 3), seed=0)
+
+
+class Doubled(Plain):
+    """A block of one's own."""
+
+    def __init__(self, *args, kernel_size, expansion, **kwargs):
+        super().__init__(*args, kernel_size=2 * kernel_size - 1, **kwargs)
+
+
+def test_a_block_of_ones_own_is_named_by_its_path(model_config):
+    stages = [stage(f"{__name__}.Doubled", 8, 2)]
+    config = model_config("student", "staged", stages=stages)
+    model = build_model(config, shaped(SHAPE, 3), seed=0)
+    assert [type(block) for block in model.stages[0]] == [Doubled] * 2
+    assert model.stages[0][0][0].weight.shape == (8, 16, 5, 5)
+    config = model_config("student", "staged", stages=[stage(f"{__name__}.Tripled")])
+    with pytest.raises(UsageError, match=r"search_student.blocks=.*Tripled: cannot import"):
         build_model(config, shaped(SHAPE, 3), seed=0)
 
 

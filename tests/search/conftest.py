@@ -11,10 +11,8 @@ from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
-from tests.tasks import shaped
+from tests.conftest import TINY
 from tests.training import train_on_labels
-
-from ..conftest import TINY
 
 CNN = "fedlite.models.cnn.CNN"
 
@@ -34,9 +32,7 @@ class World:
 def world() -> World:
     config = compose_config([*TINY, "dataset.public_fraction=0.5", "compress.measure.runs=5"])
     splits = load_splits(config.dataset, config.partition, config.federation.num_clients, 0)
-    shape = splits.task.input_shape
-
-    model = build_model(ModelOptions("cnn", CNN, {"channels": [8, 8]}), shaped(shape, 10), seed=0)
+    model = build_model(ModelOptions("cnn", CNN, {"channels": [8, 8]}), splits.task, seed=0)
     train_on_labels(model, splits.public, steps=120)
     return World(
         config=config,
