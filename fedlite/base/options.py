@@ -148,7 +148,7 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
     try:
         parsed = TypeAdapter(schema).validate_python(plain)
     except ValidationError as error:
-        raise UsageError(_explain(schema, error)) from error
+        raise UsageError(_explain(schema, plain, error)) from error
     schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     for option in options_of(schema_of):
         given = _given(plain, option.key)
@@ -205,7 +205,7 @@ def bounds_words(metadata: tuple[Any, ...], *, whole: bool = False) -> str:
     return " and ".join(words)
 
 
-def _explain(schema: type, error: ValidationError) -> str:
+def _explain(schema: type, plain: Mapping[str, Any], error: ValidationError) -> str:
     """The first error in one line."""
     first = error.errors()[0]
     places = [str(part) for part in first["loc"] if not isinstance(part, int)]
@@ -218,7 +218,7 @@ def _explain(schema: type, error: ValidationError) -> str:
     if option is None:
         inside = [one.key for one in options_of(schema) if one.key.startswith(f"{key}.")]
         return f"{key}={_shown(value)}: holds options of its own: {', '.join(inside)}"
-    whole = _reached(error, key)
+    whole = _given(plain, key)  # of a list the whole list, where one of its values is wrong
     if option.of_list and (option.bounds or option.choices):
         what = f"of {', '.join(option.choices)}" if option.choices else f"numbers {option.bounds}"
         return f"{key}={_shown(whole)}: must hold one or more {what}"
@@ -229,16 +229,6 @@ def _explain(schema: type, error: ValidationError) -> str:
     if option.bounds and (isinstance(value, int | float) or first["type"] == "finite_number"):
         return f"{key}={_shown(value)}: must be {option.bounds}"
     return f"{key}={_shown(value)}: must be {option.type}"
-
-
-def _reached(error: ValidationError, key: str) -> Any:
-    """The value at ``key``; of a list the whole list, where an error is about one of its values."""
-    inputs = [one for one in error.errors() if ".".join(map(str, one["loc"])).startswith(key)]
-    return (
-        inputs[0]["input"]
-        if len(inputs[0]["loc"]) == key.count(".") + 1
-        else [one["input"] for one in inputs]
-    )
 
 
 def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:

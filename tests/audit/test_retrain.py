@@ -1,15 +1,23 @@
 """Retrained students follow the run's plan, on the audit's own choice of members."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flwr.serverapp import Grid
 from torch import Tensor
 
+from fedlite.audit import retrain
 from fedlite.base.errors import FedliteError
+from fedlite.federation import training
 from fedlite.federation.messages import State
+from fedlite.federation.rounds import Federation
+from fedlite.privacy.plan import PrivacyPlan
 from tests.audit.conftest import World
+from tests.privacy.planted import caught
 
 PLAIN_AVERAGE = ("federation=fedavg", "federation.ema_decay=0")
 
@@ -59,18 +67,121 @@ def test_a_member_moves_the_student_and_an_outsider_does_not(
     assert torch.equal(moved(world, without), before)
 
 
-@pytest.mark.parametrize(("trust", "power"), [("local", 0.5), ("aggregate", 1.0)])
-def test_the_average_carries_the_noise_of_the_plan(
-    audit_world: Callable[..., World], trust: str, power: float
-) -> None:
+def check_the_noise_of_the_plan(audit_world: Callable[..., World], trust: str) -> None:
     """Local: every client adds all of it; aggregate: the cohort's sum does."""
-    clients = 4
+    clients, power = 4, {"local": 0.5, "aggregate": 1.0}[trust]
     world = audit_world(*PLAIN_AVERAGE, f"privacy.trust={trust}", clients=clients, rounds=1)
     plan = world.retraining.plans.example
     assert plan is not None
     per_client = plan.noise_multiplier * plan.max_grad_norm * world.config.federation.learning_rate
     expected = per_client / (plan.sample_rate * world.retraining.nominal * clients**power)
-    assert float(moved(world, one_each(world)).std()) == pytest.approx(expected, rel=0.05)
+    found = float(moved(world, one_each(world)).std())
+    assert found == pytest.approx(expected, rel=0.05), "not the noise of the plan"
+
+
+def check_the_clip_of_the_plan(audit_world: Callable[..., World]) -> None:
+    """A wild member in the place of a tame one moves the average by two clip norms at most."""
+    world = audit_world(
+        *PLAIN_AVERAGE,
+        "student=mlp",
+        "privacy.sample_rate=1",
+        "privacy.max_grad_norm=0.05",
+        "distill.alpha=1",
+        rounds=1,
+    )
+    plan, candidates = world.retraining.plans.example, world.retraining.candidates
+    assert plan is not None
+    tame = moved(world, everybody(world))
+    candidates.inputs[3] *= 1000
+    candidates.labels[3] = (candidates.labels[3] + 5) % 10
+    apart = float((moved(world, everybody(world)) - tame).norm())
+    step = world.config.federation.learning_rate / world.retraining.nominal / 2  # of two clients
+    assert apart > 0
+    assert apart <= 2 * plan.max_grad_norm * step * 1.01, "not the clip of the plan"
+
+
+@pytest.mark.usefixtures("every_engine")
+@pytest.mark.parametrize("trust", ["local", "aggregate"])
+def test_the_average_carries_the_noise_of_the_plan(
+    audit_world: Callable[..., World], trust: str
+) -> None:
+    check_the_noise_of_the_plan(audit_world, trust)
+
+
+@pytest.mark.usefixtures("every_engine")
+def test_members_are_clipped_as_the_plan_says(audit_world: Callable[..., World]) -> None:
+    check_the_clip_of_the_plan(audit_world)
+
+
+# Both planted where clients train: an audit that trained by itself would not see them.
+
+
+def quarter_of_the_noise(patch: pytest.MonkeyPatch) -> None:
+    real = training.train_steps
+
+    def train(*args: Any, plan: PrivacyPlan, **options: Any) -> int:
+        weak = replace(plan, noise_multiplier=plan.noise_multiplier / 4)
+        return real(*args, plan=weak, **options)
+
+    patch.setattr(training, "train_steps", train)
+
+
+def ten_times_the_clip(patch: pytest.MonkeyPatch) -> None:
+    """With the noise of the clip that was planned."""
+    real = training.train_steps
+
+    def train(*args: Any, plan: PrivacyPlan, **options: Any) -> int:
+        wide = replace(
+            plan,
+            max_grad_norm=10 * plan.max_grad_norm,
+            noise_multiplier=plan.noise_multiplier / 10,
+        )
+        return real(*args, plan=wide, **options)
+
+    patch.setattr(training, "train_steps", train)
+
+
+@pytest.mark.parametrize("trust", ["local", "aggregate"])
+def test_a_bug_planted_in_the_clients_noise_shows(
+    trust: str, audit_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarter_of_the_noise(monkeypatch)
+    with caught("not the noise of the plan"):
+        check_the_noise_of_the_plan(audit_world, trust)
+
+
+def test_a_bug_planted_in_the_clients_clipping_shows(
+    audit_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ten_times_the_clip(monkeypatch)
+    with caught("not the clip of the plan"):
+        check_the_clip_of_the_plan(audit_world)
+
+
+@pytest.mark.parametrize(
+    ("options", "secret"),
+    [
+        (["privacy=client", "privacy.randomness=secure"], True),
+        (["privacy=client"], False),
+        (["privacy.randomness=secure"], False),
+    ],
+)
+def test_cohorts_are_as_secret_as_those_of_the_run(
+    options: list[str],
+    secret: bool,
+    audit_world: Callable[..., World],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, found = retrain.run_rounds, []
+
+    def spy(grid: Grid, federation: Federation) -> None:
+        found.append(federation.secret_cohort)
+        real(grid, federation)
+
+    monkeypatch.setattr(retrain, "run_rounds", spy)
+    world = audit_world(*options)
+    world.retraining.train(everybody(world), 0, private=True)
+    assert found == [secret]
 
 
 def test_without_privacy_two_models_of_the_same_data_are_the_same(

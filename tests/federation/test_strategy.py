@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message, RecordDict
+from flwr.serverapp.strategy import FedAvgM
 from numpy.typing import NDArray
 
+from fedlite.base.errors import UsageError
 from fedlite.federation.messages import CONFIG, State, TrainRequest, to_arrays, trained_reply
-from fedlite.federation.options import StrategyOptions
-from fedlite.federation.strategy import Strategy
+from fedlite.federation.options import STRATEGIES, StrategyOptions
+from fedlite.federation.strategy import Strategy, StrategyKind, numpy_list
 
 NODES = [5, 3, 8]
 ROUNDS = 5
@@ -154,6 +156,34 @@ def test_messages_go_to_the_cohort_in_its_order_and_carry_the_proximal_term() ->
         for message in messages:
             request = TrainRequest.parse(message.content)
             assert (request.round, request.proximal_mu) == (4, pytest.approx(mu))
+
+
+def test_every_strategy_that_is_offered_is_held_to_its_formula() -> None:
+    assert {config.name for config in ALL} == set(STRATEGIES.names())
+
+
+OWN = StrategyKind(
+    lambda options, shared: FedAvgM(**shared, server_learning_rate=0.5, server_momentum=0.9),
+    kept={"current_arrays": to_arrays, "momentum_vector": numpy_list},
+)
+
+
+def test_a_strategy_of_one_s_own_is_named_by_its_path_and_goes_on_from_a_checkpoint() -> None:
+    config = StrategyOptions(name=f"{__name__}.OWN")
+    alike = StrategyOptions(name="fedavgm", learning_rate=0.5, momentum=0.9)
+    broken = Server(config)
+    broken.play(1)
+    resumed = Server(config, broken.state)
+    resumed.strategy.restore(broken.strategy.state())
+    expected = with_momentum(alike)[1]
+    np.testing.assert_allclose(flat(resumed.play(2)), expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["krum", "no.such.STRATEGY"])
+def test_a_strategy_that_is_not_there_is_one_line(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"^federation\.strategy\.name={name}: ") as refusal:
+        Strategy(StrategyOptions(name=name))
+    assert "\n" not in str(refusal.value)
 
 
 def test_every_client_weighs_the_same() -> None:
