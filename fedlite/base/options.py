@@ -35,6 +35,7 @@ from fedlite.base.errors import UsageError
 from fedlite.base.named import Named
 
 MISSING = "???"  # how OmegaConf writes an option that has no default
+OUT_OF_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 NUMBERS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 _Parsed = TypeVar("_Parsed")
@@ -73,7 +74,8 @@ class Option:
 
     ``type`` is in words, ``default`` plain values (:data:`MISSING` where there is none),
     ``bounds`` such as ``>= 1`` ("" where there are none), ``choices`` the values of a closed or
-    open set, ``marks`` what else was said of it.
+    open set, ``marks`` what else was said of it. Of a list or mapping, bounds and choices are those
+    of its values, and ``values`` is their type in words.
     """
 
     key: str
@@ -85,6 +87,7 @@ class Option:
     marks: tuple[Mark, ...]
     named: Named | None = None
     of_list: bool = False
+    values: str = ""
 
 
 @lru_cache
@@ -100,15 +103,19 @@ def _walk(schema: Any, prefix: str) -> Iterator[Option]:
         if dataclasses.is_dataclass(kind):
             yield from _walk(kind, f"{prefix}{item.name}.")
             continue
-        inner, of_list = kind, get_origin(kind) is list
-        if of_list:
-            inner, more = _unwrap(get_args(kind)[0])
+        inner, of_list, of_mapping = kind, get_origin(kind) is list, get_origin(kind) is dict
+        if of_list or of_mapping:
+            inner, more = _unwrap(get_args(kind)[-1])
             metadata = (*metadata, *more)
         choices = tuple(map(str, get_args(inner))) if get_origin(inner) is Literal else ()
         named = next((one for one in metadata if isinstance(one, Named)), None)
         yield Option(
             key=f"{prefix}{item.name}",
-            type=_type_words(inner, of_list=of_list, optional=_optional(hints[item.name])),
+            type=_type_words(
+                kind if of_mapping else inner,
+                of_list=of_list,
+                optional=_optional(hints[item.name]),
+            ),
             default=_default(item),
             help=next((one.text for one in metadata if isinstance(one, Doc)), ""),
             bounds=bounds_words(metadata, whole=inner is int),
@@ -116,6 +123,7 @@ def _walk(schema: Any, prefix: str) -> Iterator[Option]:
             marks=tuple(one for one in metadata if isinstance(one, Mark)),
             named=named,
             of_list=of_list,
+            values=NUMBERS.get(inner, "") if of_list or of_mapping else "",
         )
 
 
@@ -148,12 +156,12 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
     try:
         parsed = TypeAdapter(schema).validate_python(plain)
     except ValidationError as error:
-        raise UsageError(_explain(schema, plain, error)) from error
+        raise UsageError(_explain(schema, error, plain)) from error
     schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     for option in options_of(schema_of):
         given = _given(plain, option.key)
         for one in given if isinstance(given, list) else [given]:
-            if "number" in option.type and isinstance(one, bool):  # pydantic takes true for 1
+            if isinstance(one, bool) and "number" in option.type:  # pydantic takes true for 1
                 raise UsageError(f"{option.key}={_shown(given)}: must be {option.type}")
         if option.named is None:
             continue
@@ -205,30 +213,39 @@ def bounds_words(metadata: tuple[Any, ...], *, whole: bool = False) -> str:
     return " and ".join(words)
 
 
-def _explain(schema: type, plain: Mapping[str, Any], error: ValidationError) -> str:
+def _explain(schema: type, error: ValidationError, plain: Mapping[str, Any]) -> str:
     """The first error in one line."""
     first = error.errors()[0]
-    places = [str(part) for part in first["loc"] if not isinstance(part, int)]
-    key, value = ".".join(places), first["input"]
-    option = next((one for one in options_of(schema) if one.key == key), None)
+    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
     if first["type"] == "unexpected_keyword_argument":
         return f"{key}: no such option"
     if first["type"] == "missing":
         return f"{key}: missing; give {key}=VALUE"
-    if option is None:
-        inside = [one.key for one in options_of(schema) if one.key.startswith(f"{key}.")]
-        return f"{key}={_shown(value)}: holds options of its own: {', '.join(inside)}"
-    whole = _given(plain, key)  # of a list the whole list, where one of its values is wrong
+    options = {one.key: one for one in options_of(schema)}
+    option = options.get(key)
+    if inside := [one for one in options if one.startswith(f"{key}.")]:
+        shown = _shown(first["input"])
+        return f"{key}={shown}: holds options of its own: {', '.join(inside)}"
+    if option is None:  # a value of a mapping
+        option = next((one for one in options.values() if key.startswith(f"{one.key}.")), None)
+        right = _right(option.bounds, option.values, first["type"]) if option else ""
+        return f"{key}={_shown(first['input'])}: must be {right or 'something else'}"
     if option.of_list and (option.bounds or option.choices):
-        what = f"of {', '.join(option.choices)}" if option.choices else f"numbers {option.bounds}"
-        return f"{key}={_shown(whole)}: must hold one or more {what}"
+        kind = option.values.removeprefix("a ")
+        what = f"of {', '.join(option.choices)}" if option.choices else f"{kind}s {option.bounds}"
+        return f"{key}={_shown(_given(plain, key))}: must hold one or more {what}"
     if first["type"] == "literal_error":
-        return f"{key}={_shown(value)}: must be one of {', '.join(option.choices)}"
-    if first["type"] == "int_from_float":
-        return f"{key}={_shown(value)}: must be {option.type}"
-    if option.bounds and (isinstance(value, int | float) or first["type"] == "finite_number"):
-        return f"{key}={_shown(value)}: must be {option.bounds}"
-    return f"{key}={_shown(value)}: must be {option.type}"
+        right = f"one of {', '.join(option.choices)}"
+    else:
+        right = _right("" if option.values else option.bounds, option.type, first["type"])
+    return f"{key}={_shown(first['input'])}: must be {right}"
+
+
+def _right(bounds: str, kind: str, error: str) -> str:
+    """What a value must be: within bounds if its kind is right, else of the kind."""
+    if error == "finite_number":
+        return bounds or "finite"
+    return bounds if bounds and error in OUT_OF_RANGE else kind
 
 
 def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
-from fedlite.runs.stages.table import fingerprints, run_stages
+from fedlite.runs.stages.table import check_needed, fingerprints, run_stages
 
 
 def execute(
@@ -39,6 +39,7 @@ def execute(
         check_delivery(config, stages)
         pipeline = Pipeline(config, run, progress, fingerprints(config))
         check_run(pipeline)
+        check_needed(pipeline, stages)
         held = hold_ledgers(
             config.privacy,
             config.dataset,

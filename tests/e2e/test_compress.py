@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from fedlite.runs.delivery import Delivery
 
+from fedlite.base.files import replace_folder
 from fedlite.cli.main import run
+from fedlite.runs.stages import compress
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 
@@ -198,13 +199,12 @@ def test_a_compression_killed_at_its_end_counts_for_nothing(
 ) -> None:
     """Killed between exchanging the files and writing down that the stage is done."""
 
-    replace = Delivery._replace_models
-
-    def killed_after_replacing(delivery: Delivery, made: Path) -> None:
-        replace(delivery, made)
+    def killed_after_replacing(made: Path, path: Path) -> None:
+        replace_folder(made, path)
+        assert path == again / "models"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Delivery, "_replace_models", killed_after_replacing)
+    monkeypatch.setattr(compress, "replace_folder", killed_after_replacing)
     assert run(["compress", f"run.dir={again}", *QUICK, "compress.ratio=0.7"]) == 1
     line = refusal(capsys, 2, "report", f"run.dir={again}", "compress.ratio=0.3")
     assert "has not run there with these options" in line

@@ -98,18 +98,23 @@ def with_needed(name: str) -> tuple[str, ...]:
     return (*before, name) if stage.run else before
 
 
+def check_needed(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Refuse to run stages where the one before the first of them has not run.
+
+    Raises:
+        UsageError: says how to run it.
+    """
+    needs = BY_NAME[names[0]].needs
+    if needs and BY_NAME[needs].run:
+        pipeline.need(needs)
+
+
 def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> None:
     """Run stages in order; finished ones with the same options are kept.
 
     Args:
         again: the stage that is run although it is done: it was asked for by name.
-
-    Raises:
-        UsageError: what the first of them needs has not run.
     """
-    first = BY_NAME[names[0]]
-    if first.needs and BY_NAME[first.needs].run:
-        pipeline.need(first.needs)
     for name in names:
         stage, mark = BY_NAME[name], pipeline.marks[name]
         if not (stage.always or name == again) and pipeline.run.done(name, mark):
