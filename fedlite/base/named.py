@@ -57,14 +57,15 @@ class Named:
 
 
 def import_path(path: str, option: str) -> Any:
-    """What ``package.module.attribute`` names; modules in the working directory are found too, after
-    installed ones.
+    """What ``package.module.attribute`` names.
+
+    Modules in the working directory are found too, after installed ones.
 
     Raises:
         UsageError: no such module or attribute; names ``option``.
     """
     module_name, _, attribute = path.rpartition(".")
-    if not module_name:
+    if not all(path.split(".")) or not module_name:
         raise UsageError(f"{option}={path}: give the full path, such as package.module.name")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)

@@ -144,11 +144,11 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
     Raises:
         UsageError: names the first key that is wrong, the value found and what would be right.
     """
+    schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     try:
-        parsed = TypeAdapter(schema).validate_python(plain)
+        parsed: _Parsed = _adapter(schema_of).validate_python(plain)
     except ValidationError as error:
         raise UsageError(_explain(schema, error, plain)) from error
-    schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     for option in options_of(schema_of):
         if option.named is None:
             continue
@@ -157,6 +157,12 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
             if problem := option.named.problem(name):
                 raise UsageError(f"{option.key}={_shown(value)}: {problem}")
     return parsed
+
+
+@lru_cache
+def _adapter(schema: type) -> TypeAdapter[Any]:
+    """Pydantic's reader of an option class; made once, because making it takes longest."""
+    return TypeAdapter(schema)
 
 
 def deciding(options: Any) -> dict[str, Any]:
