@@ -65,7 +65,7 @@ def import_path(path: str, option: str) -> Any:
         UsageError: no such module or attribute; names ``option``.
     """
     module_name, _, attribute = path.rpartition(".")
-    if not module_name:
+    if not all(path.split(".")) or not module_name:
         raise UsageError(f"{option}={path}: give the full path, such as package.module.name")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)

@@ -153,11 +153,11 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
     Traceback (most recent call last):
     fedlite.base.errors.UsageError: epochs=0: must be >= 1
     """
+    schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     try:
-        parsed = TypeAdapter(schema).validate_python(plain)
+        parsed: _Parsed = _adapter(schema_of).validate_python(plain)
     except ValidationError as error:
         raise UsageError(_explain(schema, error, plain)) from error
-    schema_of: Any = schema  # mypy: a type variable's type is not known to be hashable
     for option in options_of(schema_of):
         given = _given(plain, option.key)
         for one in given if isinstance(given, list) else [given]:
@@ -170,6 +170,12 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
             if problem := option.named.problem(name):
                 raise UsageError(f"{option.key}={_shown(value)}: {problem}")
     return parsed
+
+
+@lru_cache
+def _adapter(schema: type) -> TypeAdapter[Any]:
+    """Pydantic's reader of an option class; made once, because making it takes longest."""
+    return TypeAdapter(schema)
 
 
 def deciding(options: Any) -> dict[str, Any]:
