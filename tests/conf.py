@@ -1,0 +1,20 @@
+"""What lies in ``conf/``: its groups, their files, and what some of them need beside them."""
+
+from fedlite.runs.compose import conf_dir
+
+GROUPS = sorted(path for path in conf_dir().iterdir() if path.is_dir())
+OPTIONS = [
+    (folder.name, path.stem)
+    for folder in GROUPS
+    for path in sorted(folder.glob("*.yaml"))
+    if not path.stem.startswith("_")
+]
+# What a person must give with an option that stands for their own data or network.
+NEEDS = {
+    ("dataset", "huggingface"): ("dataset.root=somewhere",),
+    ("dataset", "npz"): ("dataset.root=somewhere",),
+    ("dataset", "idx"): ("dataset.root=somewhere",),
+    ("student", "custom"): ("student.module=fedlite.models.mlp.MLP",),
+    ("teacher", "custom"): ("teacher.module=fedlite.models.mlp.MLP",),
+    ("distill", "relational"): ("privacy=none",),
+}
