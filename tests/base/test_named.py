@@ -88,7 +88,7 @@ def test_a_new_module_is_a_new_name_and_a_private_one_is_none(
     package.mkdir()
     for name in ("__init__", "_helper", "second", "first"):
         (package / f"{name}.py").write_text(f"THING = '{name}'\n")
-    monkeypatch.setattr(fedlite, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("fedlite.base.named.PACKAGE", tmp_path)
     monkeypatch.setattr(fedlite, "__path__", [str(tmp_path)])
     named = Named("thing", "fedlite.things", "THING", open=False)
     assert named.names() == ("first", "second")

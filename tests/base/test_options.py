@@ -283,7 +283,10 @@ def test_whatever_an_option_takes_is_kept_and_survives_json(data: st.DataObject)
         ({"ratios": 0.5}, "ratios=0.5: must be a mapping"),
         ({"ratios": {"head": "half"}}, "ratios.head=half: must be a number"),
         ({"files": {"train": None}}, "files.train=null: must be text"),
-        ({"inner": "on"}, "inner=on: holds options of its own: inner.share, inner.kind, inner.mode"),
+        (
+            {"inner": "on"},
+            "inner=on: holds options of its own: inner.share, inner.kind, inner.mode",
+        ),
     ],
     ids=str,
 )
