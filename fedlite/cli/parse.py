@@ -104,6 +104,17 @@ def parse(command: str, arguments: Sequence[str]) -> Arguments:
     return found
 
 
+def _refuse_options_without_value(words: Sequence[str]) -> None:
+    """``fedlite simulate seed`` means an option: no run is started in a directory ``seed``."""
+    from fedlite.base.options import options_of
+    from fedlite.runs.config import Config
+
+    keys = [option.key for option in options_of(Config)] if words else []
+    for word in words:
+        if not Path(word).exists() and any(f"{key}.".startswith(f"{word}.") for key in keys):
+            raise UsageError(f"{word}: missing; give {word}=VALUE")
+
+
 def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True) -> list[str]:
     """The options of a run: those it was started with, where it is gone on with, and new ones.
 
@@ -115,6 +126,7 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
     Raises:
         UsageError: no directory, or no run in it, where one is needed.
     """
+    _refuse_options_without_value(arguments.words)
     directory = arguments.directory(required=False)
     if directory is None:
         if existing:
