@@ -19,8 +19,9 @@ import fedlite.runs.execute
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.cli.help import COMMANDS
 from fedlite.cli.main import run
-from fedlite.cli.parse import Arguments, deploy_folder, options_of_run, parse
+from fedlite.cli.parse import Arguments, options_of_run, parse
 from fedlite.runs.config import Config
+from fedlite.serve.verify import deploy_folder
 from tests.conftest import TINY
 from tests.e2e.command import COMMAND, refusal
 
