@@ -15,6 +15,7 @@ from fedlite.cli.main import run
 from fedlite.runs.stages import compress
 from tests.conftest import TINY
 from tests.e2e.command import refusal
+from tests.int8 import needs_exact_int8
 
 QUICK = ("compress.measure.runs=5", "compress.measure.warmup=1", "tracking.progress=false")
 
@@ -40,6 +41,7 @@ def files_below(folder: Path) -> dict[str, str]:
     }
 
 
+@needs_exact_int8
 def test_every_file_is_judged_and_measured(finished_run: Path) -> None:
     report = report_of(finished_run)
     rows = {row["name"]: row for row in report["artefacts"]}
@@ -101,6 +103,7 @@ def test_a_search_delivers_the_best_within_its_limits(again: Path) -> None:
     assert search["text"] in (again / "report.md").read_text()
 
 
+@needs_exact_int8
 @pytest.mark.slow
 def test_a_target_out_of_reach_gives_the_best_and_says_how_near_it_came(
     again: Path, capsys: pytest.CaptureFixture[str]

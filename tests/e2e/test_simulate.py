@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from fedlite.cli.main import run
 from tests.conftest import REPOSITORY, TINY
 from tests.e2e.command import refusal
+from tests.int8 import needs_exact_int8
 
 QUICK = ("compress.measure.runs=5", "privacy.accountant=rdp", "federation.rounds=2")
 
@@ -177,6 +178,7 @@ def test_the_report_s_numbers_fit_each_other(finished_run: Path) -> None:
     assert traffic["bytes_down"] > traffic["bytes_up"]
 
 
+@needs_exact_int8
 def test_the_bundle_s_sums_hold_and_its_model_is_the_final_one(finished_run: Path) -> None:
     deploy = finished_run / "deploy"
     lines = (deploy / "SHA256SUMS").read_text().splitlines()

@@ -18,6 +18,7 @@ from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.serve.runtime import logits_of, open_runtime
 from tests.compress.conftest import MOBILENET, SHAPE, Digits
+from tests.int8 import needs_exact_int8
 from tests.tasks import shaped
 
 STATIC = CompressOptions(quantization="static")
@@ -114,8 +115,8 @@ def transformer_path(transformer, digits: Digits, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("mode", "share", "least_snr"),
     [
-        ("static", 0.34, 35),
-        ("dynamic", 0.32, 40),
+        pytest.param("static", 0.34, 35, marks=needs_exact_int8),
+        pytest.param("dynamic", 0.32, 40, marks=needs_exact_int8),
         ("int8", 0.32, 40),
         ("int4", 0.23, 22),
         ("fp16", 0.54, 65),
@@ -260,7 +261,13 @@ def test_networks_with_norms_keep_what_is_between_layers_in_float(digits: Digits
 
 
 @pytest.mark.parametrize(
-    ("mode", "least_snr"), [("static", 30), ("dynamic", 30), ("int8", 35), ("int4", 15)]
+    ("mode", "least_snr"),
+    [
+        pytest.param("static", 30, marks=needs_exact_int8),
+        pytest.param("dynamic", 30, marks=needs_exact_int8),
+        ("int8", 35),
+        ("int4", 15),
+    ],
 )
 def test_transformers_with_their_embedding(
     transformer, transformer_path, digits: Digits, tmp_path, mode, least_snr
