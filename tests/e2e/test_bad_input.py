@@ -24,8 +24,8 @@ NETWORKS = "tests.e2e.networks"
     [
         (["privacy.epsilom=4"], ["epsilom"]),
         (["+privacy.epsilom=4"], ["epsilom"]),
-        (["dataset=imagenet"], ["dataset/imagenet"]),
-        (["student=lstm"], ["student/lstm"]),
+        (["dataset=imagenet"], ["dataset=imagenet: no such choice; choose from"]),
+        (["student=lstm"], ["student=lstm: no such choice; choose from"]),
         (["nogroup=1"], ["nogroup"]),
         (["privacy.epsilon"], ["privacy.epsilon"]),
         (["privacy.epsilon=[1"], ["[1"]),
