@@ -10,5 +10,4 @@ from fedlite.cli.show import show_accuracy
 
 def run(arguments: Arguments) -> int:
     """Run the stages up to the federated student."""
-    stages = ("teacher", "warm_start", "plan", "federate")
-    return run_command(arguments, StageCommand(stages, show_accuracy))
+    return run_command(arguments, StageCommand(("federate",), show_accuracy))

@@ -29,8 +29,9 @@ HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", 
 class StageCommand:
     """A command that runs stages of the table.
 
-    ``stages`` in order; ``on_a_run`` says that the run must be there; ``again`` is the stage that
-    is run although it is done; ``show`` prints what came of it.
+    As a rule the last of ``stages`` is run with all that it needs; ``on_a_run`` says that a run
+    must be there, and ``stages`` alone are run on it. ``again`` is the stage that is run although
+    it is done; ``show`` prints what came of it.
     """
 
     stages: Sequence[str]
@@ -81,6 +82,7 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
 def _run_job(name: str, command: StageCommand, composed: DictConfig) -> None:
     from fedlite.runs.directory import LOG_FILE
     from fedlite.runs.execute import execute
+    from fedlite.runs.stages.table import with_needed
 
     context = HydraConfig.get()
     run_dir = Path(context.runtime.output_dir).resolve()
@@ -93,7 +95,7 @@ def _run_job(name: str, command: StageCommand, composed: DictConfig) -> None:
     pipeline = execute(
         config,
         overrides,
-        command.stages,
+        command.stages if command.on_a_run else with_needed(command.stages[-1]),
         resume=config.run.resume or name != "simulate",
         again=command.again,
     )

@@ -25,4 +25,4 @@ from fedlite.cli.show import show_search
 
 def run(arguments: Arguments) -> int:
     """Run the teacher's stage, and the search after it."""
-    return run_command(arguments, StageCommand(("teacher", "search_student"), show_search))
+    return run_command(arguments, StageCommand(("search_student",), show_search))

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from fedlite.serve.predict import Prediction
     from fedlite.serve.verify import Verdict
 
-MAIN_LINE = ("teacher", "warm_start", "plan", "federate", "compress", "evaluate", "report")
-
 
 def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = False) -> Run:
     """Run everything: teacher, federated distillation, compression, report.
@@ -38,6 +36,7 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
         run.report["models"]["federated_student"]["accuracy"]
     """
     from fedlite.runs.execute import execute
+    from fedlite.runs.stages.table import with_needed
 
     given = _options(overrides, dir)
     if dir is not None and resume and holds_run(Path(dir)):
@@ -45,7 +44,7 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     shown = any(key_of(text) == "tracking.progress" for text in given)
     config = compose_config(given if shown else [*given, "tracking.progress=false"])
     with without_chatter():
-        return Run(execute(config, given, MAIN_LINE, resume=resume).run.path)
+        return Run(execute(config, given, with_needed("report"), resume=resume).run.path)
 
 
 def plan(*overrides: str) -> "Forecast":

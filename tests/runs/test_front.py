@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import fedlite
-from fedlite.runs.front import MAIN_LINE
 from fedlite.runs.stages.table import with_needed
 from tests.conftest import TINY
 
@@ -100,6 +99,9 @@ def test_what_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(fedlite.UsageError, match=r"privacy.epsilon=-1"):
         fedlite.simulate("privacy.epsilon=-1", dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+MAIN_LINE = ("teacher", "warm_start", "plan", "federate", "compress", "evaluate", "report")
 
 
 def test_simulate_runs_all_that_the_report_needs() -> None:
