@@ -159,17 +159,29 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
     except ValidationError as error:
         raise UsageError(_explain(schema, error, plain)) from error
     for option in options_of(schema_of):
-        given = _given(plain, option.key)
+        given = value_at(plain, option.key)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, bool) and "number" in option.type:  # pydantic takes true for 1
                 raise UsageError(f"{option.key}={_shown(given)}: must be {option.type}")
         if option.named is None:
             continue
-        value = _get(parsed, option.key)
+        value = value_at(parsed, option.key)
         for name in value if option.of_list else [value]:
             if problem := option.named.problem(name):
                 raise UsageError(f"{option.key}={_shown(value)}: {problem}")
     return parsed
+
+
+def value_at(options: Any, key: str) -> Any:
+    """The value of the option ``key``, such as ``privacy.epsilon``, in nested mappings or options.
+
+    None where a mapping lacks it, or the group that it is in.
+    """
+    for part in key.split("."):
+        if options is None:
+            return None
+        options = options.get(part) if isinstance(options, Mapping) else getattr(options, part)
+    return options
 
 
 @lru_cache
@@ -239,7 +251,7 @@ def _explain(schema: type, error: ValidationError, plain: Mapping[str, Any]) -> 
     if option.of_list and (option.bounds or option.choices):
         kind = option.values.removeprefix("a ")
         what = f"of {', '.join(option.choices)}" if option.choices else f"{kind}s {option.bounds}"
-        return f"{key}={_shown(_given(plain, key))}: must hold one or more {what}"
+        return f"{key}={_shown(value_at(plain, key))}: must hold one or more {what}"
     if first["type"] == "literal_error":
         right = f"one of {', '.join(option.choices)}"
     else:
@@ -289,19 +301,6 @@ def _default(item: "dataclasses.Field[Any]") -> Any:
     if item.default_factory is not dataclasses.MISSING:
         return item.default_factory()
     return MISSING
-
-
-def _given(plain: Mapping[str, Any], key: str) -> Any:
-    found: Any = plain
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
-    return found
-
-
-def _get(options: Any, key: str) -> Any:
-    for part in key.split("."):
-        options = getattr(options, part)
-    return options
 
 
 def _shown(value: Any) -> str:

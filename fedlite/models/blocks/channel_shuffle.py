@@ -1,5 +1,7 @@
 """The unit of ShuffleNetV2 (Ma et al. 2018)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -77,24 +79,6 @@ class ChannelShuffle(nn.Module):
         return halves.flatten(1, 2)
 
 
-def build(
-    dims: int,
-    inputs: int,
-    outputs: int,
-    stride: int,
-    *,
-    kernel_size: int,
-    expansion: int,
-    norm_name: str | None,
-    activation_name: str,
-) -> nn.Module:
-    """The block of a stage."""
-    return ChannelShuffle(
-        dims,
-        inputs,
-        outputs,
-        stride,
-        kernel_size=kernel_size,
-        norm_name=norm_name,
-        activation_name=activation_name,
-    )
+def build(*place: int, expansion: int, **options: Any) -> nn.Module:
+    """The unit, whose channels are never expanded."""
+    return ChannelShuffle(*place, **options)

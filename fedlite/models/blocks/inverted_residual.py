@@ -60,25 +60,4 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-def build(
-    dims: int,
-    inputs: int,
-    outputs: int,
-    stride: int,
-    *,
-    kernel_size: int,
-    expansion: int,
-    norm_name: str | None,
-    activation_name: str,
-) -> nn.Module:
-    """The block of a stage."""
-    return InvertedResidual(
-        dims,
-        inputs,
-        outputs,
-        stride,
-        kernel_size=kernel_size,
-        expansion=expansion,
-        norm_name=norm_name,
-        activation_name=activation_name,
-    )
+build = InvertedResidual

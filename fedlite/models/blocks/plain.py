@@ -1,5 +1,7 @@
 """Convolution, norm, activation."""
 
+from typing import Any
+
 from torch import nn
 
 from fedlite.models.stacking import conv_unit
@@ -34,25 +36,6 @@ class Plain(nn.Sequential):
         )
 
 
-def build(
-    dims: int,
-    inputs: int,
-    outputs: int,
-    stride: int,
-    *,
-    kernel_size: int,
-    expansion: int,
-    norm_name: str | None,
-    activation_name: str,
-) -> nn.Module:
-    """The block of a stage, after another of the same activation."""
-    return Plain(
-        dims,
-        inputs,
-        outputs,
-        stride,
-        kernel_size=kernel_size,
-        norm_name=norm_name,
-        activation_name=activation_name,
-        after=activation_name,
-    )
+def build(*place: int, expansion: int, activation_name: str, **options: Any) -> nn.Module:
+    """One convolution, after a block of the same activation; its channels are never expanded."""
+    return Plain(*place, activation_name=activation_name, after=activation_name, **options)

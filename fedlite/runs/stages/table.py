@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedlite.base.options import deciding
+from fedlite.base.options import deciding, value_at
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages import (
@@ -125,9 +125,7 @@ def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> N
 
 
 def _value(config: Config, key: str) -> Any:
-    found: Any = config
-    for part in key.split("."):
-        found = getattr(found, part)
+    found = value_at(config, key)
     return deciding(found) if hasattr(found, "__dataclass_fields__") else found
 
 
