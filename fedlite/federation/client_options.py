@@ -15,13 +15,13 @@ from fedlite.data.types import Task
 from fedlite.distill.options import LossOptions, TeacherOptions
 from fedlite.federation.options import FederationOptions
 from fedlite.models.options import ModelOptions
-from fedlite.privacy.options import PrivacyOptions, Unit
+from fedlite.privacy.options import PrivacyOptions, Protects, Unit
 
 CLIENT_OPTIONS = "client-options"  # the key of Flower's run config
 
 
 @dataclass(frozen=True)
-class ClientOptions(Options):
+class ClientOptions(Protects, Options):
     """One run as a client sees it.
 
     ``teacher`` and ``student`` are the networks; ``unit`` is what the run protects; ``sample_rate``
@@ -66,16 +66,6 @@ class ClientOptions(Options):
             momentum=federation.momentum,
             seed=seed,
         )
-
-    @property
-    def private(self) -> bool:
-        """Whether training carries a guarantee of any unit."""
-        return self.unit != "none"
-
-    @property
-    def example_level(self) -> bool:
-        """Whether clients train with DP-SGD."""
-        return self.unit in ("example", "both")
 
     def to_json(self) -> str:
         """As one value of Flower's run config; :meth:`from_json` is the inverse."""

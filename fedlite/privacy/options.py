@@ -13,6 +13,27 @@ Accountant = Literal["prv", "pld", "rdp"]
 RandomnessMode = Literal["secure", "deterministic"]
 
 
+class Protects:
+    """What follows from a ``unit`` of privacy."""
+
+    unit: Unit
+
+    @property
+    def private(self) -> bool:
+        """Whether training carries a differential privacy guarantee of any unit."""
+        return self.unit != "none"
+
+    @property
+    def example_level(self) -> bool:
+        """Whether clients train with DP-SGD."""
+        return self.unit in ("example", "both")
+
+    @property
+    def client_level(self) -> bool:
+        """Whether the server releases clipped and noised sums only."""
+        return self.unit in ("client", "both")
+
+
 @dataclass(frozen=True)
 class AggregateTrustOptions(Options):
     """``privacy.trust=aggregate``: noise that is complete only in the sum over a cohort."""
@@ -55,7 +76,7 @@ class ClientLevelOptions(Options):
 
 
 @dataclass(frozen=True)
-class PrivacyOptions(Options):
+class PrivacyOptions(Protects, Options):
     """The privacy budgets and mechanisms. ``unit=none`` trains without any guarantee.
 
     The options outside ``client`` are those of example-level privacy.
@@ -95,18 +116,3 @@ class PrivacyOptions(Options):
     ] = None
     aggregate: AggregateTrustOptions = field(default_factory=AggregateTrustOptions)
     client: ClientLevelOptions = field(default_factory=ClientLevelOptions)
-
-    @property
-    def private(self) -> bool:
-        """Whether training carries a differential privacy guarantee of any unit."""
-        return self.unit != "none"
-
-    @property
-    def example_level(self) -> bool:
-        """Whether clients train with DP-SGD."""
-        return self.unit in ("example", "both")
-
-    @property
-    def client_level(self) -> bool:
-        """Whether the server releases clipped and noised sums only."""
-        return self.unit in ("client", "both")
