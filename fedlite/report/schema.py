@@ -220,12 +220,28 @@ class FederationSection(TypedDict):
     stopped: str
 
 
-class CompressionSection(TypedDict):
-    """The options that compressed the student, and what came of them.
+class CompressionResult(TypedDict):
+    """What came of compression; see :class:`fedlite.compress.judge.CompressedStudent`.
 
     ``judges`` is how many public examples judged the files. ``shipped`` says by format which
     artefact lies in ``deploy/``. ``folded_norms`` names the norms that were exchanged.
     ``max_difference`` is between the logits of the pruned model in torch and in its file.
+    """
+
+    judges: int
+    shipped: dict[str, str]
+    folded_norms: list[str]
+    public_accuracy: dict[ModelKey, float]
+    parameters_before: int
+    parameters_folded: int
+    parameters_after: int
+    nonzero_weights: int
+    max_difference: float
+
+
+class CompressionSection(CompressionResult):
+    """The options that compressed the student, and what came of them.
+
     ``float_ops`` are the operators of the quantized ONNX file that are still computed in float.
     """
 
@@ -236,15 +252,6 @@ class CompressionSection(TypedDict):
     bits: int
     recovery_steps: int
     sparsity: float
-    judges: int
-    shipped: dict[str, str]
-    folded_norms: list[str]
-    public_accuracy: dict[ModelKey, float]
-    parameters_before: int
-    parameters_folded: int
-    parameters_after: int
-    nonzero_weights: int
-    max_difference: float
     gzip_bytes: dict[ModelKey, int]
     float_ops: list[str]
 

@@ -6,6 +6,7 @@ from fedlite.base.records import Evaluation, ModelKey
 from fedlite.compress.options import Criterion, Norms, Quantization
 from fedlite.report.schema import (
     ArtefactEntry,
+    CompressionResult,
     LatencyEntry,
     RoundEntry,
     RoundEvaluation,
@@ -66,24 +67,11 @@ class Searched(TypedDict, total=False):
     search: SearchSection
 
 
-class CompressFacts(Searched):
-    """What compression chose and made; see :class:`fedlite.compress.judge.CompressedStudent`.
-
-    ``judges`` is how many public examples judged the files. ``artefacts`` are entries of the report
-    that nothing was measured of yet.
-    """
+class CompressFacts(Searched, CompressionResult):
+    """What compression chose and made; nothing was measured of ``artefacts`` yet."""
 
     options: CompressionChoice
-    judges: int
     artefacts: list[ArtefactEntry]
-    shipped: dict[str, str]
-    folded_norms: list[str]
-    public_accuracy: dict[ModelKey, float]
-    parameters_before: int
-    parameters_folded: int
-    parameters_after: int
-    nonzero_weights: int
-    max_difference: float
 
 
 class CostFacts(TypedDict):
