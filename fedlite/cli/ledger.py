@@ -24,9 +24,8 @@ def run(arguments: Arguments) -> int:
 
     arguments.refuse_flags()
     taken = arguments.take("client", "delta")
-    directory = arguments.directory(required=True)
+    directory = arguments.need_directory()
     arguments.refuse_options(("client", "delta"))
-    assert directory is not None
     try:
         delta = float(taken["delta"]) if "delta" in taken else None
     except ValueError as error:

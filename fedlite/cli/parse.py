@@ -62,24 +62,35 @@ class Arguments:
         if self.options:
             raise UsageError(f"unknown option '{self.options[0]}'; options: {', '.join(known)}")
 
-    def directory(self, *, required: bool) -> Path | None:
+    def directory(self) -> Path | None:
         """The directory that the command is about, as a word or as ``run.dir=DIR``.
 
         Raises:
-            UsageError: more than one, or none where one is required.
+            UsageError: more than one.
         """
         given = [text for text in self.options if key_of(text) == RUN_DIR]
         named = [str(values_of([text])[RUN_DIR]) for text in given]
-        if len(self.words) + len(named) > 1 or (required and not (self.words or named)):
-            found = " ".join([*self.words, *given])
-            raise UsageError(
-                f"fedlite {self.command}: give one directory, not '{found}':"
-                f" fedlite {self.command} DIR"
-            )
+        if len(self.words) + len(named) > 1:
+            raise self._not_one_directory(" ".join([*self.words, *given]))
         for text in given:
             self.options.remove(text)
         both = [*self.words, *named]
         return Path(both[0]) if both else None
+
+    def need_directory(self) -> Path:
+        """:meth:`directory` of a command that is about one.
+
+        Raises:
+            UsageError: more than one, or none.
+        """
+        found = self.directory()
+        if found is None:
+            raise self._not_one_directory("")
+        return found
+
+    def _not_one_directory(self, found: str) -> UsageError:
+        command = f"fedlite {self.command}"
+        return UsageError(f"{command}: give one directory, not '{found}': {command} DIR")
 
 
 def parse(command: str, arguments: Sequence[str]) -> Arguments:
@@ -127,7 +138,7 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
         UsageError: no directory, or no run in it, where one is needed.
     """
     _refuse_options_without_value(arguments.words)
-    directory = arguments.directory(required=False)
+    directory = arguments.directory()
     if directory is None:
         if existing:
             raise UsageError(

@@ -28,7 +28,7 @@ def run(arguments: Arguments) -> int:
     taken = arguments.take("model", "input")
     if "model" in taken:
         arguments.words.append(taken["model"])
-    model = arguments.directory(required=False)
+    model = arguments.directory()
     arguments.refuse_options(("model", "input"))
     if model is None or "input" not in taken:
         missing = [f"{name}=FILE" for name in ("model", "input") if name not in taken]

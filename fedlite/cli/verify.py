@@ -14,7 +14,6 @@ fault is one line; exits 1 if there is any.
 
 from pathlib import Path
 
-from fedlite.base.errors import UsageError
 from fedlite.cli.errors import say
 from fedlite.cli.parse import Arguments
 
@@ -25,11 +24,8 @@ def run(arguments: Arguments) -> int:
 
     arguments.refuse_flags()
     taken = arguments.take("key")
-    directory = arguments.directory(required=True)
+    folder = deploy_folder(arguments.need_directory())
     arguments.refuse_options(("key",))
-    if directory is None:
-        raise UsageError("fedlite verify: give one folder: fedlite verify DIR [key=FILE]")
-    folder = deploy_folder(directory)
     verdict = verify_bundle(folder, Path(taken["key"]) if "key" in taken else None)
     for fault in verdict.faults:
         say(f"{folder}: {fault}", 1)
