@@ -93,16 +93,7 @@ class Shrinker:
         return self._once(
             _PRUNING,
             config,
-            lambda: prune_and_recover(
-                self.folded(config),
-                self._reference(config),
-                self.task,
-                self.public,
-                config,
-                self.augment,
-                self.seed,
-                self.on_step,
-            ),
+            lambda: self._train(prune_and_recover, self.folded(config), config),
         )
 
     def quantizable(self, config: CompressOptions) -> nn.Module:
@@ -112,16 +103,22 @@ class Shrinker:
         return self._once(
             _TRAINING,
             config,
-            lambda: train_quantization_aware(
-                self.pruned(config),
-                self._reference(config),
-                self.task,
-                self.public,
-                config,
-                self.augment,
-                self.seed,
-                self.on_step,
-            ),
+            lambda: self._train(train_quantization_aware, self.pruned(config), config),
+        )
+
+    def _train(
+        self, train: Callable[..., nn.Module], model: nn.Module, config: CompressOptions
+    ) -> nn.Module:
+        """``model`` as ``train`` makes it under the eyes of the reference."""
+        return train(
+            model,
+            self._reference(config),
+            self.task,
+            self.public,
+            config,
+            self.augment,
+            self.seed,
+            self.on_step,
         )
 
     def export(self, format: str, path: Path, config: CompressOptions) -> None:
