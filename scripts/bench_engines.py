@@ -27,15 +27,15 @@ from record import record_run
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
 from fedlite.base.records import Evaluation, RoundRecord
-from fedlite.data.splits import Splits, load_splits
+from fedlite.data.splits import Splits
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.loss import build_loss, example_losses
-from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
+from fedlite.federation.client_options import CLIENT_OPTIONS
 from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
 from fedlite.federation.rounds import Federation
-from fedlite.federation.simulation import SIMULATION, SimulationOptions
+from fedlite.federation.simulation import SIMULATION
 from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.transport.engines import run_federation
 from fedlite.federation.workbench import TrainedPart
@@ -44,6 +44,8 @@ from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
+from fedlite.runs.stages.federate import client_options, simulation_options
 
 CASES = ("bare", "inprocess-0", "inprocess-2", "ray")
 ENGINES = {
@@ -61,9 +63,7 @@ def run_case(case: str, overrides: list[str], noise_multiplier: float) -> Second
     overrides = [*overrides, f"privacy.noise_multiplier={noise_multiplier}"]
     config = compose_config([*overrides, *ENGINES.get(case, ())])
     started = time.perf_counter()
-    splits = load_splits(
-        config.dataset, config.partition, config.federation.num_clients, config.seed
-    )
+    splits = splits_of(config)
     plan = build_plan(config.privacy, config.federation, splits.client_sizes())
     rounds = _bare_rounds(config, splits, plan) if case == "bare" else _rounds(config, splits, plan)
     whole = time.perf_counter() - started
@@ -104,25 +104,11 @@ def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
             on_round=keep,
             checkpoint_path=path / "checkpoint.pt",
         )
-        client = ClientOptions.of_run(
-            task,
-            config.teacher,
-            config.student,
-            config.distill,
-            config.privacy,
-            config.federation,
-            config.seed,
-        )
-        simulation = SimulationOptions(
-            config.dataset,
-            config.partition,
-            config.privacy,
-            config.federation.num_clients,
-            config.seed,
-            folder=str(path / "nodes"),
-            ledger_dir=str(path / "ledgers"),
-        )
-        run_config = {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
+        simulation = simulation_options(config, path / "nodes", path / "ledgers")
+        run_config = {
+            CLIENT_OPTIONS: client_options(config, task).to_json(),
+            SIMULATION: simulation.to_json(),
+        }
         run_federation(federation, config.engine, run_config, path / "bench.log")
     return records
 
@@ -179,9 +165,7 @@ def main() -> None:
     overrides = [*counts, *overrides]
 
     config = compose_config(overrides)
-    splits = load_splits(
-        config.dataset, config.partition, config.federation.num_clients, config.seed
-    )
+    splits = splits_of(config)
     plan = build_plan(config.privacy, config.federation, splits.client_sizes())
     noise_multiplier = plan.noise_multiplier  # calibrated once for all
     results: dict[str, Seconds] = {}

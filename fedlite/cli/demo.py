@@ -45,13 +45,13 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     """
     from rich.console import Console
 
-    from fedlite.data.splits import load_splits
     from fedlite.demo.facts import page_facts
     from fedlite.demo.ort import cached_ort, given_ort
     from fedlite.demo.page import write_demo
     from fedlite.demo.samples import choose_samples
     from fedlite.report.write import load_report
     from fedlite.runs.compose import compose_config
+    from fedlite.runs.splits import splits_of
     from fedlite.serve.predict import DEFAULT
     from fedlite.serve.verify import MANIFEST, verify_bundle
 
@@ -68,9 +68,7 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     entries = [entry for entry in read_json(bundle / MANIFEST) if entry["file"] == DEFAULT]
     if not entries:
         raise UsageError(f"{bundle}: holds no {DEFAULT}; add onnx to compress.formats")
-    splits = load_splits(
-        config.dataset, config.partition, config.federation.num_clients, config.seed
-    )
+    splits = splits_of(config)
     samples = choose_samples(splits.public_validation, splits.task)
     facts = page_facts(load_report(run_dir / "report.json"), entries[0])
     runtime = cached_ort(Path(cache_folder()).expanduser()) if ort is None else given_ort(ort)

@@ -88,10 +88,10 @@ def nominal_sizes(config: Config) -> list[int]:
     unclear = privacy.expected_examples is None and privacy.delta > SMALL_DELTA
     if clients is not None and not (config.privacy.example_level and unclear):
         return [privacy.expected_examples or 1] * clients
-    from fedlite.data.splits import load_splits
+    from fedlite.runs.splits import splits_of
 
     try:
-        return load_splits(config.dataset, config.partition, clients, config.seed).client_sizes()
+        return splits_of(config).client_sizes()
     except UsageError as error:
         wanted = "federation.num_clients" if clients is None else "privacy.expected_examples"
         raise UsageError(f"{error}; or plan without the data: give {wanted}=N") from error

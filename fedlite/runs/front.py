@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from fedlite.base.chatter import without_chatter
 from fedlite.runs.compose import compose_config, literal
-from fedlite.runs.config import Config
 from fedlite.runs.handle import Run
 from fedlite.runs.saved import holds_run, key_of, with_saved
 
@@ -73,12 +72,9 @@ def load_splits(*overrides: str) -> "Splits":
     Raises:
         UsageError: the data cannot be read, or the sizes asked for do not fit.
     """
-    from fedlite.data import splits
+    from fedlite.runs.splits import splits_of
 
-    config: Config = compose_config(overrides)
-    return splits.load_splits(
-        config.dataset, config.partition, config.federation.num_clients, config.seed
-    )
+    return splits_of(compose_config(overrides))
 
 
 def predict(dir: str | Path, input: str | Path) -> "list[Prediction]":

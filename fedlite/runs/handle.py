@@ -90,9 +90,6 @@ class Run:
 
     @cached_property
     def _splits(self) -> "Splits":
-        from fedlite.data.splits import load_splits
+        from fedlite.runs.splits import splits_of
 
-        config = self.config
-        return load_splits(
-            config.dataset, config.partition, config.federation.num_clients, config.seed
-        )
+        return splits_of(self.config)

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
-from fedlite.data.splits import Splits, load_splits
+from fedlite.data.splits import Splits
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model, load_state
 from fedlite.models.options import ModelOptions
@@ -16,6 +16,7 @@ from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
+from fedlite.runs.splits import splits_of
 
 MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
 
@@ -35,11 +36,8 @@ class Pipeline:
     @cached_property
     def splits(self) -> Splits:
         """The data, read and split once."""
-        config = self.config
         with self.progress.stage("data"):
-            return load_splits(
-                config.dataset, config.partition, config.federation.num_clients, config.seed
-            )
+            return splits_of(self.config)
 
     @cached_property
     def plans(self) -> Plans:

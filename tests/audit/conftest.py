@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from fedlite.audit.retrain import Candidates, Retraining
-from fedlite.data.splits import Splits, load_splits
+from fedlite.data.splits import Splits
 from fedlite.distill.answers import Answers
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
 from tests.conftest import TINY
 
 
@@ -34,9 +35,7 @@ def audit_world(tmp_path: Path) -> Callable[..., World]:
 
     def build(*overrides: str, clients: int = 2, rounds: int = 2, **changes: Any) -> World:
         config = compose_config([*TINY, "privacy.randomness=deterministic", *overrides])
-        splits = load_splits(
-            config.dataset, config.partition, config.federation.num_clients, config.seed
-        )
+        splits = splits_of(config)
         count, test = 20 * clients, splits.test
         taught = torch.randn((count, 10), generator=torch.Generator().manual_seed(0))
         candidates = Candidates(

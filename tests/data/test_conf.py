@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fedlite.data.options import PARTITIONS as DIVISIONS
 from fedlite.data.options import AugmentOptions, DatasetOptions, PartitionOptions
-from fedlite.data.splits import load_splits
 from fedlite.runs.compose import conf_dir, store_defaults
 from fedlite.runs.config import parse_config
+from fedlite.runs.splits import splits_of
 
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]
 OWN_DATA = ["npz", "idx", "huggingface"]
@@ -77,9 +77,7 @@ def test_configured_data_sets_load(overrides: list[str], clients: int) -> None:
     config = parse_config(composed(*overrides))
     if config.dataset.root and not Path(config.dataset.root).exists():
         pytest.skip(f"{config.dataset.root} is not there")
-    splits = load_splits(
-        config.dataset, config.partition, config.federation.num_clients, config.seed
-    )
+    splits = splits_of(config)
     assert splits.num_clients == clients
     assert splits.task.class_names == tuple(config.dataset.class_names or splits.task.class_names)
     assert min(splits.client_sizes()) >= 1

@@ -15,11 +15,11 @@ from fedlite.federation.messages import CONFIG, State
 from fedlite.federation.simulation import SIMULATION
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.runs.config import Config
-from fedlite.runs.stages.federate import run_config
+from fedlite.runs.stages.federate import client_options, run_config
 from tests.federation.scripted import Answer, Message, ScriptedClients, add, federation
 from tests.federation.scripted import run_scripted as play
 from tests.privacy.planted import Plant, caught
-from tests.privacy.world import Untrained, client_options, make_plan
+from tests.privacy.world import Untrained, make_plan
 from tests.tasks import shaped
 
 TASK = shaped((1, 8, 8))

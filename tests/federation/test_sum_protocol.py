@@ -27,10 +27,11 @@ from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.federation.sums.plain import PlainSum
 from fedlite.federation.transport.grid import FIRST_NODE_ID
 from fedlite.runs.config import Config
+from fedlite.runs.stages.federate import client_options
 from tests.federation.scripted import STUDENT, Answer, ScriptedClients, federation, run_scripted
 from tests.federation.test_rounds import raises
 from tests.privacy.planted import caught
-from tests.privacy.world import ClientWorld, client_options, make_plan
+from tests.privacy.world import ClientWorld, make_plan
 
 AGGREGATE = ("privacy=aggregate", "federation=fedavg")
 GRAIN = 2.0**-20  # of the integers that masked students are rounded to

@@ -13,7 +13,8 @@ from fedlite.federation.workbench import TrainedPart
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness
 from fedlite.runs.config import Config
-from tests.privacy.world import batch, client_options, make_plan
+from fedlite.runs.stages.federate import client_options
+from tests.privacy.world import batch, make_plan
 from tests.tasks import shaped
 
 EXAMPLES = 12

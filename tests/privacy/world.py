@@ -10,14 +10,12 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor, nn
 
 from fedlite.base.tensors import state_sha256
-from fedlite.data.splits import load_splits
-from fedlite.data.types import Task
 from fedlite.distill.answers import Answers
 from fedlite.distill.loss import build_loss, example_losses
 from fedlite.distill.options import DistillOptions
 from fedlite.federation.client import Client
 from fedlite.federation.client_app import app
-from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
+from fedlite.federation.client_options import CLIENT_OPTIONS
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
 from fedlite.federation.plans import build_plan
 from fedlite.federation.simulation import (
@@ -39,6 +37,9 @@ from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
 from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.splits import splits_of
+from fedlite.runs.stages import federate
+from fedlite.runs.stages.federate import client_options
 from fedlite.runs.stages.table import fingerprints
 
 
@@ -58,9 +59,7 @@ class ClientWorld:
         simulated: bool = True,
     ) -> None:
         self.config, self.directory = config, directory
-        self.splits = load_splits(
-            config.dataset, config.partition, config.federation.num_clients, config.seed
-        )
+        self.splits = splits_of(config)
         task = self.splits.task
         privacy, federation = config.privacy, config.federation
         self.plan = (
@@ -117,30 +116,9 @@ class ClientWorld:
         return open_simulation(simulation_options(self.config, self.directory).to_json())
 
 
-def client_options(config: Config, task: Task) -> ClientOptions:
-    """What the clients of a run are sent of it."""
-    return ClientOptions.of_run(
-        task,
-        config.teacher,
-        config.student,
-        config.distill,
-        config.privacy,
-        config.federation,
-        config.seed,
-    )
-
-
 def simulation_options(config: Config, directory: Path) -> SimulationOptions:
     """The world of a run's simulated clients, whose files lie in ``directory``."""
-    return SimulationOptions(
-        dataset=config.dataset,
-        partition=config.partition,
-        privacy=config.privacy,
-        num_clients=config.federation.num_clients,
-        seed=config.seed,
-        folder=str(directory / "nodes"),
-        ledger_dir=str(directory / "ledgers"),
-    )
+    return federate.simulation_options(config, directory / "nodes", directory / "ledgers")
 
 
 class Untrained(Pipeline):

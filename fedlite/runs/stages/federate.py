@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import save_tensors, state_sha256
+from fedlite.data.types import Task
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
@@ -18,6 +19,7 @@ from fedlite.models.build import frozen_names, load_state
 from fedlite.report.progress import Bar, Field
 from fedlite.report.tensorboard import RunBoard
 from fedlite.report.write import round_entry
+from fedlite.runs.config import Config
 from fedlite.runs.directory import LOG_FILE
 from fedlite.runs.facts import FederateFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
@@ -90,8 +92,15 @@ def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:
 def run_config(pipeline: Pipeline) -> dict[str, str]:
     """Flower's run config: what clients are sent of the run, and the simulated world beside it."""
     config = pipeline.config
-    client = ClientOptions.of_run(
-        pipeline.splits.task,
+    client = client_options(config, pipeline.splits.task)
+    simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
+    return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
+
+
+def client_options(config: Config, task: Task) -> ClientOptions:
+    """What the clients of a run are sent of its options."""
+    return ClientOptions.of_run(
+        task,
         config.teacher,
         config.student,
         config.distill,
@@ -99,16 +108,19 @@ def run_config(pipeline: Pipeline) -> dict[str, str]:
         config.federation,
         config.seed,
     )
-    simulation = SimulationOptions(
+
+
+def simulation_options(config: Config, folder: Path, ledger_dir: Path) -> SimulationOptions:
+    """The world of a run's simulated clients, who keep their files and ledgers there."""
+    return SimulationOptions(
         dataset=config.dataset,
         partition=config.partition,
         privacy=config.privacy,
         num_clients=config.federation.num_clients,
         seed=config.seed,
-        folder=str(pipeline.run.file("nodes")),
-        ledger_dir=str(pipeline.ledger_dir),
+        folder=str(folder),
+        ledger_dir=str(ledger_dir),
     )
-    return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
 
 
 @dataclasses.dataclass(frozen=True)
