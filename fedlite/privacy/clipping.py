@@ -17,10 +17,28 @@ from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from fedlite.base.errors import FedliteError, UsageError
+
 ExampleLosses = Callable[[nn.Module, Tensor], Tensor]
 """(model, rows (n,)) -> losses (n,): the loss of row i depends on example i alone (rule 6)."""
 
 PHYSICAL_BATCH_SIZE = 256  # examples in memory at once; does not change the result's meaning
+
+# What Opacus' hooks put on layers with parameters of their own, and on parameters.
+_ON_LAYERS = ("activations", "max_batch_len", "ft_compute_sample_grad")
+_ON_PARAMETERS = ("grad_sample", "summed_grad", "_current_grad_sample", "_forward_counter")
+_HANDLES = "autograd_grad_sample_hooks"  # on the model
+
+
+class GradientError(FedliteError):
+    """A batch without exactly one gradient of ``parameter`` for each example: nothing is released.
+
+    ``reason`` says what there was instead.
+    """
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        super().__init__(f"student: parameter '{parameter}' {reason}")
+        self.parameter, self.reason = parameter, reason
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,10 @@ class GradientEngine(Protocol):
         """The sum over ``rows`` (n,), n of 0 or more, of gradients cut to the max grad norm.
 
         Non-finite gradients count as zero. The tensors come in the order of the model's trained
-        parameters.
+        parameters. A batch of nobody is zero without a forward pass: no layer has to bear it.
+
+        Raises:
+            GradientError: the batch has not exactly one gradient for each example.
         """
 
 
@@ -62,10 +83,10 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def physical_parts(rows: Tensor) -> tuple[Tensor, ...]:
-    """``rows`` in parts that fit in memory; one empty part where there are none."""
-    parts = max(1, math.ceil(len(rows) / PHYSICAL_BATCH_SIZE))
-    return rows.chunk(parts) if parts > 1 else (rows,)
+def physical_parts(rows: Tensor, size: int | None = None) -> tuple[Tensor, ...]:
+    """``rows`` in parts of at most ``size`` (null: :data:`PHYSICAL_BATCH_SIZE`), none of nobody."""
+    parts = math.ceil(len(rows) / (size or PHYSICAL_BATCH_SIZE))
+    return rows.chunk(parts) if parts else ()
 
 
 class Clipper(DPOptimizer):  # type: ignore[misc]
@@ -78,12 +99,23 @@ class Clipper(DPOptimizer):  # type: ignore[misc]
 
 
 class OpacusHooks:
-    """Per-example gradients by Opacus' hooks, clipped by Opacus' optimizer."""
+    """Per-example gradients by Opacus' hooks, clipped by Opacus' optimizer.
+
+    ``physical_batch_size`` is the number of examples in memory at once.
+
+    Raises:
+        UsageError: the model has a name that Opacus keeps for itself (on entering).
+    """
 
     def __init__(
-        self, model: nn.Module, example_losses: ExampleLosses, max_grad_norm: float
+        self,
+        model: nn.Module,
+        example_losses: ExampleLosses,
+        max_grad_norm: float,
+        physical_batch_size: int | None = None,
     ) -> None:
         self._model, self._example_losses = model, example_losses
+        self._physical_batch_size = physical_batch_size
         self._clipper = Clipper(
             torch.optim.SGD(trained_parameters(model), lr=0.0),  # holds parameters, never steps
             noise_multiplier=0.0,
@@ -91,10 +123,19 @@ class OpacusHooks:
             expected_batch_size=1,
             loss_reduction="sum",
         )
-        self._hooks: GradSampleHooks | None = None
 
     def __enter__(self) -> Self:
-        self._hooks = GradSampleHooks(self._model, loss_reduction="sum")
+        for name, layer in self._layers():
+            if taken := [mark for mark in _ON_LAYERS if hasattr(layer, mark)]:
+                raise UsageError(
+                    f"student: layer '{name}' ({type(layer).__name__}) has an attribute"
+                    f" '{taken[0]}', a name that Opacus keeps for itself; choose another name"
+                )
+        try:
+            GradSampleHooks(self._model, loss_reduction="sum")
+        except BaseException:
+            self._clean()
+            raise
         return self
 
     def __exit__(
@@ -103,29 +144,82 @@ class OpacusHooks:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._forget()
-        if self._hooks is not None:
-            self._hooks.cleanup()
+        self._clean()
 
     def clipped_sum(self, rows: Tensor) -> ClippedSum:
         """As :class:`GradientEngine` says."""
         self._forget()
-        for part in physical_parts(rows):
+        for part in physical_parts(rows, self._physical_batch_size):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
                 torch.autograd.backward(self._example_losses(self._model, part).sum())
+            self._check_lengths(len(part))
             self._clipper.clip_and_accumulate()
             for parameter in self._clipper.params:
                 parameter.grad_sample = None
-        value = tuple(parameter.summed_grad for parameter in self._clipper.params)
+        value = tuple(
+            torch.zeros_like(parameter) if parameter.summed_grad is None else parameter.summed_grad
+            for parameter in self._clipper.params
+        )
         return ClippedSum(value, float(self._clipper.max_grad_norm))
+
+    def _check_lengths(self, count: int) -> None:
+        """One gradient for each example and each parameter, before any of them is added up."""
+        for name, parameter in self._model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            found = getattr(parameter, "grad_sample", None)
+            if found is None:
+                raise GradientError(name, "takes no part in the output as its layer's weight")
+            if isinstance(found, list):
+                raise GradientError(name, "is used in several backward passes of one batch")
+            if tuple(found.shape) != (count, *parameter.shape):
+                raise GradientError(
+                    name,
+                    f"has gradients of {len(found)} rows for {count} examples: its layer must see"
+                    " the examples of the batch, and nothing else, in dimension 0",
+                )
+
+    def _layers(self) -> list[tuple[str, nn.Module]]:
+        """The layers that Opacus hooks: those with trained parameters of their own."""
+        return [
+            (name, module)
+            for name, module in self._model.named_modules()
+            if any(one.requires_grad for one in module.parameters(recurse=False))
+        ]
 
     def _forget(self) -> None:
         for parameter in self._clipper.params:
             parameter.grad = parameter.grad_sample = parameter.summed_grad = None
 
+    def _clean(self) -> None:
+        """Take everything off the model, also what a broken-off batch or half a start left there.
 
-Engine = Callable[[nn.Module, ExampleLosses, float], GradientEngine]
-"""(model, example losses, max grad norm) -> an engine, to be entered."""
+        Opacus' own cleanup knows neither what a forward without its backward leaves nor a start
+        that failed.
+        """
+        for handle in vars(self._model).pop(_HANDLES, ()):
+            handle.remove()
+        for _, layer in self._layers():
+            for mark in _ON_LAYERS:
+                vars(layer).pop(mark, None)
+        for parameter in self._model.parameters():
+            parameter.grad = None
+            for mark in _ON_PARAMETERS:
+                vars(parameter).pop(mark, None)
+
+
+class Engine(Protocol):
+    """Makes an engine, to be entered."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        example_losses: ExampleLosses,
+        max_grad_norm: float,
+        physical_batch_size: int | None = None,
+        /,
+    ) -> GradientEngine: ...
+
 
 ENGINES: Mapping[str, Engine] = {"opacus": OpacusHooks}

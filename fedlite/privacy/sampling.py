@@ -10,13 +10,15 @@ from fedlite.privacy.randomness import Randomness
 class PoissonSampler(UniformWithReplacementSampler):  # type: ignore[misc]
     """Opacus' Poisson sampler drawing from a :class:`Randomness` (rules 5 and 11).
 
-    Each of ``steps`` iterations yields the rows of one batch, ascending; a batch may be empty.
+    Each of ``steps`` iterations yields the rows of one batch, ascending; a batch may be empty, and
+    where there are no examples all are.
     """
 
     def __init__(
         self, *, num_samples: int, sample_rate: float, steps: int, randomness: Randomness
     ) -> None:
-        super().__init__(num_samples=num_samples, sample_rate=sample_rate, steps=steps)
+        super().__init__(num_samples=max(1, num_samples), sample_rate=sample_rate, steps=steps)
+        self.num_samples = num_samples  # 0 too, which Opacus refuses: it would tell who has none
         self.randomness = randomness
 
     def __iter__(self) -> Iterator[list[int]]:

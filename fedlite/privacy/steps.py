@@ -1,6 +1,7 @@
 """The local steps of one round: sample, clip, add noise, move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +53,13 @@ def train_steps(
         after_step: an update that depends on weights alone (FedProx), applied after the noise
             because it would vanish in the loss (rule 9).
 
-    Empty batches take their step like all others: the noise is their update (rule 4).
+    Empty batches take their step like all others: the noise is their update (rule 4). Whatever
+    raises in a step, the model is left as models are between steps: clients share it.
+
+    Raises:
+        GradientError: a batch has not exactly one gradient for each example; nothing of it is in
+            the weights.
     """
-    model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     sampler = PoissonSampler(
         num_samples=num_examples, sample_rate=sample_rate, steps=steps, randomness=randomness
@@ -71,22 +76,41 @@ def train_steps(
             after_step(model)
         taken += 1
 
-    if plan is None:
-        for batch in sampler:
-            move(plain_sum(model, example_losses, _rows(batch)))
+    with _in_training(model):
+        if plan is None:
+            for batch in sampler:
+                move(plain_sum(model, example_losses, _rows(batch)))
+            return taken
+        with engine(model, example_losses, plan.max_grad_norm) as gradients:
+            for batch in sampler:
+                total = gradients.clipped_sum(_rows(batch))
+                move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
-    with engine(model, example_losses, plan.max_grad_norm) as gradients:
-        for batch in sampler:
-            total = gradients.clipped_sum(_rows(batch))
-            move(add_noise(total, plan.client_noise_multiplier, randomness))
-    return taken
+
+
+@contextmanager
+def _in_training(model: nn.Module) -> Iterator[None]:
+    """Training mode, without gradients and in the modes of before afterwards, whatever happens."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        model.zero_grad(set_to_none=True)
+        for module, mode in modes:
+            module.training = mode
 
 
 def plain_sum(
     model: nn.Module, example_losses: ExampleLosses, rows: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """The sum of gradients as they are, by autograd; None for parameters that took no part."""
+    """The sum of gradients as they are, by autograd; None for parameters that took no part.
+
+    A batch of nobody is zero without a forward pass.
+    """
     parameters = trained_parameters(model)
+    if len(rows) == 0:
+        return tuple(torch.zeros_like(parameter) for parameter in parameters)
     for parameter in parameters:
         parameter.grad = None
     for part in physical_parts(rows):
