@@ -17,12 +17,12 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
 from fedlite.data.types import ClientData
 from fedlite.distill.answers import Answers, taught_answers
-from fedlite.distill.loss import Loss, build_loss, check_separable, check_taps, example_losses
+from fedlite.distill.loss import Loss, build_loss, check_taps, example_losses
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
+from fedlite.federation.student_check import check_student
 from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
 from fedlite.privacy.clipping import ExampleLosses
-from fedlite.privacy.probe import check_private_model
 
 FEATURE_BATCH = 256  # examples at a time through a fixed front end
 
@@ -37,6 +37,34 @@ class TrainedPart(NamedTuple):
     module: nn.Module
     losses: ExampleLosses
     num_examples: int
+
+
+def features_of(student: FixedFrontEnd, data: ClientData) -> Tensor:
+    """What the front end makes of a client's examples, in eval mode; one example at least."""
+    assert isinstance(student, nn.Module)
+    student.eval()
+    with torch.no_grad():
+        return torch.cat(
+            [student.features(some) for some in torch.split(data.inputs, FEATURE_BATCH)]
+        )
+
+
+def trained_part(
+    student: nn.Module,
+    loss: Loss,
+    data: ClientData,
+    taught: Answers,
+    features: Callable[[FixedFrontEnd, ClientData], Tensor] = features_of,
+) -> TrainedPart:
+    """What training moves, and its loss on a client's examples.
+
+    That is the student on the examples themselves, or the head of a student with a fixed front end
+    on its ``features``, unless the loss taps the student.
+    """
+    module, inputs = student, data.inputs
+    if isinstance(student, FixedFrontEnd) and not loss.student_taps:
+        module, inputs = student.head, features(student, data)
+    return TrainedPart(module, example_losses(loss, inputs, data.labels, taught), len(data))
 
 
 @dataclass
@@ -78,30 +106,14 @@ class Workbench:
         return _once(self._answers, sha256, data, ask)
 
     def trained_part(self, data: ClientData, taught: Answers) -> TrainedPart:
-        """What training moves, and its loss on a client's examples.
+        """:func:`trained_part` of the student, with features computed once for these examples (and
+        anew if the server sends another front end)."""
+        return trained_part(self.student, self.loss, data, taught, self._features_of)
 
-        That is the student on the examples themselves, or the head of a student with a fixed front
-        end on its features, which are computed once for these examples (and anew if the server
-        sends another front end).
-        """
-        student, module, inputs = self.student, self.student, data.inputs
-        if isinstance(student, FixedFrontEnd) and not self.loss.student_taps:
-            module, inputs = student.head, self._front_end(student, data)
-        return TrainedPart(
-            module, example_losses(self.loss, inputs, data.labels, taught), len(data)
-        )
-
-    def _front_end(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
+    def _features_of(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
         network = self.student
         fixed = {name: network.state_dict()[name] for name in sorted(frozen_names(network))}
-
-        def compute() -> Tensor:
-            network.eval()
-            with torch.no_grad():
-                parts = map(student.features, torch.split(data.inputs, FEATURE_BATCH))
-            return torch.cat(list(parts))
-
-        return _once(self._features, state_sha256(fixed), data, compute)
+        return _once(self._features, state_sha256(fixed), data, lambda: features_of(student, data))
 
     def _teacher(self, sha256: str) -> nn.Module:
         if sha256 not in self._teachers:
@@ -139,9 +151,8 @@ def open_workbench(options_json: str, folder: Path) -> Workbench:
     options = ClientOptions.from_json(options_json)
     task = options.task
     student = build_model(options.student, task, seed=options.seed)
+    teacher = build_model(options.teacher, task, seed=0)
     loss = build_loss(options.loss)
-    if options.private:
-        check_private_model(student, task)
-    if options.example_level:
-        check_separable(loss)
+    loss_option = f"distill.loss={options.loss.loss}"
+    check_student(student, teacher, loss, task, options, trained_part, loss_option)
     return Workbench(options, folder, student, loss)

@@ -97,8 +97,12 @@ class FixedFrontEnd(Protocol):
 
 
 def frozen_names(model: nn.Module) -> frozenset[str]:
-    """Names in the state dict that training does not change: buffers and frozen parameters."""
-    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    """Names in the state dict that training does not change: buffers and frozen parameters.
+
+    A parameter under several names (tied weights) is trained under each of them.
+    """
+    parameters = model.named_parameters(remove_duplicate=False)
+    trained = {name for name, value in parameters if value.requires_grad}
     return frozenset(model.state_dict()) - trained
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from fedlite.base.errors import UsageError
 from fedlite.compress.exporting import require_converters
-from fedlite.distill.loss import build_loss, check_separable, check_taps
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
-from fedlite.privacy.probe import check_private_model
+from fedlite.federation.workbench import open_workbench
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.stages.federate import client_options
 from fedlite.serve.signature import read_signing_key
 
 log = logging.getLogger(__name__)
@@ -60,19 +60,18 @@ def check_run(pipeline: Pipeline) -> None:
             f"privacy.ledger_dir={privacy.ledger_dir}: this run charges the ledgers in"
             f" {started['ledger_dir'] or run.file('ledgers')}; they cannot be exchanged"
         )
-    student, loss = pipeline.build(config.student), build_loss(config.distill)
-    check_taps(loss, student, pipeline.build(config.teacher))
+    if not run.done("federate", pipeline.marks["federate"]):
+        # Clients in this process find the bench open, and its checks done.
+        options = client_options(config, splits.task)
+        open_workbench(options.to_json(), run.file("nodes"))
     if not privacy.private:
         return
-    check_private_model(student, splits.task)
     largest = max(splits.client_sizes())
-    if privacy.example_level:
-        check_separable(loss, f"distill.loss={config.distill.loss}")
-        if privacy.delta * largest >= 1:
-            raise UsageError(
-                f"privacy.delta={privacy.delta:g}: must be below 1/n of every client;"
-                f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
-            )
+    if privacy.example_level and privacy.delta * largest >= 1:
+        raise UsageError(
+            f"privacy.delta={privacy.delta:g}: must be below 1/n of every client;"
+            f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
+        )
     check_policy(privacy, config.dataset.name, plans.example, splits.client_sizes())
     if privacy.randomness == "deterministic":
         log.warning("deterministic randomness: this run is NOT PRIVATE")

@@ -1,0 +1,174 @@
+"""What a student, its teacher and its loss must prove before anything is charged.
+
+Server and clients both ask, on made-up examples: the server before it trains anything, a client
+because no server can be taken at its word.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.data.types import ClientData, Task
+from fedlite.distill.answers import Answers, taught_answers
+from fedlite.distill.loss import Loss, check_separable, check_taps
+from fedlite.federation.messages import State, check_arrays, to_arrays, to_state
+from fedlite.models.build import frozen_names, load_state
+from fedlite.privacy.clipping import ExampleLosses
+from fedlite.privacy.gradient_probe import check_gradients
+from fedlite.privacy.layers import explained
+from fedlite.privacy.options import Protects
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.probe import SEEDS, check_private_model, check_rows, made_up, randomised
+from fedlite.privacy.randomness import DeterministicRandomness
+from fedlite.privacy.steps import train_steps
+
+PartOf = Callable[[nn.Module, Loss, ClientData, Answers], tuple[nn.Module, ExampleLosses, int]]
+"""(student, loss, examples, teacher's answers) -> what training moves, its losses, how many."""
+
+_STEP = PrivacyPlan(  # of the trial: clipping, and noise that moves every weight
+    epsilon=1.0,
+    delta=1e-5,
+    noise_multiplier=1.0,
+    max_grad_norm=1.0,
+    sample_rate=1.0,
+    expected_examples=1,
+    steps=1,
+    max_participations=1,
+    accountant="rdp",
+    randomness="deterministic",
+)
+
+
+def check_student(
+    student: nn.Module,
+    teacher: nn.Module,
+    loss: Loss,
+    task: Task,
+    unit: Protects,
+    part_of: PartOf,
+    loss_option: str = "distill.loss",
+) -> None:
+    """Refuse what could not be trained, sent or clipped as the run's unit of privacy asks.
+
+    Always: the loss finds what it taps, and the student's state can travel. Under any unit: no
+    example touches another's answer, and no buffer moves. At the example level: the loss and the
+    teacher look at single examples, every engine's sums are those of one gradient after another,
+    and a step moves every trained parameter.
+
+    Args:
+        student, teacher: with any weights; left as they are.
+        loss: of the run.
+        task: what they see.
+        unit: what is protected.
+        part_of: how the run divides a student into what training moves and what is fixed.
+        loss_option: what names the loss in the error.
+
+    Raises:
+        UsageError: names the layer, array or option, and what to use instead.
+    """
+    check_taps(loss, student, teacher)
+    check_travels(student)
+    if not unit.private:
+        return
+    check_private_model(student, task)
+    if not unit.example_level:
+        return
+    check_separable(loss, loss_option)
+    check_rows(teacher, task, "teacher", modes=(False,))
+    with torch.random.fork_rng(devices=[]):
+        for seed in SEEDS:
+            trial, data = randomised(student, seed), _examples(task, seed)
+            taught = taught_answers(randomised(teacher, seed), data.inputs, loss.teacher_taps)
+            with explained(trial):
+                module, losses, count = part_of(trial, loss, data, taught)
+            with explained(module):
+                check_gradients(module, losses, count, seed)
+        _check_step(student, trial, module, losses, count)
+
+
+def check_travels(student: nn.Module) -> None:
+    """Refuse a state that no reply can bring: it would be charged, and then rejected (rule 16).
+
+    Raises:
+        UsageError: names the first array, and what would be right.
+    """
+    state = student.state_dict()
+    if not any(value.requires_grad for value in student.parameters()):
+        raise UsageError("student: has no parameter to train")
+    for name, value in state.items():
+        where = f"student: '{name}' in its state"
+        kept_out = "give what never changes as a buffer with persistent=False"
+        if not isinstance(value, Tensor):
+            raise UsageError(f"{where} is no array; {kept_out}")
+        if value.dtype not in (torch.float32, torch.float64):
+            layer = student.get_submodule(name.rpartition(".")[0])
+            raise UsageError(
+                f"{where} ({type(layer).__name__}) is {str(value.dtype).removeprefix('torch.')},"
+                f" and only float32 and float64 arrays travel; {_float_instead(layer, kept_out)}"
+            )
+        if value.ndim == 0:
+            raise UsageError(f"{where} is a single number; give it the shape (1,)")
+        if not torch.isfinite(value).all():
+            raise UsageError(f"{where} is not finite; {kept_out}")
+    try:
+        check_arrays(to_arrays(state), state)
+        load_state(copy.deepcopy(student), to_state(to_arrays(state)), where="student")
+    except FedliteError as error:
+        raise UsageError(f"student: its state cannot travel: {error}") from error
+
+
+def _float_instead(layer: nn.Module, kept_out: str) -> str:
+    if isinstance(layer, nn.modules.batchnorm._NormBase):
+        return "use nn.GroupNorm, or the same norm with track_running_stats=False"
+    return kept_out
+
+
+def _check_step(
+    student: nn.Module, trial: nn.Module, module: nn.Module, losses: ExampleLosses, count: int
+) -> None:
+    """A step must move every trained parameter, and the student that a server then holds."""
+    frozen, before = frozen_names(student), _copy_of(trial.state_dict())
+    for sample_rate in (1.0, 1e-9):  # of all, and of nobody
+        with explained(module):
+            train_steps(
+                module,
+                losses,
+                count,
+                steps=1,
+                sample_rate=sample_rate,
+                expected_batch_size=1.0,
+                learning_rate=1.0,
+                momentum=0.0,
+                randomness=DeterministicRandomness(0),
+                plan=_STEP,
+            )
+    reply = to_arrays(trial.state_dict())
+    check_arrays(reply, student.state_dict())
+    sent = to_state(reply)
+    merged = {name: before[name] if name in frozen else sent[name] for name in sent}
+    server = copy.deepcopy(trial)
+    load_state(server, merged, where="student")
+    for name, value in server.state_dict().items():
+        if name not in frozen and torch.equal(value, before[name]):
+            raise UsageError(
+                f"student: a step does not move '{name}', which is trained; let it take part in"
+                " what training moves, or freeze it with requires_grad_(False)"
+            )
+        if not torch.equal(value, sent[name]):
+            raise UsageError(
+                f"student: '{name}' does not arrive as it was sent; give every array of the state"
+                " one name and one value"
+            )
+
+
+def _copy_of(state: State) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _examples(task: Task, seed: int) -> ClientData:
+    """Made-up examples of every class in turn."""
+    inputs = made_up(task, seed)
+    return ClientData(-1, inputs, torch.arange(len(inputs)) % task.num_classes)

@@ -1,0 +1,245 @@
+"""The proof before a charge: an engine's clipped sums against autograd, one example at a time.
+
+The bound of DP-SGD rests on one gradient for each example that no other example touches. Which
+layers give it is not a question of their types: the student itself is tried, with its own loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fedlite.base.errors import UsageError
+from fedlite.privacy.clipping import (
+    ENGINES,
+    ClippedSum,
+    Engine,
+    ExampleLosses,
+    trained_parameters,
+)
+from fedlite.privacy.layers import described, instead_of
+
+TOLERANCE = 1e-3  # of the norm of the whole gradient
+
+Gradients = tuple[Tensor, ...]
+"""One tensor for each trained parameter."""
+
+
+class NoDropout(TorchFunctionMode):
+    """Dropout of any kind lets everything pass, in modules and as functions.
+
+    Nothing else that training mode does is turned off, so that what remains random, or looks at
+    the batch, shows.
+    """
+
+    _DROPOUTS = frozenset(
+        {
+            F.dropout,
+            F.dropout1d,
+            F.dropout2d,
+            F.dropout3d,
+            F.alpha_dropout,
+            F.feature_alpha_dropout,
+            torch.dropout,
+            torch.dropout_,
+            torch.alpha_dropout,
+            torch.feature_dropout,
+            torch.feature_alpha_dropout,
+        }
+    )
+    _WITH_DROPOUT: Mapping[Any, Mapping[str, Any]] = {
+        F.scaled_dot_product_attention: {"dropout_p": 0.0},
+        F.multi_head_attention_forward: {"training": False},
+    }
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run ``func``, or answer its input where it is a dropout."""
+        kwargs = dict(kwargs or {})
+        if func in self._DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **(kwargs | dict(self._WITH_DROPOUT.get(func, {}))))
+
+
+def check_gradients(
+    model: nn.Module,
+    example_losses: ExampleLosses,
+    num_examples: int,
+    seed: int,
+    engines: Mapping[str, Engine] = ENGINES,
+) -> None:
+    """Refuse a model whose clipped sums are not those of one gradient after another.
+
+    At the weights that ``model`` has, in training mode, for every engine: the sums over nobody, one
+    and three examples, and over all of them in two physical parts. By turns of the seed no gradient
+    is clipped, some are, or all. Dropout is let pass for this, since one example alone would draw
+    another mask than in its batch; with dropout, an engine is held to autograd's gradients in the
+    same batch.
+
+    Args:
+        model: what a step moves.
+        example_losses: the run's own loss on ``num_examples`` made-up examples, four or more.
+        seed: of dropout, and of the clip's turn.
+        engines: by name.
+
+    Raises:
+        UsageError: names the layer, and what to use instead.
+        GradientError: an engine found not one gradient for each example.
+    """
+    model.train()
+    trial = _Trial(model, example_losses, torch.arange(num_examples), seed)
+    if not trial.is_random():
+        trial.check_single_examples(engines)
+        return
+    with NoDropout():
+        if trial.is_random():
+            raise UsageError(
+                "student: its answers change from one pass to the next although dropout is off, by"
+                " random draws or by what it keeps between batches; draw with nn.Dropout alone, and"
+                " keep nothing"
+            )
+        trial.check_single_examples(engines)
+    trial.check_under_dropout(engines)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A model at some weights, and its losses on made-up examples ``every``."""
+
+    model: nn.Module
+    example_losses: ExampleLosses
+    every: Tensor
+    seed: int
+
+    def check_single_examples(self, engines: Mapping[str, Engine]) -> None:
+        """Every engine against the gradients of each example alone."""
+        rows = self.every
+        alone = [_gradients(self.model, self._losses(rows[i : i + 1])) for i in range(len(rows))]
+        clip = self._clip(alone)
+        for name, engine in engines.items():
+            with engine(self.model, self.example_losses, clip) as made:
+                for some in (rows[:0], rows[-1:], rows[:3]):
+                    self._compare(made.clipped_sum(some), alone, some, clip, name)
+            with engine(self.model, self.example_losses, clip, (len(rows) + 1) // 2) as made:
+                self._compare(made.clipped_sum(rows.flip(0)), alone, rows, clip, name)
+
+    def check_under_dropout(self, engines: Mapping[str, Engine]) -> None:
+        """Every engine against autograd's gradients in the same batch, under the same masks."""
+        for name, engine in engines.items():
+            torch.manual_seed(self.seed)
+            masked = self._in_one_batch()
+            clip = self._clip(masked)
+            with engine(self.model, self.example_losses, clip) as made:
+                torch.manual_seed(self.seed)
+                self._compare(made.clipped_sum(self.every), masked, self.every, clip, name)
+
+    def is_random(self) -> bool:
+        """Whether the losses change with the draws, or from one time to the next."""
+        with torch.no_grad():
+            torch.manual_seed(self.seed)
+            once = self._losses(self.every)
+            torch.manual_seed(self.seed + 1)
+            again = self._losses(self.every)
+        return not torch.allclose(once, again, rtol=TOLERANCE, atol=1e-6, equal_nan=True)
+
+    def _losses(self, rows: Tensor) -> Tensor:
+        losses = self.example_losses(self.model, rows)
+        if losses.shape != rows.shape:
+            raise UsageError(
+                f"student: its loss has shape {tuple(losses.shape)} for {len(rows)} examples;"
+                f" expected ({len(rows)},)"
+            )
+        return losses
+
+    def _in_one_batch(self) -> list[Gradients]:
+        """The gradients of single losses, all taken from one forward pass."""
+        return [_gradients(self.model, one, again=True) for one in self._losses(self.every)]
+
+    def _clip(self, gradients: Sequence[Gradients]) -> float:
+        """A norm that cuts no gradient, some, or all that are not zero; by turns of the seed."""
+        norms = sorted(norm for one in gradients if (norm := _norm(one)) > 0)
+        if not norms:
+            raise UsageError(
+                "student: its loss moves no weight; let the trained parameters take part in the"
+                " output, and the loss (distill.loss) in the logits"
+            )
+        return (2 * norms[-1], norms[len(norms) // 2], norms[0] / 2)[self.seed % 3]
+
+    def _compare(
+        self,
+        found: ClippedSum,
+        gradients: Sequence[Gradients],
+        rows: Tensor,
+        clip: float,
+        engine: str,
+    ) -> None:
+        """``found`` must be the sum over ``rows`` of ``gradients``, each cut to the norm ``clip``.
+
+        Where it is not, the model may mix examples, or the engine be wrong about a layer: autograd
+        in one batch tells.
+        """
+        model, cut = self.model, [_clipped(gradients[row], clip) for row in rows]
+        if found.sensitivity < clip * (1 - 1e-6):
+            raise UsageError(
+                f"engine {engine}: gradients cut to {clip:g} are said to move its sum by"
+                f" {found.sensitivity:g} at most"
+            )
+        expected = [
+            sum((one[i] for one in cut), torch.zeros_like(parameter))
+            for i, parameter in enumerate(trained_parameters(model))
+        ]
+        difference = _difference(found.value, expected)
+        scale = sum(_norm(one) for one in cut)
+        if _norm(difference) <= TOLERANCE * scale + 1e-6 * len(cut):
+            return
+        torch.manual_seed(self.seed)
+        for one, other in zip(gradients, self._in_one_batch(), strict=True):
+            if _norm(_difference(one, other)) > TOLERANCE * _norm(one):
+                raise UsageError(
+                    "student: the gradient of one example depends on the others in its batch,"
+                    " which breaks the clipping of single examples; let no layer and no loss look"
+                    " across dimension 0, nor at its length (use nn.GroupNorm, no batch statistics)"
+                )
+        named = [name for name, value in model.named_parameters() if value.requires_grad]
+        worst = named[max(range(len(named)), key=lambda i: float(difference[i].norm()))]
+        layer = worst.rpartition(".")[0]
+        share = f"by {_norm(difference) / scale:.0%}" if scale else "where there are no examples"
+        raise UsageError(
+            f"student: {described(model, layer)}: the gradients of single examples differ from"
+            f" autograd's {share}, most in '{worst}' (engine {engine});"
+            f" {instead_of(model.get_submodule(layer))}"
+        )
+
+
+def _gradients(model: nn.Module, losses: Tensor, *, again: bool = False) -> Gradients:
+    """Autograd's gradients of the sum of ``losses``; what is not finite counts as zero."""
+    parameters = trained_parameters(model)
+    if not losses.requires_grad:
+        return tuple(torch.zeros_like(parameter) for parameter in parameters)
+    found = torch.autograd.grad(
+        losses.sum(), parameters, allow_unused=True, materialize_grads=True, retain_graph=again
+    )
+    return tuple(torch.nan_to_num(one, nan=0.0, posinf=0.0, neginf=0.0) for one in found)
+
+
+def _clipped(gradients: Gradients, clip: float) -> Gradients:
+    factor = min(1.0, clip / (_norm(gradients) + 1e-30))
+    return tuple(factor * one for one in gradients)
+
+
+def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> Gradients:
+    return tuple(left - right for left, right in zip(one, other, strict=True))
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
+    """The L2 norm over all tensors together, in float64."""
+    return float(torch.stack([one.double().square().sum() for one in tensors]).sum().sqrt())
