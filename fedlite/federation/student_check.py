@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.data.types import ClientData, Task
@@ -17,8 +18,7 @@ from fedlite.distill.loss import Loss, check_separable, check_taps
 from fedlite.federation.messages import State, check_arrays, to_arrays, to_state
 from fedlite.models.build import frozen_names, load_state
 from fedlite.privacy.clipping import ExampleLosses
-from fedlite.privacy.gradient_probe import check_gradients
-from fedlite.privacy.layers import explained
+from fedlite.privacy.gradient_probe import check_gradients, explained
 from fedlite.privacy.options import Protects
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.probe import SEEDS, check_private_model, check_rows, made_up, randomised
@@ -101,6 +101,8 @@ def check_travels(student: nn.Module) -> None:
     for name, value in state.items():
         where = f"student: '{name}' in its state"
         kept_out = "give what never changes as a buffer with persistent=False"
+        if is_lazy(value):
+            raise UsageError(f"{where} has no shape yet: no example reaches its layer; remove it")
         if not isinstance(value, Tensor):
             raise UsageError(f"{where} is no array; {kept_out}")
         if value.dtype not in (torch.float32, torch.float64):
@@ -115,7 +117,7 @@ def check_travels(student: nn.Module) -> None:
             raise UsageError(f"{where} is not finite; {kept_out}")
     try:
         check_arrays(to_arrays(state), state)
-        load_state(copy.deepcopy(student), to_state(to_arrays(state)), where="student")
+        load_state(student, to_state(to_arrays(state)), where="student")
     except FedliteError as error:
         raise UsageError(f"student: its state cannot travel: {error}") from error
 

@@ -40,8 +40,11 @@ class TrainedPart(NamedTuple):
 
 
 def features_of(student: FixedFrontEnd, data: ClientData) -> Tensor:
-    """What the front end makes of a client's examples, in eval mode; one example at least."""
+    """What the front end makes of a client's examples, in eval mode; where there are none, nothing
+    is made."""
     assert isinstance(student, nn.Module)
+    if len(data) == 0:
+        return data.inputs
     student.eval()
     with torch.no_grad():
         return torch.cat(
@@ -98,9 +101,12 @@ class Workbench:
             save_tensors(self._teacher_path(sha256), state)
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
-        """The teacher's answers on a client's examples, asked once for these examples."""
+        """The teacher's answers on a client's examples, asked once for these examples; where there
+        are none, nobody is asked."""
 
         def ask() -> Answers:
+            if len(data) == 0:
+                return Answers(torch.empty((0, self.options.task.num_classes)))
             return taught_answers(self._teacher(sha256), data.inputs, self.loss.teacher_taps)
 
         return _once(self._answers, sha256, data, ask)

@@ -55,7 +55,7 @@ def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         try:
             model = cls(input_shape=input_shape, num_classes=num_classes, **config.kwargs)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of foreign code: any kind
             raise UsageError(
                 f"{where}: cannot be built for inputs {input_shape} with"
                 f" kwargs {dict(config.kwargs)}: {_first_line(error)}"
@@ -64,7 +64,7 @@ def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
         try:
             with torch.no_grad():
                 answer = model(task.blank(2))
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:
             raise UsageError(
                 f"{where}: fails on inputs (2, {', '.join(map(str, input_shape))}):"
                 f" {_first_line(error)}"

@@ -18,6 +18,7 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.privacy.layers import described, instead_of
 
 ExampleLosses = Callable[[nn.Module, Tensor], Tensor]
 """(model, rows (n,)) -> losses (n,): the loss of row i depends on example i alone (rule 6)."""
@@ -98,13 +99,35 @@ class Clipper(DPOptimizer):  # type: ignore[misc]
         super().clip_and_accumulate()
 
 
+def _check_layer(name: str, layer: nn.Module) -> None:
+    """Refuse layers of which it is known that Opacus' hooks fail on them, or are wrong."""
+    who = f"student: {described(name, layer)}"
+    if taken := [mark for mark in _ON_LAYERS if hasattr(layer, mark)]:
+        raise UsageError(
+            f"{who} has an attribute '{taken[0]}', a name that Opacus keeps for itself; choose"
+            " another name"
+        )
+    if held := [buffer for buffer, _ in layer.named_buffers()]:
+        raise UsageError(
+            f"{who} has trained parameters of its own beside the buffer '{held[0]}', which Opacus"
+            " does not serve; keep parameters and buffers in modules of their own, or the buffer as"
+            " a plain attribute"
+        )
+    for option, harmless in (("padding_mode", "zeros"), ("padding_idx", None)):
+        if (value := getattr(layer, option, harmless)) != harmless:
+            raise UsageError(
+                f"{who}: Opacus computes other gradients than autograd with {option}={value!r};"
+                f" {instead_of(layer)}"
+            )
+
+
 class OpacusHooks:
     """Per-example gradients by Opacus' hooks, clipped by Opacus' optimizer.
 
     ``physical_batch_size`` is the number of examples in memory at once.
 
     Raises:
-        UsageError: the model has a name that Opacus keeps for itself (on entering).
+        UsageError: on entering, of a layer that Opacus is known not to serve.
     """
 
     def __init__(
@@ -126,11 +149,7 @@ class OpacusHooks:
 
     def __enter__(self) -> Self:
         for name, layer in self._layers():
-            if taken := [mark for mark in _ON_LAYERS if hasattr(layer, mark)]:
-                raise UsageError(
-                    f"student: layer '{name}' ({type(layer).__name__}) has an attribute"
-                    f" '{taken[0]}', a name that Opacus keeps for itself; choose another name"
-                )
+            _check_layer(name, layer)
         try:
             GradSampleHooks(self._model, loss_reduction="sum")
         except BaseException:
@@ -170,14 +189,14 @@ class OpacusHooks:
                 continue
             found = getattr(parameter, "grad_sample", None)
             if found is None:
-                raise GradientError(name, "takes no part in the output as its layer's weight")
+                raise GradientError(
+                    name, "takes no part in the output, or not by a call of its layer"
+                )
             if isinstance(found, list):
                 raise GradientError(name, "is used in several backward passes of one batch")
             if tuple(found.shape) != (count, *parameter.shape):
                 raise GradientError(
-                    name,
-                    f"has gradients of {len(found)} rows for {count} examples: its layer must see"
-                    " the examples of the batch, and nothing else, in dimension 0",
+                    name, f"has gradients of {len(found)} rows for {count} examples"
                 )
 
     def _layers(self) -> list[tuple[str, nn.Module]]:

@@ -1,15 +1,8 @@
 """What DP-SGD cannot serve, by layer, and what to use instead: the words of every refusal."""
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
-
-from fedlite.base.errors import FedliteError, UsageError
-from fedlite.privacy.clipping import GradientError
 
 MIXING = (
     nn.modules.batchnorm._BatchNorm,
@@ -51,56 +44,14 @@ def instead_of(layer: nn.Module) -> str:
     for kinds, words in _INSTEAD:
         if isinstance(layer, kinds):
             return words
+    if getattr(layer, "inplace", False):
+        return "use it with inplace=False"
     return (
-        "call every layer as a module (not by its weight in torch.nn.functional), on one tensor"
-        " whose dimension 0 holds the examples of the batch; give a parameter of your own to a"
-        " module that takes and answers such a tensor"
+        "call every layer as a module, on one tensor with the examples of the batch in dimension 0,"
+        " and change nothing in place"
     )
 
 
-def described(model: nn.Module, name: str) -> str:
-    """The layer called ``name`` in ``model``, for a person: its path and class."""
-    layer = model.get_submodule(name)
+def described(name: str, layer: nn.Module) -> str:
+    """A layer for a person: its path in the model ("" for the model itself) and class."""
     return f"layer '{name}' ({type(layer).__name__})" if name else type(layer).__name__
-
-
-@contextmanager
-def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
-    """Whatever a network of unforeseen shape raises, as one line with the layer and a way out.
-
-    Raises:
-        UsageError: the work inside failed.
-    """
-    try:
-        yield
-    except GradientError as error:
-        name = error.parameter.rpartition(".")[0]
-        raise UsageError(
-            f"{who}: {described(model, name)}: parameter '{error.parameter}' {error.reason};"
-            f" {instead_of(model.get_submodule(name))}"
-        ) from error
-    except FedliteError:
-        raise
-    except Exception as error:  # of foreign code: any kind
-        name = raised_in(model, error)
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UsageError(
-            f"{who}: {described(model, name)} fails in a trial on made-up examples: {reason};"
-            f" {instead_of(model.get_submodule(name))}"
-        ) from error
-
-
-def raised_in(model: nn.Module, error: BaseException) -> str:
-    """The path of the innermost layer of ``model`` that was running when ``error`` was raised.
-
-    Read off the traceback: a forward has the layer as ``self``, Opacus' hooks as ``module`` or
-    ``layer``. The model itself ("") where no layer was running.
-    """
-    names = {module: name for name, module in model.named_modules()}
-    found = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for variable in ("self", "module", "layer"):
-            running = frame.f_locals.get(variable)
-            if isinstance(running, nn.Module):
-                found = names.get(running, found)
-    return found

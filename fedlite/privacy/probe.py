@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
-from fedlite.privacy.gradient_probe import TOLERANCE, NoDropout
-from fedlite.privacy.layers import MIXING, described, explained, instead_of
+from fedlite.privacy.gradient_probe import RANDOM, TOLERANCE, NoDropout, explained
+from fedlite.privacy.layers import MIXING, described, instead_of
 
 SEEDS = (0, 1, 2)  # of the weights and inputs that a model is tried with
 SCALES = (1.0, 10.0, 0.1, 3.0)  # of the inputs of one trial
@@ -54,11 +54,11 @@ def randomised(model: nn.Module, seed: int) -> nn.Module:
 
 
 def check_private_model(model: nn.Module, examples: Examples) -> None:
-    """Refuse batch statistics, and buffers that training changes.
+    """Refuse batch statistics, and whatever a forward pass changes.
 
-    Types catch what is known (BatchNorm in any form, fake quantization, tracked InstanceNorm); a
-    trial catches the rest: the answer to an example is the same alone as in a batch, and a forward
-    pass leaves every buffer exactly as it was.
+    Types catch what is known (BatchNorm in any form, fake quantization, tracked InstanceNorm,
+    embeddings with a largest norm); a trial catches the rest: the answer to an example is the same
+    alone as in a batch, and a forward pass leaves every parameter and buffer exactly as it was.
 
     Raises:
         UsageError: names the layer or the effect, and what to use instead.
@@ -67,16 +67,21 @@ def check_private_model(model: nn.Module, examples: Examples) -> None:
         tracked = isinstance(module, nn.modules.instancenorm._InstanceNorm) and (
             module.track_running_stats
         )
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm:
+            raise UsageError(
+                f"student: {described(name, module)} with max_norm changes its weights wherever an"
+                f" example uses them, without noise; {instead_of(module)}"
+            )
         if isinstance(module, MIXING) or tracked:
             raise UsageError(
-                f"student: {described(model, name)} mixes examples or keeps statistics of private"
+                f"student: {described(name, module)} mixes examples or keeps statistics of private"
                 f" data; {instead_of(module)} under differential privacy"
             )
     check_rows(model, examples, "student", modes=(True, False))
 
 
 def check_rows(model: nn.Module, examples: Examples, who: str, *, modes: Sequence[bool]) -> None:
-    """The answer to every example is the same alone as in a batch; no buffer moves.
+    """The answer to every example is the same alone as in a batch; nothing of the model moves.
 
     Args:
         model: left as it is.
@@ -92,28 +97,37 @@ def check_rows(model: nn.Module, examples: Examples, who: str, *, modes: Sequenc
             probe = randomised(model, seed)
         inputs = made_up(examples, seed)
         for training in modes:
-            _check_rows(probe.train(training), inputs, who)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                _check_rows(probe.train(training), inputs, who)
 
 
 def _check_rows(probe: nn.Module, inputs: Tensor, who: str) -> None:
     """In the mode and at the weights that ``probe`` has."""
-    buffers = {name: value.clone() for name, value in probe.named_buffers()}
+    before = {name: value.clone() for name, value in _arrays(probe).items()}
     parts = (inputs[:1], inputs[1:2], inputs[2:])
     with explained(probe, who), NoDropout(), torch.no_grad():
         together = probe(inputs)
+        again = probe(inputs)
         apart = torch.cat([probe(part) for part in parts])
-    for name, value in probe.named_buffers():
-        if not torch.equal(value, buffers[name]):
+    for name, value in _arrays(probe).items():
+        if not torch.equal(value, before[name]):
             raise UsageError(
-                f"{who}: buffer '{name}' changes in a forward pass; under differential privacy"
-                " no buffer may follow private data"
+                f"{who}: '{name}' changes in a forward pass; under differential privacy nothing may"
+                " follow private data but by noised steps"
             )
+    if not _equal_rows(together, again):
+        raise UsageError(f"{who}: its output {RANDOM}")
     if together.shape != apart.shape or not _equal_rows(together, apart):
         raise UsageError(
             f"{who}: the output of one example depends on the others in its batch; this breaks"
-            " the clipping of single examples (use nn.GroupNorm, no batch statistics, and no"
-            " draws but nn.Dropout's)"
+            " the clipping of single examples (use nn.GroupNorm, no batch statistics)"
         )
+
+
+def _arrays(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those outside the state too."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _equal_rows(one: Tensor, other: Tensor) -> bool:
