@@ -24,8 +24,14 @@ def caught(because: str) -> Iterator[None]:
 class PlantedEngine:
     """Opacus' engine, whose sums a bug then changes."""
 
-    def __init__(self, model: nn.Module, losses: ExampleLosses, max_grad_norm: float) -> None:
-        self.inner = OpacusHooks(model, losses, max_grad_norm)
+    def __init__(
+        self,
+        model: nn.Module,
+        losses: ExampleLosses,
+        max_grad_norm: float,
+        physical_batch_size: int | None = None,
+    ) -> None:
+        self.inner = OpacusHooks(model, losses, max_grad_norm, physical_batch_size)
 
     def __enter__(self) -> Self:
         self.inner.__enter__()
@@ -54,8 +60,14 @@ class UnderstatesItsSensitivity(PlantedEngine):
 class ClipsWider(PlantedEngine):
     """Cuts to four times the norm, and says the norm it was given."""
 
-    def __init__(self, model: nn.Module, losses: ExampleLosses, max_grad_norm: float) -> None:
-        super().__init__(model, losses, 4 * max_grad_norm)
+    def __init__(
+        self,
+        model: nn.Module,
+        losses: ExampleLosses,
+        max_grad_norm: float,
+        physical_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(model, losses, 4 * max_grad_norm, physical_batch_size)
 
     def clipped_sum(self, rows: Tensor) -> ClippedSum:
         found = super().clipped_sum(rows)

@@ -135,6 +135,39 @@ def test_planted_losses_are_caught_and_refused(loss: Loss) -> None:
         check_separable(loss)
 
 
+def by_the_length_of_the_batch(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+    """Every other example makes this one's gradient smaller, whoever it is."""
+    return F.cross_entropy(student, labels, reduction="none") / len(student)
+
+
+def one_for_all(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+    return F.cross_entropy(student, labels, reduction="mean")
+
+
+def of_constants(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+    return (student * 0).sum(dim=1) + 1
+
+
+def of_the_teacher_alone(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+    return F.cross_entropy(teacher, labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("of_logits", "words"),
+    [
+        (by_the_length_of_the_batch, "depends on other rows"),
+        (one_for_all, r"shape \(\) for 1 examples"),
+        (of_constants, "no gradient reaches"),
+        (of_the_teacher_alone, "no gradient reaches"),
+    ],
+)
+def test_losses_without_a_gradient_for_each_example_are_refused(
+    of_logits: Callable[[Tensor, Tensor, Tensor], Tensor], words: str
+) -> None:
+    with pytest.raises(UsageError, match=f"distill.loss: .*{words}"):
+        check_separable(LogitLoss(of_logits))
+
+
 # --- where such a loss is refused -----------------------------------------------------------
 
 
@@ -153,7 +186,7 @@ def test_a_private_run_of_relational_distillation_is_refused_before_any_training
 def test_a_client_refuses_it_too_whatever_its_server_let_pass(
     tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    with caught(r"distill\.loss: the loss of one example depends on other rows"):
+    with caught(r"distill\.loss=relational: the loss of one example depends on other rows"):
         ClientWorld(tiny_config("distill=relational"), tmp_path / "private")
     assert not list(tmp_path.rglob("*.pt"))
     for privacy in ("none", "client"):
