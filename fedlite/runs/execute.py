@@ -38,7 +38,7 @@ def execute(
     ):
         check_delivery(config, stages)
         pipeline = Pipeline(config, run, progress, fingerprints(config))
-        check_run(pipeline)
+        check_run(pipeline, stages)
         check_needed(pipeline, stages)
         held = hold_ledgers(
             config.privacy,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedlite.base.errors import UsageError
 from fedlite.compress.exporting import require_converters
+from fedlite.compress.probe import check_cut, check_export
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
@@ -14,6 +15,8 @@ from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.federate import client_options
 from fedlite.serve.signature import read_signing_key
+
+EXPORTS = "fedlite."  # the package's own students are known to export: their tests do it
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +43,11 @@ def check_delivery(config: Config, stages: Sequence[str]) -> None:
         )
 
 
-def check_run(pipeline: Pipeline) -> None:
+def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     """Refuse what would fail later, and what would mix two runs in one directory.
+
+    Args:
+        stages: that are about to run.
 
     Raises:
         UsageError: names the option and what would be right.
@@ -64,6 +70,10 @@ def check_run(pipeline: Pipeline) -> None:
         # Clients in this process find the bench open, and its checks done.
         options = client_options(config, splits.task)
         open_workbench(options.to_json(), run.file("nodes"))
+        if "compress" in stages:
+            cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
+            if not config.student.module.startswith(EXPORTS):
+                check_export(cut, splits.task, config.compress)
     if not privacy.private:
         return
     largest = max(splits.client_sizes())

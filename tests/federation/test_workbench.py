@@ -165,10 +165,10 @@ def test_a_tapped_student_with_a_fixed_front_end_trains_as_on_its_cached_feature
     ],
 )
 def test_a_tap_that_is_not_there_is_one_line_and_costs_nothing(
-    loss: str, words: str, tiny_config: Callable[..., Config], tmp_path: Path
+    loss: str, words: str, world: Callable[..., ClientWorld], tmp_path: Path
 ) -> None:
     with caught(f"distill.loss: {words}"):
-        ClientWorld(tiny_config(f"distill.loss={__name__}.{loss}"), tmp_path)
+        world(f"distill.loss={__name__}.{loss}")
     assert not list(tmp_path.rglob("*.ledger"))
 
 

@@ -40,8 +40,9 @@ def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
                 external_data=False,
                 verbose=False,
             )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+    except Exception as error:  # torch.export raises whatever the model's own code raises
+        cause = error.__cause__ or error  # torch.onnx says where it failed, the cause says why
+        reason = (str(cause).strip() or repr(cause)).splitlines()[0]
         raise FedliteError(
             f"{type(model).__name__} cannot be exported to ONNX: {reason}"
         ) from error

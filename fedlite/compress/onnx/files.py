@@ -24,7 +24,11 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)
     onnxruntime.set_default_logger_severity(3)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),  # where a graph that fails is printed
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -151,7 +151,8 @@ def cut_channels(
         FedliteError: the layers cannot be cut.
     """
     pruned = copy.deepcopy(model).eval()
-    trainable = {name: value.requires_grad for name, value in pruned.named_parameters()}
+    every = pruned.named_parameters(remove_duplicate=False)  # tied weights come apart in the cut
+    trainable = {name: value.requires_grad for name, value in every}
     pruned.requires_grad_(requires_grad=True)  # the dependency graph is read off autograd's
     example = task.blank(2)
     with _one_line(model):

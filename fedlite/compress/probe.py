@@ -1,0 +1,58 @@
+"""Whether a student can be cut and exported, asked before its budget is spent."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.options import CompressOptions
+from fedlite.compress.shrink.norms import bake_weights
+from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
+from fedlite.data.types import Task
+
+
+def check_cut(student: nn.Module, task: Task, config: CompressOptions) -> nn.Module:
+    """Cut ``student`` by its magnitudes as compression will; return what is left.
+
+    A search finds out for itself which cuts a student bears.
+
+    Raises:
+        UsageError: names the option, and what would be right.
+    """
+    baked = bake_weights(student)
+    if config.search.enabled:
+        return baked
+    try:
+        plan = plan_widths(baked, task, config.ratio, config.round_to, config.layer_ratios)
+        if not plan:
+            return baked
+        widths = {name: width.kept for name, width in plan.items()}
+        return cut_channels(baked, task, widths, Criterion())
+    except UsageError:
+        raise
+    except FedliteError as error:
+        raise UsageError(f"student: {error}; nothing was trained or charged") from error
+
+
+def check_export(model: nn.Module, task: Task, config: CompressOptions) -> None:
+    """Export ``model`` to ONNX, which every run does, and compare the file with it.
+
+    Raises:
+        UsageError: says why it cannot be, and how to train it all the same.
+    """
+    inputs = task.random(3, torch.Generator().manual_seed(0))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "student.onnx"
+            export_onnx(model, task, path, config.opset)
+            verify_onnx(model, path, inputs)
+    except Exception as error:  # the runtime too raises of many kinds, such as for a fixed batch
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UsageError(
+            f"student.module: {type(model).__name__} cannot be deployed as an ONNX file for any"
+            f" number of examples: {reason}; nothing was trained or charged (`fedlite federate`"
+            " trains without exporting)"
+        ) from error
