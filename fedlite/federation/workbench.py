@@ -43,7 +43,7 @@ class TrainedPart(NamedTuple):
 class Workbench:
     """The networks of a run, in this process.
 
-    ``folder`` is where received teachers are kept, by their hash.
+    ``folder`` is where received teachers are kept, by their hash (:func:`store_teacher`).
     """
 
     options: ClientOptions
@@ -53,21 +53,6 @@ class Workbench:
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
     _answers: _Kept[Answers] = field(default_factory=dict)
     _features: _Kept[Tensor] = field(default_factory=dict)
-
-    def has_teacher(self, sha256: str) -> bool:
-        """Whether the teacher of this hash has been received."""
-        return self._teacher_path(sha256).is_file()
-
-    def store_teacher(self, state: State, sha256: str) -> None:
-        """Keep a received teacher.
-
-        Raises:
-            FedliteError: its content does not have the announced hash.
-        """
-        if state_sha256(state) != sha256:
-            raise FedliteError("teacher: the received arrays do not have the announced hash")
-        if not self.has_teacher(sha256):
-            save_tensors(self._teacher_path(sha256), state)
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
         """The teacher's answers on a client's examples, asked once for these examples."""
@@ -105,7 +90,7 @@ class Workbench:
 
     def _teacher(self, sha256: str) -> nn.Module:
         if sha256 not in self._teachers:
-            state: State = load_tensors(self._teacher_path(sha256))
+            state: State = load_tensors(_teacher_path(self.folder, sha256))
             task = self.options.task
             teacher = build_model(self.options.teacher, task, seed=0)
             load_state(teacher, state, where="teacher received")
@@ -116,8 +101,21 @@ class Workbench:
             self._teachers[sha256] = teacher
         return self._teachers[sha256]
 
-    def _teacher_path(self, sha256: str) -> Path:
-        return self.folder / f"teacher-{sha256}.pt"
+
+def store_teacher(folder: Path, state: State, sha256: str) -> None:
+    """Keep a received teacher in ``folder``, by its hash.
+
+    Raises:
+        FedliteError: its content does not have the announced hash.
+    """
+    if state_sha256(state) != sha256:
+        raise FedliteError("teacher: the received arrays do not have the announced hash")
+    if not _teacher_path(folder, sha256).is_file():
+        save_tensors(_teacher_path(folder, sha256), state)
+
+
+def _teacher_path(folder: Path, sha256: str) -> Path:
+    return folder / f"teacher-{sha256}.pt"
 
 
 def _once(kept: _Kept[_Made], sha256: str, data: ClientData, make: Callable[[], _Made]) -> _Made:

@@ -16,6 +16,7 @@ from fedlite.distill.answers import Answers
 from fedlite.distill.loss import Loss
 from fedlite.distill.options import LossOptions
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, to_arrays, to_state
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID
 from fedlite.runs.config import Config
 from tests.privacy.planted import caught
@@ -81,8 +82,9 @@ def test_a_teacher_that_is_not_what_was_announced_is_refused_and_not_kept(
     announced = ConfigRecord({"sha256": "0" * 64})
     content = RecordDict({ARRAYS: to_arrays(other), CONFIG: announced})
     (reply,) = made.grid.send_and_receive([Message(content, FIRST_NODE_ID, TEACHER)])
-    assert "do not have the announced hash" in reply.error.reason
-    assert not made.client().workbench.has_teacher("0" * 64)
+    assert reply.error.reason == FAILED
+    assert "do not have the announced hash" in made.grid.failure()
+    assert not list(made.client().folder.glob(f"teacher-{'0' * 64}*"))
     held = made.grid.contexts[FIRST_NODE_ID].state.config_records["teacher"]["sha256"]
     assert held == made.teacher_sha256, "the client still says which one it holds"
 
@@ -94,7 +96,7 @@ def test_a_stored_teacher_that_was_exchanged_is_noticed_before_anything_is_charg
     (path,) = (made.directory / "nodes").glob("teacher-*.pt")
     save_tensors(path, {name: value + 1 for name, value in made.teacher.state_dict().items()})
     (reply,) = made.grid.send_and_receive([made.request(1)])
-    assert "the stored copy does not have its hash" in reply.error.reason
+    assert "the stored copy does not have its hash" in made.grid.failure()
     assert made.ledger().entries() == []
 
 

@@ -214,7 +214,8 @@ def data_set_id_from_the_content(patch: pytest.MonkeyPatch) -> None:
         client = real(context)
         digest = hashlib.sha256(client.data.inputs.numpy().tobytes()).hexdigest()[:16]
         name = f"{digest}-client-{client.client_id:04d}"
-        return replace(client, ledger=Ledger(client.ledger.path.with_name(f"{name}.ledger"), name))
+        path = client.ledger.path.with_name(f"{name}.ledger")
+        return replace(client, open_ledger=lambda: Ledger(path, name))
 
     patch.setattr(Client, "of", of)
 

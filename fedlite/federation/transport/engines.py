@@ -5,6 +5,7 @@ Where logs go is the command line's affair; workers are told the file.
 
 import importlib.util
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.logs import route_logs
 from fedlite.federation import client_app as client
+from fedlite.federation.device import SIMULATED
 from fedlite.federation.options import EngineOptions
 from fedlite.federation.rounds import Federation
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.server_app import make_server_app
 from fedlite.federation.transport.grid import InProcessGrid
 
@@ -65,26 +69,39 @@ def _run_in_process(
     )
     try:
         make_server_app(federation, grid)(grid, server_context)
+    except FedliteError as error:  # the server knows no more than that a client failed
+        if not (f"{error}".endswith(FAILED) and (reason := grid.failure())):
+            raise
+        raise FedliteError(f"{error}: {reason}") from error
     finally:
         grid.close()
 
 
 class _ConfiguredClientApp(ClientApp):
-    """The client app with its run config, which Flower's Python entry point cannot pass."""
+    """The client app with its node and run config, which Flower's Python entry point cannot pass.
 
-    def __init__(self, run_config: dict[str, str]) -> None:
+    Logs of the process it runs in go to ``log_file``: why a client failed stands there alone.
+    """
+
+    def __init__(self, run_config: dict[str, str], log_file: Path) -> None:
         super().__init__()
-        self._run_config = run_config
+        self._run_config, self._log_file = run_config, log_file
 
     def __call__(self, message: Message, context: Context) -> Message:
+        _route_logs_once(self._log_file)
         configured = Context(
             run_id=context.run_id,
             node_id=context.node_id,
-            node_config=context.node_config,
+            node_config={**context.node_config, SIMULATED: True},
             state=context.state,  # shared: what the client keeps, Flower's own context keeps
             run_config={**context.run_config, **self._run_config},
         )
         return client.app(message, configured)
+
+
+@cache
+def _route_logs_once(log_file: Path) -> None:
+    route_logs(log_file)
 
 
 def _run_on_ray(
@@ -101,7 +118,7 @@ def _run_on_ray(
     try:
         run_simulation(
             make_server_app(federation),
-            _ConfiguredClientApp(run_config),
+            _ConfiguredClientApp(run_config, log_file),
             num_supernodes=federation.num_clients,
             backend_config=backend,
         )
