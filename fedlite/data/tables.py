@@ -9,6 +9,8 @@ import numpy as np
 from fedlite.base.errors import UsageError
 from fedlite.data.raw import Array
 
+LONGEST_CELL = 2**31 - 1  # characters
+
 
 def read_columns(path: Path, numbers: Sequence[str], text: str, option: str) -> tuple[Array, Array]:
     """Read a CSV file with a line of column names, in UTF-8.
@@ -25,6 +27,7 @@ def read_columns(path: Path, numbers: Sequence[str], text: str, option: str) -> 
     Raises:
         UsageError: no such file, no CSV, or a column is not there.
     """
+    csv.field_size_limit(LONGEST_CELL)  # a row with a long cell is a row, and no damaged file
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
             table = csv.DictReader(lines)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from re import fullmatch
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -115,6 +116,13 @@ def store_teacher(folder: Path, state: State, sha256: str) -> None:
 
 
 def _teacher_path(folder: Path, sha256: str) -> Path:
+    """Where a teacher lies.
+
+    Raises:
+        FedliteError: the server sent something else than a hash, such as a path.
+    """
+    if not fullmatch("[0-9a-f]{64}", sha256):
+        raise FedliteError("teacher: the request does not name it by a SHA-256")
     return folder / f"teacher-{sha256}.pt"
 
 

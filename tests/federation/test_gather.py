@@ -239,5 +239,5 @@ def test_a_client_that_does_not_start_ends_the_run(tmp_path: Path) -> None:
         def _hello(self, *_: object) -> Message:
             raise FedliteError("policy p.yaml: cannot be read")
 
-    with pytest.raises(FedliteError, match="^a client did not start: failed$"):
+    with pytest.raises(FedliteError, match=r"^a client did not start: failed$"):
         run_rounds(Broken([add(1.0)]).grid(), federation(tmp_path, 1))

@@ -69,12 +69,16 @@ def _run_in_process(
     )
     try:
         make_server_app(federation, grid)(grid, server_context)
-    except FedliteError as error:  # the server knows no more than that a client failed
-        if not (f"{error}".endswith(FAILED) and (reason := grid.failure())):
-            raise
-        raise FedliteError(f"{error}: {reason}") from error
+    except FedliteError as error:
+        raise _with_reason(error, grid.failure()) from error
     finally:
         grid.close()
+
+
+def _with_reason(error: FedliteError, reason: str) -> FedliteError:
+    """What ended the rounds; where that is a client, all that the server knows is that it failed:
+    the user, whose clients these are, is told why as well."""
+    return FedliteError(f"{error}: {reason}") if f"{error}".endswith(FAILED) else error
 
 
 class _ConfiguredClientApp(ClientApp):
@@ -122,6 +126,8 @@ def _run_on_ray(
             num_supernodes=federation.num_clients,
             backend_config=backend,
         )
+    except FedliteError as error:
+        raise _with_reason(error, f"see {log_file}") from error
     except RuntimeError as error:
         raise FedliteError(f"engine=ray: {error} (details in {log_file})") from error
     if not federation.result:
