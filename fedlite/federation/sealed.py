@@ -51,8 +51,8 @@ def _tell_owner(error: BaseException, message: Message, context: Context) -> Non
     """Log why; a simulated client's owner is the run's user, who is told at the run's end too."""
     # A library's text may quote private values: it stays within the traceback.
     reason = f"{error}" if isinstance(error, FedliteError) else type(error).__name__
-    kind = message.metadata.message_type
-    log.error("this client failed on %s: %s", kind, reason, exc_info=error)
+    number, kind = context.node_config.get("partition-id"), message.metadata.message_type
+    log.error("client %s failed on %s: %s", number, kind, reason, exc_info=error)
     if context.node_config.get(SIMULATED) is True:
         context.state[FAILURE] = ConfigRecord({"reason": reason})
 

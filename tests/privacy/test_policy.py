@@ -14,6 +14,7 @@ from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.policy import (
     LARGEST_GRAD_NORM,
     SMALLEST_GRAD_NORM,
+    DataRules,
     Policy,
     load_policy,
     refusal,
@@ -235,7 +236,18 @@ def test_the_documented_example_is_a_policy(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy == Policy(
-        data_set="ward-7-x-rays", max_epsilon=4.0, max_delta=1e-5, min_noise_multiplier=0.5
+        data_set="ward-7-x-rays",
+        max_epsilon=4.0,
+        max_delta=1e-5,
+        min_noise_multiplier=0.5,
+        data=DataRules(
+            input_shape=(1, 28, 28),
+            class_names=("healthy", "pneumonia"),
+            mean=(0.48,),
+            std=(0.23,),
+            scale=255.0,
+            file="x-rays.npz",
+        ),
     )
 
 
