@@ -27,7 +27,7 @@ def run(arguments: Arguments) -> int:
     device = Device.of({POLICY: str(path), **taken})
     assert device is not None
     policy = device.policy
-    if device.path is None:
+    if device.data is None:
         raise UsageError(f"policy {path}: data.file: missing; give it there, or data=FILE")
     examples = device.examples(client_id=0)
     if problem := examples.too_many(policy):
@@ -37,7 +37,7 @@ def run(arguments: Arguments) -> int:
         f" {policy.max_delta:g}; units: {', '.join(policy.units) or 'none'};"
         f" trust: {', '.join(policy.trust) or 'none'}"
     )
-    print(f"{device.path}: {len(examples.data)} examples to train with")
+    print(f"{device.data}: {len(examples.data)} examples to train with")
     if left_out := examples.without():
         print(left_out)
     return 0

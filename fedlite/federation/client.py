@@ -23,7 +23,7 @@ PARTITION_ID = "partition-id"  # Flower's name
 
 @dataclass(frozen=True)
 class Client:
-    """What answers a request: its rules, and behind them what is opened only when they allow it.
+    """What answers a request: its rules, and behind them what is read only when they allow it.
 
     ``folder`` is where it keeps received teachers, ``unfit`` why it takes no part in any request of
     the run, beside what :func:`fedlite.privacy.policy.refusal` says of each.
@@ -32,8 +32,8 @@ class Client:
     client_id: int
     policy: Policy
     options: ClientOptions
+    ledger: Ledger
     folder: Path
-    open_ledger: Callable[[], Ledger]
     read: Callable[[], ClientData]
     unfit: str = ""
 
@@ -43,17 +43,12 @@ class Client:
         return self.read()
 
     @property
-    def ledger(self) -> Ledger:
-        """What the client's data has spent."""
-        return self.open_ledger()
-
-    @property
     def workbench(self) -> Workbench:
         """The networks of the run; built when first asked for."""
         return open_workbench(self.options.to_json(), self.folder)
 
     def refusal(self, plan: PrivacyPlan | None) -> str:
-        """Why this client takes no part in a request, or ""; nothing is opened to say so."""
+        """Why this client takes no part in a request, or ""; nothing is read to say so."""
         return refusal(self.policy, plan, self.options.unit) or self.unfit
 
     @classmethod
@@ -69,7 +64,7 @@ class Client:
         """
         node = context.node_config
         device = Device.of(node)
-        if device is not None and device.path is not None:
+        if device is not None and device.data is not None:
             return cls._on_device(device, context)
         return cls._simulated(device, context)
 
@@ -81,8 +76,8 @@ class Client:
             client_id,
             device.policy,
             device.own_task(options),
-            device.folder,
-            open_ledger=device.ledger,
+            device.ledger,
+            device.ledger.path.parent,
             read=lambda: device.examples(client_id).data,
             unfit=device.refusal(options),
         )
@@ -105,8 +100,8 @@ class Client:
             client_id,
             device.policy if device else world.client_policy(client_id),
             _options(str(run[CLIENT_OPTIONS])),
+            device.ledger if device else world.client_ledger(client_id, own),
             Path(world.options.folder),
-            open_ledger=device.ledger if device else lambda: world.client_ledger(client_id, own),
             read=lambda: world.client_data(client_id),
         )
 

@@ -28,14 +28,14 @@ TOLERANCE = 1e-3  # relative, of constants that were rounded when they were writ
 
 @dataclass(frozen=True)
 class Device:
-    """The owner's rules, where the examples lie, and the folder that the device writes to.
+    """The owner's rules, where the examples lie, and the ledger of what they have spent.
 
-    ``path`` is None for a device inside a simulation, which holds a share of the simulated data.
+    ``data`` is None for a device inside a simulation, which holds a share of the simulated data.
     """
 
     policy: Policy
-    path: Path | None
-    folder: Path
+    data: Path | None
+    ledger: Ledger
 
     @classmethod
     def of(cls, node_config: Mapping[str, Any]) -> "Device | None":
@@ -72,11 +72,8 @@ class Device:
                 " class_names, and the public constants mean and std (docs/device-policy.md)"
             )
         data = path.parent / named[0] if named else None
-        return cls(policy, data, path.parent / str(node_config.get(LEDGER_DIR, "")))
-
-    def ledger(self) -> Ledger:
-        """The ledger of the device's data."""
-        return open_ledger(self.folder, self.policy)
+        folder = path.parent / str(node_config.get(LEDGER_DIR, ""))
+        return cls(policy, data, open_ledger(folder, policy))
 
     def examples(self, client_id: int) -> Examples:
         """The device's own examples.
@@ -84,8 +81,8 @@ class Device:
         Raises:
             UsageError: they cannot be read as the policy says.
         """
-        assert self.path is not None
-        return open_examples(self.path, self.policy, client_id)
+        assert self.data is not None
+        return open_examples(self.data, self.policy, client_id)
 
     def refusal(self, options: ClientOptions) -> str:
         """Why this device takes no part in a run of these options; "" when it does.

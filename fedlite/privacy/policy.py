@@ -28,7 +28,6 @@ SMALLEST_GRAD_NORM, LARGEST_GRAD_NORM = 1e-6, 1e6
 
 _DATA_SET_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # it names the ledger's file
 _EXAMPLE_LEVEL = ("example", "both")
-_OWN_MODELS = "fedlite.models.*"
 
 _Rules = TypeVar("_Rules", "Policy", "DataRules")
 
@@ -77,7 +76,7 @@ class Policy:
     min_colluders: int = 0
     randomness: str = "secure"
     data: DataRules | None = None
-    models: tuple[str, ...] = (_OWN_MODELS,)
+    models: tuple[str, ...] = ("fedlite.models.*",)
 
     def for_client(self, client_id: int) -> "Policy":
         """The same rules for one simulated client, whose data set has an id of its own."""

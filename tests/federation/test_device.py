@@ -131,12 +131,12 @@ def test_paths_are_counted_from_the_policy_s_folder(
     node = {"policy": "ward/policy.yaml", "data": "own.npz", "ledger-dir": "kept"}
     found = Device.of(node)
     assert found is not None
-    assert found.path == ward / "own.npz"
-    assert found.ledger().path == ward / "kept" / "ward-7.ledger"
+    assert found.data == ward / "own.npz"
+    assert found.ledger.path == ward / "kept" / "ward-7.ledger"
     beside = Device.of({"policy": "ward/policy.yaml"})
     assert beside is not None
-    assert beside.path is None
-    assert beside.ledger().path == ward / "ward-7.ledger"
+    assert beside.data is None
+    assert beside.ledger.path == ward / "ward-7.ledger"
 
 
 def test_the_policy_may_name_the_examples_itself(ward: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_policy_may_name_the_examples_itself(ward: Path) -> None:
     path.write_text(path.read_text() + "  file: own.npz\n")
     found = Device.of({"policy": str(path)})
     assert found is not None
-    assert found.path == ward / "own.npz"
+    assert found.data == ward / "own.npz"
     with pytest.raises(UsageError, match=r"data\.file: the node config's data names .* already"):
         Device.of({"policy": str(path), "data": "other.npz"})
 
@@ -280,8 +280,7 @@ def the_run_s_ledger(patch: pytest.MonkeyPatch) -> None:
         if SIMULATION not in context.run_config:
             return found
         world = client.open_simulation(str(context.run_config[SIMULATION]))
-        folder = Path(world.options.ledger_dir)
-        return replace(found, open_ledger=lambda: open_ledger(folder, found.policy))
+        return replace(found, ledger=open_ledger(Path(world.options.ledger_dir), found.policy))
 
     patch.setattr(client.Client, "of", of)
 

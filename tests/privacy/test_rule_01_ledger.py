@@ -214,8 +214,7 @@ def data_set_id_from_the_content(patch: pytest.MonkeyPatch) -> None:
         client = real(context)
         digest = hashlib.sha256(client.data.inputs.numpy().tobytes()).hexdigest()[:16]
         name = f"{digest}-client-{client.client_id:04d}"
-        path = client.ledger.path.with_name(f"{name}.ledger")
-        return replace(client, open_ledger=lambda: Ledger(path, name))
+        return replace(client, ledger=Ledger(client.ledger.path.with_name(f"{name}.ledger"), name))
 
     patch.setattr(Client, "of", of)
 

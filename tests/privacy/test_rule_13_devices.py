@@ -354,7 +354,7 @@ def check_nothing_depends_on_the_data(folder: Path, rules: str, attack: Mapping[
     assert all(repr(other) == repr(first) for other in others), "a reply depends on the data"
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(rules=policies(), attack=attacks())
 def test_no_request_and_no_configuration_reads_the_data(
     tmp_path_factory: pytest.TempPathFactory, rules: str, attack: dict[str, Any]
