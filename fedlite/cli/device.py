@@ -4,7 +4,7 @@ usage: fedlite device DIR [policy=FILE] [data=FILE]
 
   DIR          the folder with the owner's rules (docs/device-policy.md)
   policy=FILE  their file in DIR; default: policy.yaml
-  data=FILE    the examples in DIR, where the policy does not name them (data.file)
+  data=FILE    the examples in DIR, where the policy has no data.file
 
 Says how many examples there are and how many are left out. A policy that cannot
 be used, examples that are not as it says, and a max_delta that is not below 1/n

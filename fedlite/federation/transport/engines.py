@@ -5,6 +5,8 @@ Where logs go is the command line's affair; workers are told the file.
 
 import importlib.util
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,17 +70,22 @@ def _run_in_process(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
     )
     try:
-        make_server_app(federation, grid)(grid, server_context)
-    except FedliteError as error:
-        raise _with_reason(error, grid.failure()) from error
+        with _telling_why(grid.failure):
+            make_server_app(federation, grid)(grid, server_context)
     finally:
         grid.close()
 
 
-def _with_reason(error: FedliteError, reason: str) -> FedliteError:
-    """What ended the rounds; where that is a client, all that the server knows is that it failed:
-    the user, whose clients these are, is told why as well."""
-    return FedliteError(f"{error}: {reason}") if f"{error}".endswith(FAILED) else error
+@contextmanager
+def _telling_why(reason: Callable[[], str]) -> Iterator[None]:
+    """Where a client ends the rounds, all that the server knows is that it failed: the user, whose
+    clients these are, is told the ``reason`` as well."""
+    try:
+        yield
+    except FedliteError as error:
+        if not f"{error}".endswith(FAILED):
+            raise
+        raise FedliteError(f"{error}: {reason()}") from error
 
 
 class _ConfiguredClientApp(ClientApp):
@@ -120,14 +127,13 @@ def _run_on_ray(
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     }
     try:
-        run_simulation(
-            make_server_app(federation),
-            _ConfiguredClientApp(run_config, log_file),
-            num_supernodes=federation.num_clients,
-            backend_config=backend,
-        )
-    except FedliteError as error:
-        raise _with_reason(error, f"see {log_file}") from error
+        with _telling_why(lambda: f"see {log_file}"):
+            run_simulation(
+                make_server_app(federation),
+                _ConfiguredClientApp(run_config, log_file),
+                num_supernodes=federation.num_clients,
+                backend_config=backend,
+            )
     except RuntimeError as error:
         raise FedliteError(f"engine=ray: {error} (details in {log_file})") from error
     if not federation.result:
