@@ -20,6 +20,7 @@ COMMANDS = (
     "report",
     "audit",
     "ledger",
+    "device",
     "verify",
     "demo",
     "predict",

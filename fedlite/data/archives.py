@@ -23,12 +23,15 @@ _DAMAGED = (
 )
 
 
-def read_arrays(path: Path, wanted: Mapping[str, str]) -> dict[str, Array]:
+def read_arrays(
+    path: Path, wanted: Mapping[str, str], option: str = "dataset.keys"
+) -> dict[str, Array]:
     """Read arrays from an .npz file, never unpickling.
 
     Args:
         path: the archive.
         wanted: role -> the array's key in the archive.
+        option: whose ``role`` names the key, for the error.
 
     Returns:
         role -> array.
@@ -46,7 +49,7 @@ def read_arrays(path: Path, wanted: Mapping[str, str]) -> dict[str, Array]:
             for role, key in wanted.items():
                 if key not in archive:
                     found = ", ".join(archive.files)
-                    raise UsageError(f"{path}: no array {key!r} (dataset.keys.{role}); has {found}")
+                    raise UsageError(f"{path}: no array {key!r} ({option}.{role}); has {found}")
             return {role: archive[key] for role, key in wanted.items()}
     except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

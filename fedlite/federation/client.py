@@ -1,70 +1,124 @@
 """One client: who it is, its rules, its ledger, its examples, and the bench it works at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 
 from fedlite.base.errors import UsageError
 from fedlite.data.types import ClientData
-from fedlite.federation.client_options import CLIENT_OPTIONS
-from fedlite.federation.device import DATA, LEDGER_DIR, Device, read_data
+from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
+from fedlite.federation.device import DATA, LEDGER_DIR, POLICY, SIMULATED, Device
 from fedlite.federation.simulation import SIMULATION, open_simulation
 from fedlite.federation.workbench import Workbench, open_workbench
 from fedlite.privacy.ledger import Ledger
-from fedlite.privacy.policy import Policy
+from fedlite.privacy.plan import PrivacyPlan
+from fedlite.privacy.policy import Policy, refusal
 
 PARTITION_ID = "partition-id"  # Flower's name
 
 
 @dataclass(frozen=True)
 class Client:
-    """What answers a request. ``read`` gives the examples; policy and ledger come before them."""
+    """What answers a request: its rules, and behind them what is read only when they allow it.
+
+    ``folder`` is where it keeps received teachers, ``unfit`` why it takes no part in any request of
+    the run, beside what :func:`fedlite.privacy.policy.refusal` says of each.
+    """
 
     client_id: int
     policy: Policy
+    options: ClientOptions
     ledger: Ledger
-    workbench: Workbench
+    folder: Path
     read: Callable[[], ClientData]
+    unfit: str = ""
 
     @property
     def data(self) -> ClientData:
         """The client's private examples."""
         return self.read()
 
+    @property
+    def workbench(self) -> Workbench:
+        """The networks of the run; built when first asked for."""
+        return open_workbench(self.options.to_json(), self.folder)
+
+    def refusal(self, plan: PrivacyPlan | None) -> str:
+        """Why this client takes no part in a request, or ""; nothing is read to say so."""
+        return refusal(self.policy, plan, self.options.unit) or self.unfit
+
     @classmethod
     def of(cls, context: Context) -> "Client":
         """The client that a Flower context belongs to.
 
         A device has rules of its own, a client of a simulation those of the run. Both are one to
-        everything after this.
+        everything after this. The rules are read before anything that the server sent.
 
         Raises:
-            UsageError: the policy, the data or what the server sent of the run cannot be used.
+            UsageError: the node config, the policy or what the server sent of the run cannot be
+                used.
         """
-        node, run = context.node_config, context.run_config
-        client_id = int(node[PARTITION_ID])
+        node = context.node_config
         device = Device.of(node)
-        options = str(run[CLIENT_OPTIONS])
         if device is not None and device.data is not None:
-            workbench = open_workbench(options, device.data.parent)
-            data, task = device.data, workbench.options.task
-            return cls(
-                client_id,
-                device.policy,
-                device.ledger,
-                workbench,
-                lambda: read_data(data, task, client_id),
+            return cls._on_device(device, context)
+        return cls._simulated(device, context)
+
+    @classmethod
+    def _on_device(cls, device: Device, context: Context) -> "Client":
+        client_id = number_of(context.node_config)
+        options = _options(str(context.run_config[CLIENT_OPTIONS]))
+        return cls(
+            client_id,
+            device.policy,
+            device.own_task(options),
+            device.ledger,
+            device.ledger.path.parent,
+            read=lambda: device.examples(client_id).data,
+            unfit=device.refusal(options),
+        )
+
+    @classmethod
+    def _simulated(cls, device: Device | None, context: Context) -> "Client":
+        node, run = context.node_config, context.run_config
+        if node.get(SIMULATED) is not True:
+            raise UsageError(
+                f"{DATA}: missing; name the device's own examples in its policy (data.file), or say"
+                f" {SIMULATED}=true in the node config of a simulated client"
+                if POLICY in node
+                else f"{POLICY}: missing in the node config; a device answers by its owner's rules"
+                " only (docs/device-policy.md)"
             )
-        if SIMULATION not in run:
-            raise UsageError(f"{DATA}: missing in the node config; give the device's own examples")
+        client_id = number_of(node)
         world = open_simulation(str(run[SIMULATION]))
         own = str(node[LEDGER_DIR]) if LEDGER_DIR in node else None
         return cls(
             client_id,
             device.policy if device else world.client_policy(client_id),
+            _options(str(run[CLIENT_OPTIONS])),
             device.ledger if device else world.client_ledger(client_id, own),
-            open_workbench(options, Path(world.options.folder)),
-            lambda: world.client_data(client_id),
+            Path(world.options.folder),
+            read=lambda: world.client_data(client_id),
         )
+
+
+def number_of(node_config: Mapping[str, Any]) -> int:
+    """The client's number, by which the server knows it.
+
+    Raises:
+        UsageError: the node config has none.
+    """
+    number = node_config.get(PARTITION_ID)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise UsageError(f"{PARTITION_ID}: must be a whole number in the node config")
+    return number
+
+
+@lru_cache(maxsize=4)
+def _options(text: str) -> ClientOptions:
+    """Clients that share a process read what they were all sent once."""
+    return ClientOptions.from_json(text)

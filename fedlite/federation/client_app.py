@@ -6,10 +6,8 @@ from contextlib import contextmanager
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 
-from fedlite.base.errors import UsageError
-from fedlite.federation.client import Client
+from fedlite.federation.client import Client, number_of
 from fedlite.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -18,23 +16,24 @@ from fedlite.federation.messages import (
     to_state,
     trained_reply,
 )
+from fedlite.federation.sealed import SealedClientApp
 from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.federation.training import LocalWork, train_client
+from fedlite.federation.workbench import store_teacher
 from fedlite.models.build import load_state
 from fedlite.privacy.ledger import Charge
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.privacy.policy import refusal
 from fedlite.privacy.randomness import make_randomness
 
 TEACHER_RECORD, REPLY_RECORD, REPLY_REPORT = "teacher", "reply-arrays", "reply-report"
 
-app = ClientApp()
+app = SealedClientApp()
 
 
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
     """Tell the server who this client is and which teacher it holds."""
-    answer = ConfigRecord({"client-id": Client.of(context).client_id})
+    answer = ConfigRecord({"client-id": number_of(context.node_config)})
     if TEACHER_RECORD in context.state:
         answer["teacher-sha256"] = context.state.config_records[TEACHER_RECORD]["sha256"]
     return Message(RecordDict({CONFIG: answer}), reply_to=message)
@@ -43,55 +42,52 @@ def hello(message: Message, context: Context) -> Message:
 @app.query("teacher")
 def receive_teacher(message: Message, context: Context) -> Message:
     """Check the teacher by its hash and keep it."""
+    client = Client.of(context)
     sha256 = str(message.content.config_records[CONFIG]["sha256"])
-    teacher = to_state(message.content.array_records[ARRAYS])
-    Client.of(context).workbench.store_teacher(teacher, sha256)
+    store_teacher(client.folder, to_state(message.content.array_records[ARRAYS]), sha256)
     context.state[TEACHER_RECORD] = ConfigRecord({"sha256": sha256})
     return Message(RecordDict({CONFIG: ConfigRecord({"sha256": sha256})}), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Answer one train request: a stored reply, a refusal, or a freshly trained student."""
+    """Answer one train request: a refusal, a stored reply, or a freshly trained student.
+
+    The rules come first. What is refused in words follows from rules, request and ledger alone: no
+    text of an exception is ever a reason. Whatever the data hold, the reply is the noised student.
+    """
+    client = Client.of(context)
+    request = TrainRequest.parse(message.content)
+    plan = request.plan
+    if reason := client.refusal(plan):
+        return refused_reply(message, reason, epsilon=0.0)
+
     identity = _request_identity(message)
     stored = context.state.config_records.get(REPLY_REPORT)
     if stored is not None and stored["request"] == identity:
         arrays = context.state.array_records[REPLY_RECORD]
         return trained_reply(message, arrays, float(str(stored["epsilon"])))
 
-    client = Client.of(context)
-    bench, data = client.workbench, client.data
-    try:
-        request = TrainRequest.parse(message.content)
-    except UsageError as error:  # a plan that is not valid in itself
-        return refused_reply(message, str(error), epsilon=0.0)
-    plan = request.plan
-    if reason := refusal(client.policy, plan, bench.options.unit, len(data)):
-        return refused_reply(message, reason, epsilon=0.0)
-
     epsilon = 0.0
     with _one_thread():
         # What can fail without touching private gradients comes before the charge.
+        data, bench = client.data, client.workbench
         load_state(bench.student, request.state, where=f"round {request.round}")
-        taught = bench.teacher_answers(data, request.teacher_sha256)
+        part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
+        work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
         protocol: SumProtocol = SUMS.find(bench.options.sum_protocol)
         if plan is not None:
             reason, epsilon = _charge(client, request, plan)
             if reason:
                 return refused_reply(message, reason, epsilon)
-        state = train_client(
-            bench.student,
-            bench.trained_part(data, taught),
-            LocalWork.of(bench.options, plan, len(data), request.proximal_mu),
-            plan,
-            make_randomness(
-                client.policy.randomness if plan else "deterministic",
-                bench.options.seed,
-                "local-steps",
-                client.client_id,
-                request.round,
-            ),
+        randomness = make_randomness(
+            client.policy.randomness if plan else "deterministic",
+            bench.options.seed,
+            "local-steps",
+            client.client_id,
+            request.round,
         )
+        state = train_client(bench.student, part, work, plan, randomness)
 
     reply = trained_reply(message, protocol.seal(state, message), epsilon)
     # Under aggregate trust a repeated request is a second sum: it is trained and charged again, for
@@ -105,12 +101,8 @@ def train(message: Message, context: Context) -> Message:
 def _charge(client: Client, request: TrainRequest, plan: PrivacyPlan) -> tuple[str, float]:
     """Charge the ledger before training; return (reason of refusal or "", epsilon spent)."""
     own = None if plan.trust == "local" else plan.client_noise_multiplier
-    try:
-        charge = Charge(request.run, request.round, *plan.segment, plan.trust, own)
-    except ValueError as error:
-        return f"the request's plan is not valid: {error}", 0.0
     spending = client.ledger.charge(
-        charge,
+        Charge(request.run, request.round, *plan.segment, plan.trust, own),
         budget=client.policy.budget(plan),
         delta=plan.delta,
         accountant=plan.accountant,

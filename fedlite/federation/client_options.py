@@ -8,7 +8,9 @@ No path of the server, no key, no option of compression, and nothing of other cl
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from fedlite.base.options import Options, parse
 from fedlite.data.types import Task
@@ -35,10 +37,10 @@ class ClientOptions(Protects, Options):
     student: ModelOptions
     loss: LossOptions
     unit: Unit
-    sample_rate: float
-    local_steps: int
-    learning_rate: float
-    momentum: float
+    sample_rate: Annotated[float, Gt(0), Le(1)]
+    local_steps: Annotated[int, Ge(1)]
+    learning_rate: Annotated[float, Gt(0)]
+    momentum: Annotated[float, Ge(0), Lt(1)]
     seed: int
     sum_protocol: str = "plain"
 

@@ -1,25 +1,29 @@
 """What a device owns: its policy first, then its data, then its ledger; nothing from the server.
 
 All of it comes from Flower's node config, which the owner sets on the device and no server can:
-``policy`` names the file with the owner's rules (docs/device-policy.md), ``data`` an .npz archive
-with ``inputs`` (raw) and ``labels``, ``ledger-dir`` where the ledger lies.
+``policy`` names the file with the owner's rules (docs/device-policy.md), ``data`` the examples
+where the policy does not, ``ledger-dir`` where the ledger lies. A node holds a share of a simulated
+world, which is the server's, only if its own config says ``simulated=true``.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedlite.base.errors import UsageError
-from fedlite.data.archives import read_arrays
-from fedlite.data.types import ClientData, Task
+from fedlite.data.types import Task
+from fedlite.distill.options import LOSSES
+from fedlite.federation.client_options import ClientOptions
+from fedlite.federation.examples import Examples, open_examples, preparation
 from fedlite.privacy.ledger import Ledger
-from fedlite.privacy.policy import Policy, load_policy
+from fedlite.privacy.policy import DataRules, Policy, forbidden_code, load_policy
 
-POLICY, DATA, LEDGER_DIR = "policy", "data", "ledger-dir"  # keys of a node config
+POLICY, DATA, LEDGER_DIR, SIMULATED = "policy", "data", "ledger-dir", "simulated"
+"""Keys of a node config."""
+
+TOLERANCE = 1e-3  # relative, of constants that were rounded when they were written down
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Device:
         process was started, for elsewhere the budget would begin anew.
 
         Raises:
-            UsageError: the policy cannot be used, or is missing beside the data.
+            UsageError: the policy cannot be used, or is missing beside the data, or it does not
+                say how the data are read.
         """
         if POLICY not in node_config:
             if DATA in node_config:
@@ -53,9 +58,98 @@ class Device:
             return None
         path = Path(str(node_config[POLICY])).absolute()
         policy = load_policy(path)
-        data = path.parent / str(node_config[DATA]) if DATA in node_config else None
+        named = [str(node_config[DATA])] if DATA in node_config else []
+        if policy.data is not None and policy.data.file is not None:
+            named.append(policy.data.file)
+        if len(named) > 1:
+            raise UsageError(
+                f"policy {path}: data.file: the node config's {DATA} names the examples already;"
+                " give one of the two"
+            )
+        if named and policy.data is None:
+            raise UsageError(
+                f"policy {path}: data: missing; say there how the examples are read: input_shape,"
+                " class_names, and the public constants mean and std (docs/device-policy.md)"
+            )
+        data = path.parent / named[0] if named else None
         folder = path.parent / str(node_config.get(LEDGER_DIR, ""))
         return cls(policy, data, open_ledger(folder, policy))
+
+    def examples(self, client_id: int) -> Examples:
+        """The device's own examples.
+
+        Raises:
+            UsageError: they cannot be read as the policy says.
+        """
+        assert self.data is not None
+        return open_examples(self.data, self.policy, client_id)
+
+    def refusal(self, options: ClientOptions) -> str:
+        """Why this device takes no part in a run of these options; "" when it does.
+
+        A function of policy and options alone. The run's task must be the one that the policy
+        describes: a network for other inputs, classes or normalisation would learn nothing here.
+        """
+        assert self.policy.data is not None
+        return forbidden_code(self.policy, named_code(options)) or task_difference(
+            self.policy.data, options.task
+        )
+
+    def own_task(self, options: ClientOptions) -> ClientOptions:
+        """The options with the task as the policy has it, to the last digit."""
+        rules = self.policy.data
+        assert rules is not None
+        task = replace(
+            options.task,
+            input_shape=rules.input_shape,
+            class_names=rules.class_names,
+            preprocessing=preparation(rules),
+        )
+        return replace(options, task=task)
+
+
+def named_code(options: ClientOptions) -> Iterator[str]:
+    """All paths by which a server names code that a client would import: networks, what networks
+    are made of, and a loss that is not one of fedlite's own."""
+    for network in (options.teacher, options.student):
+        yield network.module
+        yield from _paths(network.kwargs)
+    if options.loss.loss not in LOSSES.names():
+        yield options.loss.loss
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Every text with a dot within plain nested values: none of fedlite's short names has one."""
+    if isinstance(value, str) and "." in value:
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _paths(key)
+            yield from _paths(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _paths(inner)
+
+
+def task_difference(rules: DataRules, task: Task) -> str:
+    """What of a run's task is not as the owner's rules have it, in words; "" if nothing is."""
+    own, theirs = (
+        [constants.scale, *constants.mean, *constants.std]
+        for constants in (preparation(rules), task.preprocessing)
+    )
+    if tuple(task.input_shape) != rules.input_shape:
+        differs = "input shape"
+    elif tuple(task.class_names) != rules.class_names:
+        differs = "classes"
+    elif len(own) != len(theirs) or not all(map(_close, own, theirs)):
+        differs = "normalisation"
+    else:
+        return ""
+    return f"the run's {differs}: not as in this client's policy"
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-9)
 
 
 def open_ledger(folder: Path, policy: Policy, *, sync: bool = True) -> Ledger:
@@ -64,39 +158,3 @@ def open_ledger(folder: Path, policy: Policy, *, sync: bool = True) -> Ledger:
     ``sync`` False is for simulated clients, whose charges their machine flushes by cohort.
     """
     return Ledger(folder / f"{policy.data_set}.ledger", policy.data_set, sync=sync)
-
-
-def read_data(path: Path, task: Task, client_id: int) -> ClientData:
-    """The device's examples, prepared as the task says; read again when the file changes.
-
-    Raises:
-        UsageError: no such archive, or arrays that do not fit the task.
-    """
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    return _read_data(path, changed, task, client_id)
-
-
-@lru_cache(maxsize=1)
-def _read_data(path: Path, changed: int, task: Task, client_id: int) -> ClientData:
-    arrays = read_arrays(path, {"inputs": "inputs", "labels": "labels"})
-    inputs, labels = arrays["inputs"], arrays["labels"]
-    # What is said here reaches the server, so it does not say how many examples there are.
-    if inputs.dtype.kind not in "biuf":
-        raise UsageError(f"{path}: inputs of type {inputs.dtype}; expected numbers")
-    if inputs.shape[1:] != task.input_shape or len(inputs) == 0:
-        raise UsageError(
-            f"{path}: inputs of shape {_shape(inputs.shape[1:])}; expected"
-            f" {_shape(task.input_shape)} with n of 1 or more"
-        )
-    whole = labels.dtype.kind in "iu" and labels.shape == (len(inputs),)
-    if not whole or labels.min() < 0 or labels.max() >= task.num_classes:
-        raise UsageError(
-            f"{path}: labels must be one whole number from 0 to {task.num_classes - 1} an input"
-        )
-    prepared = task.prepare(torch.from_numpy(inputs))
-    return ClientData(client_id, prepared, torch.from_numpy(labels.astype("int64")))
-
-
-def _shape(each: tuple[int, ...]) -> str:
-    """The shape of n inputs, in words."""
-    return f"({', '.join(['n', *map(str, each)])})"

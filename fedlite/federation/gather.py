@@ -95,7 +95,7 @@ def send_teacher(
     failed: dict[int, str] = {}
     for client_id, reply in _answers(grid, messages).items():
         if reply.has_error():
-            failed[client_id] = str(reply.error.reason)
+            failed[client_id] = f"client {client_id}: {reply.error.reason}"
             log.warning("client %d could not take the teacher: %s", client_id, reply.error.reason)
         else:
             clients.teachers[client_id] = sha256
@@ -121,7 +121,7 @@ def gather(
     )
     for client_id, reply in sorted(replies.items()):
         if reply.has_error():
-            found.failures.append(str(reply.error.reason))
+            found.failures.append(f"client {client_id}: {reply.error.reason}")
             continue
         try:
             report = check_reply(reply.content)

@@ -17,7 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.common.serde import recorddict_to_proto
 from torch import Tensor
 
-from fedlite.base.errors import FedliteError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.privacy.plan import PrivacyPlan
 
 HELLO = "query.hello"
@@ -53,14 +53,27 @@ class TrainRequest:
 
     @classmethod
     def parse(cls, content: RecordDict) -> "TrainRequest":
-        """Read a train message; Flower's strategy has added round and proximal term."""
+        """Read a train message; Flower's strategy has added round and proximal term.
+
+        Raises:
+            UsageError: a value that no client could work with, or a plan that is not valid in
+                itself: no honest server sends it.
+            KeyError: a record or value is missing.
+            TypeError: a plan of other fields or types.
+        """
         values = dict(content.config_records[CONFIG])
+        run, number, sha256 = values["run"], values["server-round"], values["teacher-sha256"]
+        mu = values.get("proximal-mu", 0.0)
+        if not (isinstance(run, str) and isinstance(number, int) and isinstance(sha256, str)):
+            raise UsageError("request: run, round and teacher are not text, number and text")
+        if not (isinstance(mu, int | float) and 0 <= mu < math.inf):
+            raise UsageError("request: the proximal term is not a finite number of 0 or more")
         plan = {k.removeprefix("plan."): v for k, v in values.items() if k.startswith("plan.")}
         return cls(
-            run=cast(str, values["run"]),
-            round=cast(int, values["server-round"]),
-            teacher_sha256=cast(str, values["teacher-sha256"]),
-            proximal_mu=cast(float, values.get("proximal-mu", 0.0)),
+            run=run,
+            round=number,
+            teacher_sha256=sha256,
+            proximal_mu=float(mu),
             plan=PrivacyPlan(**cast(dict[str, Any], plan)) if plan else None,
             state=to_state(content.array_records[ARRAYS]),
         )

@@ -1,12 +1,13 @@
 """A simulation: clients that share one process, one data set, and one folder of ledgers.
 
-Its owner is the server's, so here, and only here, the run's options decide policy and budget.
+Its owner is the server's, so here, and only here, the run's options decide policy and budget. A
+node opens such a world only if its own node config says that it is simulated.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -124,21 +125,21 @@ def _read_once(path: str) -> Policy:
 
 
 def check_policy(
-    privacy: PrivacyOptions, data_set: str, plan: PrivacyPlan | None, client_sizes: Sequence[int]
+    privacy: PrivacyOptions, data_set: str, plan: PrivacyPlan | None, num_clients: int
 ) -> None:
     """Refuse a simulation in which no client would train, before anything is trained.
 
     Raises:
         UsageError: the policy file cannot be used, or every client would refuse every round.
     """
-    policy = run_policy(privacy, data_set, len(client_sizes))
-    reasons = [refusal(policy, plan, privacy.unit, size) for size in client_sizes]
-    if plan is not None and not all(reasons) and plan.epsilon_after(1) > policy.max_epsilon:
+    policy = run_policy(privacy, data_set, num_clients)
+    reason = refusal(policy, plan, privacy.unit)
+    if plan is not None and not reason and plan.epsilon_after(1) > policy.max_epsilon:
         once = plan.epsilon_after(1)
-        reasons = [f"one round costs epsilon {once:.3g}, max_epsilon is {policy.max_epsilon:g}"]
-    if all(reasons):
+        reason = f"one round costs epsilon {once:.3g}, max_epsilon is {policy.max_epsilon:g}"
+    if reason:
         where = f"privacy.policy={privacy.policy}" if privacy.policy else "privacy"
-        raise UsageError(f"{where}: every client would refuse this run: {reasons[0]}")
+        raise UsageError(f"{where}: every client would refuse this run: {reason}")
 
 
 def simulated_ledger(

@@ -43,7 +43,7 @@ class LocalWork:
             numbers = (plan.steps, plan.sample_rate, plan.expected_batch_size)
         else:
             rate = options.sample_rate
-            numbers = (options.local_steps, rate, rate * num_examples)
+            numbers = (options.local_steps, rate, rate * max(num_examples, 1))
         return cls(*numbers, options.learning_rate, options.momentum, proximal_mu)
 
 

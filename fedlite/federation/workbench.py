@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from re import fullmatch
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -74,7 +75,7 @@ def trained_part(
 class Workbench:
     """The networks of a run, in this process.
 
-    ``folder`` is where received teachers are kept, by their hash.
+    ``folder`` is where received teachers are kept, by their hash (:func:`store_teacher`).
     """
 
     options: ClientOptions
@@ -84,21 +85,6 @@ class Workbench:
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
     _answers: _Kept[Answers] = field(default_factory=dict)
     _features: _Kept[Tensor] = field(default_factory=dict)
-
-    def has_teacher(self, sha256: str) -> bool:
-        """Whether the teacher of this hash has been received."""
-        return self._teacher_path(sha256).is_file()
-
-    def store_teacher(self, state: State, sha256: str) -> None:
-        """Keep a received teacher.
-
-        Raises:
-            FedliteError: its content does not have the announced hash.
-        """
-        if state_sha256(state) != sha256:
-            raise FedliteError("teacher: the received arrays do not have the announced hash")
-        if not self.has_teacher(sha256):
-            save_tensors(self._teacher_path(sha256), state)
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
         """The teacher's answers on a client's examples, asked once for these examples; where there
@@ -123,7 +109,7 @@ class Workbench:
 
     def _teacher(self, sha256: str) -> nn.Module:
         if sha256 not in self._teachers:
-            state: State = load_tensors(self._teacher_path(sha256))
+            state: State = load_tensors(_teacher_path(self.folder, sha256))
             task = self.options.task
             teacher = build_model(self.options.teacher, task, seed=0)
             load_state(teacher, state, where="teacher received")
@@ -134,8 +120,28 @@ class Workbench:
             self._teachers[sha256] = teacher
         return self._teachers[sha256]
 
-    def _teacher_path(self, sha256: str) -> Path:
-        return self.folder / f"teacher-{sha256}.pt"
+
+def store_teacher(folder: Path, state: State, sha256: str) -> None:
+    """Keep a received teacher in ``folder``, by its hash.
+
+    Raises:
+        FedliteError: its content does not have the announced hash.
+    """
+    if state_sha256(state) != sha256:
+        raise FedliteError("teacher: the received arrays do not have the announced hash")
+    if not _teacher_path(folder, sha256).is_file():
+        save_tensors(_teacher_path(folder, sha256), state)
+
+
+def _teacher_path(folder: Path, sha256: str) -> Path:
+    """Where a teacher lies.
+
+    Raises:
+        FedliteError: the server sent something else than a hash, such as a path.
+    """
+    if not fullmatch("[0-9a-f]{64}", sha256):
+        raise FedliteError("teacher: the request does not name it by a SHA-256")
+    return folder / f"teacher-{sha256}.pt"
 
 
 def _once(kept: _Kept[_Made], sha256: str, data: ClientData, make: Callable[[], _Made]) -> _Made:

@@ -2,14 +2,17 @@
 
 A policy is a small YAML file on the device (docs/device-policy.md). Every number of a plan is the
 server's choice, so :func:`refusal` looks at each of them as if the server meant harm; the budget
-itself is kept by the ledger.
+itself is kept by the ledger. A refusal follows from policy and request alone: what the data hold,
+even how many examples, would be told exactly by a reply that depends on it.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from re import fullmatch
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +29,29 @@ SMALLEST_GRAD_NORM, LARGEST_GRAD_NORM = 1e-6, 1e6
 _DATA_SET_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # it names the ledger's file
 _EXAMPLE_LEVEL = ("example", "both")
 
+_Rules = TypeVar("_Rules", "Policy", "DataRules")
+
+
+@dataclass(frozen=True)
+class DataRules:
+    """What the owner says of the examples on a device; nothing of it comes from a server.
+
+    ``input_shape`` is (C, H, W), (C, L) or (F,); a label is one of ``class_names``, or its place
+    among them. Inputs become ``(raw / scale - mean) / std``: public constants that the federation
+    agreed on, one for all or one for each leading dimension, never worked out from these examples.
+    ``file`` counts from the policy's folder (None: the node config's ``data`` names it);
+    ``inputs`` and ``labels`` name its arrays or columns.
+    """
+
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1.0
+    file: str | None = None
+    inputs: tuple[str, ...] = ("inputs",)
+    labels: str = "labels"
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -36,7 +62,8 @@ class Policy:
     itself adds under trust local, and about the sum under trust aggregate, where ``min_cohort``
     is the number of clients whose noise this client counts on in every released sum, itself
     included, and ``min_colluders`` the fewest of them that must be expected to side with the
-    observer (rule 19).
+    observer (rule 19). ``data`` describes the examples of a device; a simulated client has none.
+    ``models`` are the class paths that a server may name, with ``*`` for any part.
     """
 
     data_set: str
@@ -48,6 +75,8 @@ class Policy:
     min_cohort: int | None = None
     min_colluders: int = 0
     randomness: str = "secure"
+    data: DataRules | None = None
+    models: tuple[str, ...] = ("fedlite.models.*",)
 
     def for_client(self, client_id: int) -> "Policy":
         """The same rules for one simulated client, whose data set has an id of its own."""
@@ -74,24 +103,43 @@ def load_policy(path: Path) -> Policy:
         raise UsageError(f"policy {path}: is not YAML ({reason})") from error
     if not isinstance(content, DictConfig):
         raise UsageError(f"policy {path}: must be lines of `key: value`")
-    known = {item.name for item in fields(Policy)}
+    data = content.pop("data", None)
+    if data is not None and not isinstance(data, DictConfig):
+        raise UsageError(f"policy {path}: data: must be lines of `key: value`")
+    policy = _parse(Policy, content, f"policy {path}: ")
+    if data is not None:
+        policy = replace(policy, data=_parse(DataRules, data, f"policy {path}: data."))
+    if problem := _problem(policy):
+        raise UsageError(f"policy {path}: {problem}")
+    return policy
+
+
+def _parse(rules: type[_Rules], content: DictConfig, where: str) -> _Rules:
+    """Keys and types checked; OmegaConf's lists become the tuples that are declared.
+
+    Raises:
+        UsageError: begins with ``where`` and the key.
+    """
+    known = {item.name for item in fields(rules)}
     if unknown := [str(key) for key in content if key not in known]:
-        raise UsageError(f"policy {path}: {unknown[0]}: no such key; known: {sorted(known)}")
-    for item in fields(Policy):
+        raise UsageError(f"{where}{unknown[0]}: no such key; known: {sorted(known)}")
+    for item in fields(rules):
         if item.default is MISSING and item.name not in content:
-            raise UsageError(f"policy {path}: {item.name}: missing")
+            raise UsageError(f"{where}{item.name}: missing")
     try:
-        schema = OmegaConf.structured(Policy)
+        schema = OmegaConf.structured(rules)
         OmegaConf.set_readonly(schema, False)
         loaded = OmegaConf.to_object(OmegaConf.merge(schema, content))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"policy {path}: {error.full_key}: {reason}") from error
-    assert isinstance(loaded, Policy)
-    policy = replace(loaded, units=tuple(loaded.units), trust=tuple(loaded.trust))
-    if problem := _problem(policy):
-        raise UsageError(f"policy {path}: {problem}")
-    return policy
+        raise UsageError(f"{where}{error.full_key}: {reason}") from error
+    assert isinstance(loaded, rules)
+    lists: dict[str, Any] = {
+        item.name: tuple(value)
+        for item in fields(rules)
+        if isinstance(value := getattr(loaded, item.name), list)
+    }
+    return replace(loaded, **lists)
 
 
 def _problem(policy: Policy) -> str:
@@ -116,20 +164,46 @@ def _problem(policy: Policy) -> str:
         return f"min_cohort: {policy.min_cohort} must be 2 or more"
     if policy.min_colluders < 0:
         return f"min_colluders: {policy.min_colluders} must be 0 or more"
+    return "" if policy.data is None else _problem_of_data(policy.data)
+
+
+def _problem_of_data(data: DataRules) -> str:
+    """What is wrong with the values of a policy's ``data``, or ""."""
+    if not 1 <= len(data.input_shape) <= 3 or min(data.input_shape) < 1:
+        return f"data.input_shape: {list(data.input_shape)} must be one to three sizes of 1 or more"
+    if len(set(data.class_names)) != len(data.class_names) or len(data.class_names) < 2:
+        return "data.class_names: must be two or more, and no name twice"
+    if not 0 < data.scale < math.inf:
+        return f"data.scale: {data.scale:g} must be above 0 and finite"
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) not in (1, data.input_shape[0]) or not all(map(math.isfinite, values)):
+            return f"data.{key}: must be 1 or {data.input_shape[0]} finite numbers"
+    if min(data.std) <= 0:
+        return "data.std: must be above 0"
+    if not data.inputs:
+        return "data.inputs: must name an array, or one or more columns"
     return ""
 
 
-def refusal(policy: Policy, plan: PrivacyPlan | None, unit: str, num_examples: int) -> str:
+def forbidden_code(policy: Policy, named: Iterable[str]) -> str:
+    """Why this client builds nothing of the code that a server ``named`` by class paths; "" when it
+    may: what is imported runs on the device, beside the data."""
+    for path in named:
+        if not any(fnmatchcase(path, pattern) for pattern in policy.models):
+            return f"class {path[:100]!r}: this client's policy does not let a server name it"
+    return ""
+
+
+def refusal(policy: Policy, plan: PrivacyPlan | None, unit: str) -> str:
     """Why this client takes no part in a request, in words for a person; "" when it does.
 
-    Pure. A plan with a larger budget than the client's is no reason: the ledger stops it at
-    :meth:`Policy.budget`. What ``Charge`` and ``PrivacyPlan`` refuse themselves is not repeated.
+    Pure, and a function of public things alone: it goes back to the server. A plan with a larger
+    budget than the client's is no reason: the ledger stops it at :meth:`Policy.budget`. What
+    ``PrivacyPlan`` refuses itself is not repeated.
 
     Args:
         plan: the request's example-level plan, None where it has none.
         unit: the unit of privacy that the run's configuration names.
-        num_examples: examples that this client holds (private: no value depends on it but
-            whether delta is below 1 / n).
     """
     if unit not in policy.units:
         allowed = ", ".join(policy.units) or "no unit"
@@ -140,10 +214,10 @@ def refusal(policy: Policy, plan: PrivacyPlan | None, unit: str, num_examples: i
         return ""
     if unit not in _EXAMPLE_LEVEL:
         return f"privacy unit {unit}: has no example-level plan, but the request brings one"
-    return _plan_refusal(policy, plan, num_examples) or _trust_refusal(policy, plan)
+    return _plan_refusal(policy, plan) or _trust_refusal(policy, plan)
 
 
-def _plan_refusal(policy: Policy, plan: PrivacyPlan, num_examples: int) -> str:
+def _plan_refusal(policy: Policy, plan: PrivacyPlan) -> str:
     """Conditions are what must hold, negated, so that NaN fulfils none of them."""
     if plan.accountant not in (accountants := get_args(Accountant)):
         return f"accountant {plan.accountant!r} is not one of {', '.join(accountants)}"
@@ -153,13 +227,17 @@ def _plan_refusal(policy: Policy, plan: PrivacyPlan, num_examples: int) -> str:
         return f"epsilon {plan.epsilon:g} is not above 0"
     if not plan.delta <= policy.max_delta:
         return f"delta {plan.delta:g} is above this client's {policy.max_delta:g}"
-    if not plan.delta * num_examples < 1:
-        return f"delta {plan.delta:g} is not below 1/n for this client's data"
-    if not policy.min_noise_multiplier <= plan.noise_multiplier < math.inf:
+    if not 0 < plan.noise_multiplier < math.inf:
+        return f"noise multiplier {plan.noise_multiplier:g} is not above 0 and finite"
+    if not policy.min_noise_multiplier <= plan.noise_multiplier:
         return (
             f"noise multiplier {plan.noise_multiplier:g}: this client asks for"
-            f" {policy.min_noise_multiplier:g} or more, and finite"
+            f" {policy.min_noise_multiplier:g} or more"
         )
+    if not (isinstance(plan.steps, int) and plan.steps >= 1):
+        return f"steps {plan.steps} is not a whole number of 1 or more"
+    if not 0 < plan.sample_rate <= 1:
+        return f"sample rate {plan.sample_rate:g} is not above 0 and at most 1"
     if not SMALLEST_GRAD_NORM <= plan.max_grad_norm <= LARGEST_GRAD_NORM:
         return (
             f"max grad norm {plan.max_grad_norm:g} is not between {SMALLEST_GRAD_NORM:g} and"

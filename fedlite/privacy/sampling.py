@@ -17,8 +17,9 @@ class PoissonSampler(UniformWithReplacementSampler):  # type: ignore[misc]
     def __init__(
         self, *, num_samples: int, sample_rate: float, steps: int, randomness: Randomness
     ) -> None:
-        super().__init__(num_samples=max(1, num_samples), sample_rate=sample_rate, steps=steps)
-        self.num_samples = num_samples  # 0 too, which Opacus refuses: it would tell who has none
+        # Opacus refuses 0 examples; a client that has none takes its steps, and so does not tell.
+        super().__init__(num_samples=max(num_samples, 1), sample_rate=sample_rate, steps=steps)
+        self.num_samples = num_samples
         self.randomness = randomness
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -82,6 +82,6 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
             f"privacy.delta={privacy.delta:g}: must be below 1/n of every client;"
             f" the largest has {largest} examples (1/n = {1 / largest:.2g})"
         )
-    check_policy(privacy, config.dataset.name, plans.example, splits.client_sizes())
+    check_policy(privacy, config.dataset.name, plans.example, splits.num_clients)
     if privacy.randomness == "deterministic":
         log.warning("deterministic randomness: this run is NOT PRIVATE")

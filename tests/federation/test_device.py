@@ -12,20 +12,25 @@ import torch
 from flwr.app import Message
 
 from fedlite.base.errors import UsageError
-from fedlite.data.types import ClientData, Task
+from fedlite.data.types import ClientData, Normalise, Task
 from fedlite.distill.answers import taught_answers
-from fedlite.federation import client, device
-from fedlite.federation.device import Device, open_ledger, read_data
+from fedlite.federation import client, device, examples
+from fedlite.federation.client_options import CLIENT_OPTIONS
+from fedlite.federation.device import Device, open_ledger
+from fedlite.federation.examples import Examples, preparation
 from fedlite.federation.messages import ARRAYS, State, to_state
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.simulation import SIMULATION
 from fedlite.privacy.ledger import Ledger
-from fedlite.privacy.policy import load_policy
+from fedlite.privacy.policy import Policy, load_policy
+from fedlite.privacy.randomness import make_randomness
 from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
+from fedlite.runs.stages.federate import client_options
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, simulation_options
-from tests.tasks import shaped
 
-POLICY = "data_set: ward-7\nmax_epsilon: 50\nrandomness: deterministic\n"
+RULES = "data_set: ward-7\nmax_epsilon: 50\nrandomness: deterministic\n"
 OPTIONS = ("student=mlp", "privacy.randomness=deterministic", "privacy.accountant=rdp")
 
 
@@ -41,21 +46,42 @@ def write_archive(path: Path, examples: int = 40, seed: int = 0) -> None:
     np.savez(path, inputs=inputs, labels=labels)
 
 
+def policy_of(task: Task, rules: str = RULES) -> str:
+    """A policy for examples of this task, as their owner writes it down: with rounded constants."""
+    constants = task.preprocessing
+    return (
+        f"{rules}data:\n  input_shape: {list(task.input_shape)}\n"
+        f"  class_names: {list(task.class_names)}\n  scale: {constants.scale}\n"
+        f"  mean: {[float(f'{value:.4g}') for value in constants.mean]}\n"
+        f"  std: {[float(f'{value:.4g}') for value in constants.std]}\n"
+    )
+
+
 @pytest.fixture
-def ward(tmp_path: Path) -> Path:
+def config(tiny_config: Callable[..., Config]) -> Config:
+    return tiny_config(*OPTIONS)
+
+
+@pytest.fixture
+def task(config: Config) -> Task:
+    return splits_of(config).task
+
+
+@pytest.fixture
+def ward(task: Task, tmp_path: Path) -> Path:
     """A device's folder: a policy and an archive."""
     folder = tmp_path / "ward"
     folder.mkdir()
-    (folder / "policy.yaml").write_text(POLICY)
+    (folder / "policy.yaml").write_text(policy_of(task))
     write_archive(folder / "own.npz")
     return folder
 
 
 @pytest.fixture
-def world(ward: Path, tiny_config: Callable[..., Config], tmp_path: Path) -> ClientWorld:
+def world(ward: Path, config: Config, tmp_path: Path) -> ClientWorld:
     """Devices of which the server knows nothing but that they are there."""
     node = {"policy": str(ward / "policy.yaml"), "data": "own.npz"}
-    return ClientWorld(tiny_config(*OPTIONS), tmp_path / "server", node, simulated=False)
+    return ClientWorld(config, tmp_path / "server", node, simulated=False)
 
 
 def answer(world: ClientWorld, server_round: int = 1) -> Message:
@@ -77,9 +103,13 @@ def charges(folder: Path) -> int:
     return len(Ledger(folder / "ward-7.ledger", "ward-7").entries())
 
 
-def prepared(task: Task, examples: int, seed: int = 0) -> ClientData:
+def prepared(ward: Path, examples: int, seed: int = 0) -> ClientData:
+    """What the policy makes of raw examples."""
+    rules = load_policy(ward / "policy.yaml").data
+    assert rules is not None
     inputs, labels = raw(examples, seed)
-    return ClientData(0, task.prepare(torch.from_numpy(inputs)), torch.from_numpy(labels))
+    made = preparation(rules)(torch.from_numpy(inputs))
+    return ClientData(0, made, torch.from_numpy(labels))
 
 
 # --- what a node config says ----------------------------------------------------------------
@@ -109,12 +139,35 @@ def test_paths_are_counted_from_the_policy_s_folder(
     assert beside.ledger.path == ward / "ward-7.ledger"
 
 
-def test_a_device_without_data_needs_a_simulation_to_have_any(
-    ward: Path, tiny_config: Callable[..., Config], tmp_path: Path
+def test_the_policy_may_name_the_examples_itself(ward: Path) -> None:
+    path = ward / "policy.yaml"
+    path.write_text(path.read_text() + "  file: own.npz\n")
+    found = Device.of({"policy": str(path)})
+    assert found is not None
+    assert found.data == ward / "own.npz"
+    with pytest.raises(UsageError, match=r"data\.file: the node config's data names .* already"):
+        Device.of({"policy": str(path), "data": "other.npz"})
+
+
+def test_a_policy_that_does_not_say_how_the_examples_are_read_says_what_to_add(ward: Path) -> None:
+    """Policies of old, whose examples were prepared as the server said."""
+    (ward / "policy.yaml").write_text(RULES)
+    with pytest.raises(UsageError, match=r"policy\.yaml: data: missing; say there how .* mean and"):
+        Device.of({"policy": str(ward / "policy.yaml"), "data": "own.npz"})
+
+
+def test_a_node_without_examples_is_told_what_to_say(
+    ward: Path, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for node in ({"policy": str(ward / "policy.yaml")}, {}):
-        with caught(r"client 0: data: missing in the node config; give the device's own examples"):
-            ClientWorld(tiny_config(*OPTIONS), tmp_path, node, simulated=False)
+    nodes: dict[str, dict[str, str | int]] = {
+        "data: missing; name the device's own examples": {"policy": str(ward / "policy.yaml")},
+        "policy: missing in the node config; a device": {},
+    }
+    for line, node in nodes.items():
+        caplog.clear()
+        with caught(FAILED):
+            ClientWorld(config, tmp_path, node, simulated=False)
+        assert line in caplog.text
 
 
 # --- policy, then data, then ledger ---------------------------------------------------------
@@ -133,30 +186,38 @@ def test_the_policy_is_read_first_then_the_data_and_then_the_ledger_is_charged(
         return noted
 
     monkeypatch.setattr(device, "load_policy", noting("policy", device.load_policy))
-    monkeypatch.setattr(client, "read_data", noting("data", client.read_data))
+    monkeypatch.setattr(device, "open_examples", noting("data", device.open_examples))
     monkeypatch.setattr(Ledger, "charge", noting("ledger", Ledger.charge))
     student(answer(world))
     assert order == ["policy", "data", "ledger"]
 
 
-def test_of_all_that_is_broken_the_first_is_told_and_nothing_is_charged(
-    world: ClientWorld, ward: Path
+def test_of_all_that_is_broken_the_first_is_told_the_owner_and_nothing_is_charged(
+    world: ClientWorld, ward: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The server hears the same word whatever it is."""
+    policy = (ward / "policy.yaml").read_text()
+
+    def line() -> str:
+        caplog.clear()
+        assert answer(world).error.reason == FAILED
+        return next(one.getMessage() for one in caplog.records if one.levelname == "ERROR")
+
     (ward / "policy.yaml").write_text("data_set: ward-7\n")
     (ward / "own.npz").write_bytes(b"?")
     (ward / "ward-7.ledger").write_text("?\n")
-    assert "max_epsilon: missing" in answer(world).error.reason
-    (ward / "policy.yaml").write_text(POLICY)
-    assert "own.npz" in answer(world).error.reason
+    assert "max_epsilon: missing" in line()
+    (ward / "policy.yaml").write_text(policy)
+    assert "own.npz" in line()
     write_archive(ward / "own.npz")
-    assert "ward-7.ledger" in answer(world).error.reason
+    assert "ward-7.ledger" in line()
     (ward / "ward-7.ledger").unlink()
     student(answer(world))
     assert charges(ward) == 1
 
 
 def test_a_policy_that_refuses_charges_nothing(world: ClientWorld, ward: Path) -> None:
-    (ward / "policy.yaml").write_text(POLICY + "units: []\n")
+    (ward / "policy.yaml").write_text("units: []\n" + (ward / "policy.yaml").read_text())
     report = answer(world).content.config_records["report"]
     assert report["status"] == "refused"
     assert "allows no unit" in str(report["reason"])
@@ -188,7 +249,7 @@ def check_the_owner_decides(world: ClientWorld, ward: Path, elsewhere: Path) -> 
     assert same(student(answer(world)), clean), "the server chose the data"
     assert list(elsewhere.rglob("*.ledger")) == [], "the server chose the ledger"
     assert charges(ward) == 1
-    (ward / "policy.yaml").write_text(POLICY + "units: [client]\n")
+    (ward / "policy.yaml").write_text("units: [client]\n" + (ward / "policy.yaml").read_text())
     reply = answer(world, server_round=2)
     assert reply.content.config_records["report"]["status"] == "refused", "the server's policy won"
 
@@ -201,13 +262,13 @@ def test_no_server_chooses_policy_data_or_ledger(
 
 def the_run_s_data(patch: pytest.MonkeyPatch) -> None:
     """A path in the run config goes before that of the node config."""
-    real = client.read_data
+    real = device.open_examples
 
-    def read(path: Path, task: Task, client_id: int) -> ClientData:
+    def read(path: Path, policy: Policy, client_id: int) -> Examples:
         other = path.parent.parent / "elsewhere" / "other.npz"
-        return real(other if other.exists() else path, task, client_id)
+        return real(other if other.exists() else path, policy, client_id)
 
-    patch.setattr(client, "read_data", read)
+    patch.setattr(device, "open_examples", read)
 
 
 def the_run_s_ledger(patch: pytest.MonkeyPatch) -> None:
@@ -264,13 +325,13 @@ def test_planted_bugs_are_caught(
 
 
 def test_a_device_trains_with_its_own_examples(
-    world: ClientWorld, tiny_config: Callable[..., Config], tmp_path: Path
+    world: ClientWorld, ward: Path, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     """The same bits as a simulated client that holds these examples."""
     simulated = ClientWorld(tiny_config(*OPTIONS), tmp_path / "simulated")
-    simulated.simulation._data[0] = prepared(simulated.splits.task, 40)
+    simulated.simulation._data[0] = prepared(ward, 40)
     assert same(student(answer(world)), student(answer(simulated)))
-    simulated.simulation._data[0] = prepared(simulated.splits.task, 40, seed=1)
+    simulated.simulation._data[0] = prepared(ward, 40, seed=1)
     assert not same(student(answer(world, 2)), student(answer(simulated, 2)))
 
 
@@ -282,7 +343,7 @@ def test_examples_that_the_owner_exchanged_are_trained_with_from_the_next_round_
     write_archive(ward / "own.npz", examples=90, seed=1)
     os.utime(ward / "own.npz", ns=(1, 1))  # a clock that is coarse or goes back tells enough
     simulated = ClientWorld(tiny_config(*OPTIONS), tmp_path / "simulated")
-    simulated.simulation._data[0] = prepared(simulated.splits.task, 90, seed=1)
+    simulated.simulation._data[0] = prepared(ward, 90, seed=1)
     assert same(student(answer(world, 2)), student(answer(simulated, 2)))
     held = world.client()
     taught = held.workbench.teacher_answers(held.data, world.teacher_sha256)
@@ -290,48 +351,87 @@ def test_examples_that_the_owner_exchanged_are_trained_with_from_the_next_round_
     assert torch.equal(taught.logits, taught_answers(world.teacher, held.data.inputs).logits)
 
 
-INPUTS, LABELS = raw(23)
-BROKEN: dict[str, dict[str, np.ndarray]] = {
-    "another shape": {"inputs": INPUTS[:, :, :7], "labels": LABELS},
-    "no channels": {"inputs": INPUTS[:, 0], "labels": LABELS},
-    "nobody": {"inputs": INPUTS[:0], "labels": LABELS[:0]},
-    "words": {"inputs": INPUTS.astype("U2"), "labels": LABELS},
-    "fewer labels": {"inputs": INPUTS, "labels": LABELS[:-1]},
-    "labels in columns": {"inputs": INPUTS, "labels": LABELS[:, None]},
-    "half a class": {"inputs": INPUTS, "labels": LABELS + 0.5},
-    "one class more": {"inputs": INPUTS, "labels": LABELS + 1},
-    "a negative class": {"inputs": INPUTS, "labels": LABELS - 1},
-    "no labels": {"inputs": INPUTS},
-    "objects": {"inputs": INPUTS, "labels": LABELS.astype(object)},
-}
+# --- its own preparation --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arrays", BROKEN.values(), ids=BROKEN)
-def test_a_broken_archive_is_one_line_with_its_path_that_tells_no_count(
-    arrays: dict[str, np.ndarray], tmp_path: Path
+def asked_for(world: ClientWorld, **changes: Any) -> Message:
+    """The reply where the server says another task."""
+    options = client_options(world.config, replace(world.splits.task, **changes))
+    for context in world.grid.contexts.values():
+        context.run_config[CLIENT_OPTIONS] = options.to_json()
+        context.state.config_records.pop("reply-report", None)
+    return answer(world)
+
+
+def test_the_constants_of_the_policy_count_to_the_last_digit(
+    world: ClientWorld, task: Task
 ) -> None:
-    """The line reaches the server: how many examples there are is not its affair (rule 13)."""
-    path = tmp_path / "own.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=rf"^{path}: ") as refusal:
-        read_data(path, shaped((1, 8, 8)), client_id=0)
-    line = str(refusal.value).removeprefix(str(path))
-    assert "\n" not in line
-    assert not {"22", "23"} & set(line.replace("(", " ").replace(",", " ").split())
+    """A server's constants may be as near as a rounded one; they are not those that are used."""
+    own = student(answer(world))
+    constants = task.preprocessing
+    near = replace(constants, scale=constants.scale * (1 + 1e-4))
+    assert near != constants
+    assert same(student(asked_for(world, preprocessing=near)), own)
 
 
-def test_a_missing_archive_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"own\.npz: no such file"):
-        read_data(tmp_path / "own.npz", shaped((1, 8, 8)), client_id=0)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"input_shape": (1, 8, 9)}, "input shape"),
+        ({"class_names": tuple("0123456798")}, "classes"),
+        ({"class_names": tuple("012345678")}, "classes"),
+        ({"preprocessing": Normalise(16.0, (0.3,), (3.7e-6,))}, "normalisation"),
+        ({"preprocessing": Normalise(1e-30, (0.3,), (0.4,))}, "normalisation"),
+        ({"preprocessing": Normalise(16.0, (), ())}, "normalisation"),
+        ({"preprocessing": Normalise(float("inf"), (0.3,), (0.4,))}, ""),
+    ],
+)
+def test_a_run_for_other_examples_is_refused_and_charged_nothing(
+    changes: dict[str, Any], words: str, world: ClientWorld, ward: Path
+) -> None:
+    reply = asked_for(world, **changes)
+    if words:
+        report = reply.content.config_records["report"]
+        assert report["reason"] == f"the run's {words}: not as in this client's policy"
+    else:
+        assert reply.error.reason == FAILED
+    assert charges(ward) == 0
 
 
-@pytest.mark.parametrize("kind", ["float32", "float64", "uint8", "int16"])
-def test_inputs_of_any_number_type_are_prepared_as_the_task_says(kind: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "own.npz", inputs=INPUTS.astype(kind), labels=LABELS.astype(np.uint8))
-    task = shaped((1, 8, 8))
-    found = read_data(tmp_path / "own.npz", task, client_id=5)
-    assert found.client_id == 5
-    assert found.inputs.dtype == torch.float32
-    assert torch.equal(found.inputs, task.prepare(torch.from_numpy(INPUTS)))
-    assert found.labels.dtype == torch.int64
-    assert found.labels.tolist() == LABELS.tolist()
+def check_a_row_that_is_not_drawn_moves_nothing(world: ClientWorld, ward: Path) -> None:
+    """One row is changed that the round does not draw: the clipped sum is the same, bit by bit."""
+    assert world.plan is not None
+    draws = make_randomness("deterministic", world.config.seed, "local-steps", 0, 1).uniform(40)
+    row = int((draws >= world.plan.sample_rate).nonzero()[0])
+    before = student(answer(world))
+    inputs, labels = raw(40)
+    wild = inputs.astype(np.float64)
+    wild[row] = 1e4
+    np.savez(ward / "own.npz", inputs=wild, labels=labels)
+    for context in world.grid.contexts.values():
+        context.state.config_records.pop("reply-report", None)
+    assert same(student(answer(world)), before), "a row that is not drawn moves the sum"
+
+
+def test_a_row_that_is_not_drawn_moves_nothing(world: ClientWorld, ward: Path) -> None:
+    check_a_row_that_is_not_drawn_moves_nothing(world, ward)
+
+
+def normalised_by_the_data(patch: pytest.MonkeyPatch) -> None:
+    """Planted: mean and deviation of the device's own examples."""
+    real = examples.read_examples
+
+    def read(path: Path, rules: Any, client_id: int) -> Examples:
+        found = real(path, rules, client_id)
+        inputs = (found.data.inputs - found.data.inputs.mean()) / found.data.inputs.std()
+        return replace(found, data=replace(found.data, inputs=inputs))
+
+    patch.setattr(examples, "read_examples", read)
+
+
+def test_planted_normalisation_by_the_data_is_caught(
+    world: ClientWorld, ward: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normalised_by_the_data(monkeypatch)
+    with caught("a row that is not drawn moves the sum"):
+        check_a_row_that_is_not_drawn_moves_nothing(world, ward)

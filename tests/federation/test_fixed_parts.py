@@ -55,6 +55,7 @@ def test_features_are_computed_once_for_all_rounds(
         return original(self, inputs)
 
     world = ClientWorld(tiny_config(*SCATTERING), tmp_path)
+    assert world.client().workbench, "built, and tried on made-up inputs, before they are counted"
     monkeypatch.setattr(ScatteringCNN, "features", counting)
     reply(world, 1)
     assert sum(seen) == len(world.splits.client(0))

@@ -234,10 +234,10 @@ def test_too_few_clients_are_waited_for_and_then_told(
         run_rounds(ScriptedClients([add(1.0)] * 2).grid(), federation(tmp_path, 3))
 
 
-def test_a_client_that_does_not_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+def test_a_client_that_does_not_start_ends_the_run(tmp_path: Path) -> None:
     class Broken(ScriptedClients):
         def _hello(self, *_: object) -> Message:
             raise FedliteError("policy p.yaml: cannot be read")
 
-    with pytest.raises(FedliteError, match=r"a client did not start: client 0: policy p\.yaml"):
+    with pytest.raises(FedliteError, match=r"^a client did not start: failed$"):
         run_rounds(Broken([add(1.0)]).grid(), federation(tmp_path, 1))

@@ -23,6 +23,7 @@ from fedlite.federation.messages import (
     trained_reply,
 )
 from fedlite.federation.rounds import Federation
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.federation.sums.plain import PlainSum
 from fedlite.federation.transport.grid import FIRST_NODE_ID
@@ -175,7 +176,8 @@ def test_a_protocol_that_a_client_does_not_have_costs_it_nothing(
     for context in world.grid.contexts.values():
         context.run_config[CLIENT_OPTIONS] = other
     (reply,) = world.grid.send_and_receive([world.request(1)])
-    assert "sum protocol=masked: must be one of plain" in reply.error.reason
+    assert reply.error.reason == FAILED
+    assert "sum protocol=masked: must be one of plain" in world.grid.failure()
     assert world.ledger().entries() == []
 
 

@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor, nn
 
-from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.distill.answers import Answers
 from fedlite.distill.loss import Loss
 from fedlite.distill.options import LossOptions
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, to_arrays, to_state
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID
 from fedlite.runs.config import Config
-from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
 
 DETERMINISTIC = ("privacy.randomness=deterministic", "distill.alpha=0.5")
@@ -81,8 +80,9 @@ def test_a_teacher_that_is_not_what_was_announced_is_refused_and_not_kept(
     announced = ConfigRecord({"sha256": "0" * 64})
     content = RecordDict({ARRAYS: to_arrays(other), CONFIG: announced})
     (reply,) = made.grid.send_and_receive([Message(content, FIRST_NODE_ID, TEACHER)])
-    assert "do not have the announced hash" in reply.error.reason
-    assert not made.client().workbench.has_teacher("0" * 64)
+    assert reply.error.reason == FAILED
+    assert "do not have the announced hash" in made.grid.failure()
+    assert not list(made.client().folder.glob(f"teacher-{'0' * 64}*"))
     held = made.grid.contexts[FIRST_NODE_ID].state.config_records["teacher"]["sha256"]
     assert held == made.teacher_sha256, "the client still says which one it holds"
 
@@ -93,8 +93,8 @@ def test_a_stored_teacher_that_was_exchanged_is_noticed_before_anything_is_charg
     made = world()
     (path,) = (made.directory / "nodes").glob("teacher-*.pt")
     save_tensors(path, {name: value + 1 for name, value in made.teacher.state_dict().items()})
-    (reply,) = made.grid.send_and_receive([made.request(1)])
-    assert "the stored copy does not have its hash" in reply.error.reason
+    made.grid.send_and_receive([made.request(1)])
+    assert "the stored copy does not have its hash" in made.grid.failure()
     assert made.ledger().entries() == []
 
 
@@ -122,9 +122,12 @@ def test_a_teacher_is_asked_once_about_the_same_examples(
         return answered
 
     monkeypatch.setattr(kind, "forward", counting)
-    for server_round in (1, 2, 3):
+    student(made, 1)
+    tried = sum(seen) - len(made.splits.client(0))  # made-up examples, of the student's check
+    assert 0 < tried < 100
+    for server_round in (2, 3):
         student(made, server_round)
-    assert sum(seen) == 2 + len(made.splits.client(0))  # two blank ones try the network
+    assert sum(seen) == tried + len(made.splits.client(0))
 
 
 # --- losses that look inside ----------------------------------------------------------------
@@ -167,9 +170,11 @@ def test_a_tapped_student_with_a_fixed_front_end_trains_as_on_its_cached_feature
 def test_a_tap_that_is_not_there_is_one_line_and_costs_nothing(
     loss: str, words: str, world: Callable[..., ClientWorld], tmp_path: Path
 ) -> None:
-    with caught(f"distill.loss: {words}"):
-        world(f"distill.loss={__name__}.{loss}")
-    assert not list(tmp_path.rglob("*.ledger"))
+    made = world(f"distill.loss={__name__}.{loss}")
+    made.grid.send_and_receive([made.request(1)])
+    assert f"distill.loss: {words}" in made.grid.failure()
+    assert "\n" not in made.grid.failure()
+    assert made.ledger().entries() == []
 
 
 # --- what no private training may use -------------------------------------------------------
@@ -188,8 +193,10 @@ def test_a_client_refuses_a_student_with_batch_statistics_whatever_its_server_le
 ) -> None:
     own = ("student=custom", f"student.module={__name__}.Normed")
     for privacy in ("example", "client", "none"):
-        with caught("BatchNorm1d"):
-            ClientWorld(tiny_config(*own, f"privacy={privacy}"), tmp_path)
+        made = ClientWorld(tiny_config(*own, f"privacy={privacy}"), tmp_path / privacy)
+        made.grid.send_and_receive([made.request(1)])
+        assert "BatchNorm1d" in made.grid.failure()
+        assert not (tmp_path / privacy / "ledgers").exists()
 
 
 def test_a_network_that_cannot_be_built_is_one_line(
@@ -199,7 +206,5 @@ def test_a_network_that_cannot_be_built_is_one_line(
     for context in made.grid.contexts.values():
         text = str(context.run_config["client-options"])
         context.run_config["client-options"] = text.replace("models.mlp", "models.nowhere")
-    (reply,) = made.grid.send_and_receive([made.request(1)])
-    assert "module=fedlite.models.nowhere.MLP: cannot import" in reply.error.reason
-    with pytest.raises((UsageError, FedliteError)):
-        made.client()
+    made.grid.send_and_receive([made.request(1)])
+    assert "module=fedlite.models.nowhere.MLP: cannot import" in made.grid.failure()

@@ -14,6 +14,7 @@ from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.policy import (
     LARGEST_GRAD_NORM,
     SMALLEST_GRAD_NORM,
+    DataRules,
     Policy,
     load_policy,
     refusal,
@@ -41,6 +42,10 @@ HOSTILE: list[tuple[PrivacyPlan, dict[str, object], str]] = [
     (LOCAL, {"epsilon": NAN}, "epsilon"),
     (LOCAL, {"delta": 2e-5}, "delta"),
     (LOCAL, {"noise_multiplier": 0.49}, "noise multiplier"),
+    (LOCAL, {"steps": 0}, "steps"),
+    (LOCAL, {"steps": 1.5}, "steps"),
+    (LOCAL, {"sample_rate": 0.0}, "sample rate"),
+    (LOCAL, {"sample_rate": NAN}, "sample rate"),
     (LOCAL, {"noise_multiplier": NAN}, "noise multiplier"),
     (LOCAL, {"noise_multiplier": INF}, "noise multiplier"),
     (LOCAL, {"max_grad_norm": 1e-45}, "max grad norm"),
@@ -57,23 +62,22 @@ HOSTILE: list[tuple[PrivacyPlan, dict[str, object], str]] = [
     (AGGREGATE, {"colluders": NAN}, "colluders"),
 ]
 
-Refusal = Callable[[Policy, PrivacyPlan | None, str, int], str]
+Refusal = Callable[[Policy, PrivacyPlan | None, str], str]
 
 
 def refuses_what_is_hostile(refuse: Refusal) -> None:
     """The check: every hostile plan is refused for its reason, and the honest ones are not."""
     for honest in (LOCAL, AGGREGATE, replace(LOCAL, epsilon=INF), replace(LOCAL, epsilon=100.0)):
-        assert refuse(POLICY, honest, "example", 100) == ""
+        assert refuse(POLICY, honest, "example") == ""
     for plan, change, word in HOSTILE:
-        reason = refuse(POLICY, replace(plan, **change), "example", 100)  # type: ignore[arg-type]
+        reason = refuse(POLICY, replace(plan, **change), "example")  # type: ignore[arg-type]
         assert word in reason, f"{change} gave {reason!r}"
-    assert "1/n" in refuse(POLICY, LOCAL, "example", 100_000)
-    assert "trust" in refuse(replace(POLICY, trust=("local",)), AGGREGATE, "example", 100)
-    assert "no plan" in refuse(POLICY, None, "example", 100)
-    assert "unit none" in refuse(POLICY, None, "none", 100)
-    assert "unit both" in refuse(POLICY, LOCAL, "both", 100)
-    assert "brings one" in refuse(POLICY, LOCAL, "client", 100)
-    assert refuse(POLICY, None, "client", 100) == ""
+    assert "trust" in refuse(replace(POLICY, trust=("local",)), AGGREGATE, "example")
+    assert "no plan" in refuse(POLICY, None, "example")
+    assert "unit none" in refuse(POLICY, None, "none")
+    assert "unit both" in refuse(POLICY, LOCAL, "both")
+    assert "brings one" in refuse(POLICY, LOCAL, "client")
+    assert refuse(POLICY, None, "client") == ""
 
 
 def test_hostile_plans_are_refused_and_honest_ones_are_not() -> None:
@@ -83,34 +87,32 @@ def test_hostile_plans_are_refused_and_honest_ones_are_not() -> None:
 # --- planted bugs: each of these the check above must see -----------------------------------
 
 
-def follows_the_server(policy: Policy, plan: PrivacyPlan | None, unit: str, examples: int) -> str:
+def follows_the_server(policy: Policy, plan: PrivacyPlan | None, unit: str) -> str:
     """Planted: no policy; a server's configuration decides."""
     return ""
 
 
-def compares_the_other_way(
-    policy: Policy, plan: PrivacyPlan | None, unit: str, examples: int
-) -> str:
+def compares_the_other_way(policy: Policy, plan: PrivacyPlan | None, unit: str) -> str:
     """Planted: "refuse what is above the limit" lets NaN, which is above nothing, through."""
     if plan is not None and (math.isnan(plan.noise_multiplier) or math.isnan(plan.epsilon)):
         return ""
-    return refusal(policy, plan, unit, examples)
+    return refusal(policy, plan, unit)
 
 
-def believes_the_cohort(policy: Policy, plan: PrivacyPlan | None, unit: str, examples: int) -> str:
+def believes_the_cohort(policy: Policy, plan: PrivacyPlan | None, unit: str) -> str:
     """Planted: the server's word on how many others add noise."""
     plan = replace(plan, min_cohort=policy.min_cohort or 2) if plan else None
-    return refusal(policy, plan, unit, examples)
+    return refusal(policy, plan, unit)
 
 
-def takes_any_clip_norm(policy: Policy, plan: PrivacyPlan | None, unit: str, examples: int) -> str:
+def takes_any_clip_norm(policy: Policy, plan: PrivacyPlan | None, unit: str) -> str:
     """Planted: a clip norm so small that single precision rounds the noise to 0."""
-    return refusal(policy, replace(plan, max_grad_norm=1.0) if plan else None, unit, examples)
+    return refusal(policy, replace(plan, max_grad_norm=1.0) if plan else None, unit)
 
 
-def forgets_the_unit(policy: Policy, plan: PrivacyPlan | None, unit: str, examples: int) -> str:
+def forgets_the_unit(policy: Policy, plan: PrivacyPlan | None, unit: str) -> str:
     """Planted: a run that calls itself not private is trained without any noise."""
-    return "" if unit == "none" else refusal(policy, plan, unit, examples)
+    return "" if unit == "none" else refusal(policy, plan, unit)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_whatever_a_server_sends_is_refused_or_noised_enough(
         plan = replace(LOCAL, trust=trust, **numbers)  # type: ignore[arg-type]
     except (UsageError, ValueError):
         return  # not a plan at all
-    if refusal(POLICY, plan, "example", 1000):
+    if refusal(POLICY, plan, "example"):
         return
     assert 0 < POLICY.budget(plan) <= 4.0
     assert plan.delta <= 1e-5
@@ -158,6 +160,15 @@ def test_whatever_a_server_sends_is_refused_or_noised_enough(
 
 # --- the file -------------------------------------------------------------------------------
 
+DATA = """data_set: x
+max_epsilon: 4
+data:
+  input_shape: [3]
+  class_names: [a, b]
+  mean: [0]
+  std: [1, 1]
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -165,6 +176,19 @@ def test_whatever_a_server_sends_is_refused_or_noised_enough(
         ("max_epsilon: 4", "data_set: missing"),
         ("data_set: x", "max_epsilon: missing"),
         ("data_set: x\nmax_epsilon: 4\nmax_epsillon: 9", "max_epsillon: no such key"),
+        ("data_set: x\nmax_epsilon: 4\ndata: own.npz", "data: must be lines of"),
+        (DATA.replace("std", "sd"), "data.sd: no such key"),
+        (DATA.replace("std: [1, 1]", ""), "data.std: missing"),
+        (DATA.replace("[3]", "[wide]"), "data.input_shape"),
+        (DATA.replace("[3]", "[]"), "data.input_shape: [] must be"),
+        (DATA.replace("[3]", "[3, 0]"), "data.input_shape: [3, 0] must be"),
+        (DATA.replace("[a, b]", "[a]"), "data.class_names: must be two or more"),
+        (DATA.replace("[a, b]", "[a, a]"), "data.class_names: must be two or more"),
+        (DATA.replace("[1, 1]", "[1, 0]"), "data.std: must be"),
+        (DATA.replace("[1, 1]", "[1, .nan, 1]"), "data.std: must be 1 or 3 finite"),
+        (DATA.replace("[1, 1]", "[1, 0, 1]"), "data.std: must be above 0"),
+        (DATA.replace("[1, 1]", "[1, 1, 1]") + "  scale: 0", "data.scale: 0 must be"),
+        (DATA.replace("[1, 1]", "[1]") + "  inputs: []", "data.inputs: must name"),
         ("data_set: x\nmax_epsilon: lots", "max_epsilon: Value 'lots'"),
         ("data_set: x\nmax_epsilon: 0", "max_epsilon: 0 must be above 0"),
         ("data_set: x\nmax_epsilon: .inf", "max_epsilon: inf must be"),
@@ -212,7 +236,18 @@ def test_the_documented_example_is_a_policy(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy == Policy(
-        data_set="ward-7-x-rays", max_epsilon=4.0, max_delta=1e-5, min_noise_multiplier=0.5
+        data_set="ward-7-x-rays",
+        max_epsilon=4.0,
+        max_delta=1e-5,
+        min_noise_multiplier=0.5,
+        data=DataRules(
+            input_shape=(1, 28, 28),
+            class_names=("healthy", "pneumonia"),
+            mean=(0.48,),
+            std=(0.23,),
+            scale=255.0,
+            file="x-rays.npz",
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from fedlite.distill.options import DistillOptions
 from fedlite.federation.client import Client
 from fedlite.federation.client_app import app
 from fedlite.federation.client_options import CLIENT_OPTIONS
+from fedlite.federation.device import SIMULATED
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
 from fedlite.federation.plans import build_plan
 from fedlite.federation.simulation import (
@@ -75,6 +76,8 @@ class ClientWorld:
             run_config[SIMULATION] = simulation_options(config, directory).to_json()
         self.grid = InProcessGrid(app, self.splits.num_clients, run_config)
         for context in self.grid.contexts.values():
+            if not simulated:
+                del context.node_config[SIMULATED]
             context.node_config.update(node_config or {})
         content = RecordDict(
             {

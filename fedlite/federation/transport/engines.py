@@ -5,6 +5,9 @@ Where logs go is the command line's affair; workers are told the file.
 
 import importlib.util
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.logs import route_logs
 from fedlite.federation import client_app as client
+from fedlite.federation.device import SIMULATED
 from fedlite.federation.options import EngineOptions
 from fedlite.federation.rounds import Federation
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.server_app import make_server_app
 from fedlite.federation.transport.grid import InProcessGrid
 
@@ -64,27 +70,49 @@ def _run_in_process(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
     )
     try:
-        make_server_app(federation, grid)(grid, server_context)
+        with _telling_why(grid.failure):
+            make_server_app(federation, grid)(grid, server_context)
     finally:
         grid.close()
 
 
-class _ConfiguredClientApp(ClientApp):
-    """The client app with its run config, which Flower's Python entry point cannot pass."""
+@contextmanager
+def _telling_why(reason: Callable[[], str]) -> Iterator[None]:
+    """Where a client ends the rounds, all that the server knows is that it failed: the user, whose
+    clients these are, is told the ``reason`` as well."""
+    try:
+        yield
+    except FedliteError as error:
+        if not f"{error}".endswith(FAILED):
+            raise
+        raise FedliteError(f"{error}: {reason()}") from error
 
-    def __init__(self, run_config: dict[str, str]) -> None:
+
+class _ConfiguredClientApp(ClientApp):
+    """The client app with its node and run config, which Flower's Python entry point cannot pass.
+
+    Logs of the process it runs in go to ``log_file``: why a client failed stands there alone.
+    """
+
+    def __init__(self, run_config: dict[str, str], log_file: Path) -> None:
         super().__init__()
-        self._run_config = run_config
+        self._run_config, self._log_file = run_config, log_file
 
     def __call__(self, message: Message, context: Context) -> Message:
+        _route_logs_once(self._log_file)
         configured = Context(
             run_id=context.run_id,
             node_id=context.node_id,
-            node_config=context.node_config,
+            node_config={**context.node_config, SIMULATED: True},
             state=context.state,  # shared: what the client keeps, Flower's own context keeps
             run_config={**context.run_config, **self._run_config},
         )
         return client.app(message, configured)
+
+
+@cache
+def _route_logs_once(log_file: Path) -> None:
+    route_logs(log_file)
 
 
 def _run_on_ray(
@@ -99,12 +127,13 @@ def _run_on_ray(
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     }
     try:
-        run_simulation(
-            make_server_app(federation),
-            _ConfiguredClientApp(run_config),
-            num_supernodes=federation.num_clients,
-            backend_config=backend,
-        )
+        with _telling_why(lambda: f"see {log_file}"):
+            run_simulation(
+                make_server_app(federation),
+                _ConfiguredClientApp(run_config, log_file),
+                num_supernodes=federation.num_clients,
+                backend_config=backend,
+            )
     except RuntimeError as error:
         raise FedliteError(f"engine=ray: {error} (details in {log_file})") from error
     if not federation.result:

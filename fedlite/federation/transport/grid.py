@@ -15,16 +15,20 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedlite.federation.transport.call import call_client
+from fedlite.federation.device import SIMULATED
+from fedlite.federation.sealed import FAILURE, answer, failure_of
 from fedlite.federation.transport.workers import WorkerPool
 
 FIRST_NODE_ID = 2  # 1 is the SuperLink's own
 SERVER_NODE_ID = 1
-NOT_CHECKPOINTED = ("reply-arrays", "reply-report")
+NOT_CHECKPOINTED = ("reply-arrays", "reply-report", FAILURE)
 
 
 class InProcessGrid(Grid):
-    """Calls ``client_app`` for every message; ``num_workers`` of 0 stays in this process."""
+    """Calls ``client_app`` for every message; ``num_workers`` of 0 stays in this process.
+
+    Its nodes are simulated clients, and their node configs say so.
+    """
 
     def __init__(
         self,
@@ -47,7 +51,11 @@ class InProcessGrid(Grid):
             FIRST_NODE_ID + client_id: Context(
                 run_id=run_id,
                 node_id=FIRST_NODE_ID + client_id,
-                node_config={"partition-id": client_id, "num-partitions": num_clients},
+                node_config={
+                    "partition-id": client_id,
+                    "num-partitions": num_clients,
+                    SIMULATED: True,
+                },
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
@@ -104,13 +112,18 @@ class InProcessGrid(Grid):
         contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
         if self._pool is None:
             return [
-                call_client(self._client_app, message, context)
+                answer(self._client_app, message, context)
                 for message, context in zip(batch, contexts, strict=True)
             ]
         results = self._pool.map(list(zip(batch, contexts, strict=True)))
         for context, (_, state) in zip(contexts, results, strict=True):
             context.state = state
         return [reply for reply, _ in results]
+
+    def failure(self) -> str:
+        """Why the first client failed whose last message did, for the owner of the simulation: no
+        reply holds it. "" if none did."""
+        return next(filter(None, map(failure_of, self.contexts.values())), "")
 
     def dump_contexts(self) -> dict[int, bytes]:
         """Every client's context for a checkpoint, without its last reply."""

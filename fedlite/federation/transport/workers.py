@@ -94,14 +94,13 @@ def _serve(connection: Connection, log_file: Path | None) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     route_logs(log_file)
     from fedlite.federation.client_app import app
-    from fedlite.federation.transport.call import call_client
 
     while True:
         try:
             index, (message, context) = connection.recv()
         except EOFError:
             return
-        reply = call_client(app, message, context)
+        reply = app(message, context)
         connection.send((index, (reply, context.state)))
 
 

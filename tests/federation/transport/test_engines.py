@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+from fedlite.base.errors import FedliteError
 from fedlite.cli.main import run
+from fedlite.federation.client_options import CLIENT_OPTIONS
+from fedlite.federation.options import EngineOptions
+from fedlite.federation.simulation import SIMULATION
+from fedlite.federation.transport.engines import run_federation
 from tests.conftest import TINY
+from tests.federation.scripted import federation
 
 DETERMINISTIC = (
     *TINY,
@@ -49,6 +55,18 @@ def test_ray_gives_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) -> 
 def test_another_seed_gives_other_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
     """The comparisons above compare something."""
     assert federate(tmp_path / "run", "seed=1")["sha256"] != in_process["sha256"]
+
+
+def test_the_user_of_a_simulation_is_told_why_its_clients_failed(tmp_path: Path) -> None:
+    """No reply holds it: the engine adds it to what ends the run."""
+    made = federation(tmp_path, 2)
+    sent = {CLIENT_OPTIONS: "{}", SIMULATION: '{"seed": "many"}'}
+    with pytest.raises(FedliteError) as refusal:
+        run_federation(made, EngineOptions(), sent, tmp_path / "fedlite.log")
+    assert str(refusal.value) == (
+        "round 1: every client failed; a client could not take the teacher: client 0: failed:"
+        " dataset: missing; give dataset=VALUE"
+    )
 
 
 def test_without_ray_one_line_says_what_to_install(

@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 from fedlite.base.errors import FedliteError
 from fedlite.federation.client_app import app as real_app
 from fedlite.federation.messages import ARRAYS, HELLO, TRAIN, to_state
+from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.runs.config import Config
 from tests.privacy.world import ClientWorld
@@ -70,11 +71,12 @@ def test_replies_name_sender_and_request() -> None:
     assert len(set(sent)) == 2
 
 
-def test_a_raising_client_answers_with_an_error_that_names_it() -> None:
+def test_a_raising_client_answers_with_one_word_and_its_owner_learns_more() -> None:
     grid = InProcessGrid(counting_app, 2, {})
     ask(grid, 0, 1)
     ask(grid, 0, 1)
-    assert ask(grid, 0, 1, 0) == [(0, 3), "client 1: ValueError", (0, 4)]
+    assert ask(grid, 0, 1, 0) == [(0, 3), FAILED, (0, 4)]
+    assert grid.failure() == "ValueError"
 
 
 def test_a_keyboard_interrupt_is_no_client_s_error() -> None:
@@ -103,7 +105,7 @@ def test_dumped_contexts_are_restored_in_another_grid() -> None:
     other = InProcessGrid(counting_app, 3, {})
     other.restore_contexts(dumped)
     assert ask(other, 0, 2) == [(0, 2), (2, 1)]
-    assert ask(other, 1) == ["client 1: ValueError"]
+    assert ask(other, 1) == [FAILED]
     assert ask(grid, 0) == [(0, 2)], "a dump is a copy"
 
 
