@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedlite.base.chatter import without_chatter
-from fedlite.runs.compose import compose_config, literal
+from fedlite.runs.compose import compose_config
 from fedlite.runs.handle import Run
+from fedlite.runs.literal import literal
 from fedlite.runs.saved import holds_run, key_of, with_saved
 
 if TYPE_CHECKING:

@@ -1,0 +1,230 @@
+"""The tuning of the federation's options, on public data divided among simulated clients."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import join, quote
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import write_whole
+from fedlite.base.options import deciding
+from fedlite.base.tensors import state_sha256
+from fedlite.data.options import DatasetOptions
+from fedlite.distill.evaluate import predict_logits
+from fedlite.federation.plans import Plans
+from fedlite.privacy.randomness import derive_seed
+from fedlite.runs.compose import groups
+from fedlite.runs.config import Config, RunOptions, config_from_plain
+from fedlite.runs.directory import load_overrides
+from fedlite.runs.experiment import experiment_yaml
+from fedlite.runs.facts import TuneFacts
+from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.saved import values_of
+from fedlite.search.archive import CSV_FILE, trials_csv
+from fedlite.search.paired import Correct
+from fedlite.search.trials import Options, identity_of
+from fedlite.search.tune import describe_tuning, tune_federation
+from fedlite.search.tune_space import tune_space
+from fedlite.search.tune_world import (
+    Clients,
+    Fold,
+    public_folds,
+    simulated_clients,
+    simulated_partition,
+    simulated_plan,
+    write_fold,
+)
+
+FOLDER, EXPERIMENT_FILE = "tune", "experiment.yaml"
+FEDERATION = ("teacher", "warm_start", "plan", "federate")  # the stages of a trial
+NOT_KEPT = ("run", "tune", "engine", "tracking", "audit", "search_student")  # of one command
+FREE = "No private example was used and no client's ledger was charged: it spent no epsilon."
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Federations of simulated clients on public data, each with the options of a trial.
+
+    ``config`` is the run's, ``real`` its clients and ``simulated`` those that hold public data.
+    ``data_sets`` read the folds, ``cache`` keeps their teachers where the run has no cache.
+    """
+
+    config: Config
+    real: Clients
+    simulated: Clients
+    data_sets: Sequence[DatasetOptions]
+    cache: Path
+
+    def federate(self, options: Options, fold: int, folder: Path) -> Correct:
+        """Which validation examples of a fold the federated student is right about.
+
+        Raises:
+            FedliteError: the federation is not possible with these options, or fails.
+        """
+        from fedlite.runs.execute import execute  # it imports this module, through the table
+
+        config = self.simulated_config(options, fold, folder / "run")
+        trial = execute(config, [], FEDERATION, resume=True)
+        test = trial.splits.test
+        logits = predict_logits(trial.load("federated_student"), test.inputs)
+        shutil.rmtree(trial.run.path)  # its ledgers too: they hold nothing of anybody
+        right: Correct = (logits.argmax(dim=1) == test.labels).numpy()
+        return right
+
+    def simulated_config(self, options: Options, fold: int, directory: Path) -> Config:
+        """The run of a trial, in ``directory``.
+
+        Raises:
+            UsageError: options that contradict each other, or a plan that cannot be kept.
+        """
+        wished = with_options(self.config, options)
+        plans = Plans()
+        if wished.privacy.private:
+            sizes = [self.real.examples] * self.real.count
+            plans = Plans.build(wished.privacy, wished.federation, sizes)
+        privacy, federation = simulated_plan(
+            wished.privacy, wished.federation, plans, self.real, self.simulated
+        )
+        cache_dir = wished.teacher.cache_dir or str(self.cache)
+        return dataclasses.replace(
+            wished,
+            run=RunOptions(dir=str(directory)),
+            dataset=self.data_sets[fold],
+            partition=simulated_partition(wished.partition),
+            teacher=dataclasses.replace(wished.teacher, cache_dir=cache_dir),
+            privacy=privacy,
+            federation=federation,
+            tracking=dataclasses.replace(
+                wished.tracking,
+                progress=False,
+                tensorboard=False,
+                evaluate_every=federation.rounds,
+            ),
+            seed=derive_seed(self.config.seed, "tune-fold", fold),
+        )
+
+
+def run(pipeline: Pipeline) -> TuneFacts:
+    """Write ``tune/experiment.yaml`` and ``tune/trials.csv``."""
+    config, splits, root = pipeline.config, pipeline.splits, pipeline.run
+    overrides, directory = load_overrides(root.path), root.file(FOLDER)
+    if removed := [text for text in overrides if text.startswith("~")]:
+        raise UsageError(f"{removed[0]}: an experiment file cannot take options away; leave it out")
+    real = nominal_clients(config, splits.client_sizes())
+    simulated = simulated_clients(len(splits.public), real.count, config.tune)
+    seed = derive_seed(config.seed, "tune")
+    folds = public_folds(splits.public, splits.public_validation, config.tune.confirmations, seed)
+    trials = Trials(
+        config,
+        real,
+        simulated,
+        [
+            write_fold(
+                fold, simulated, splits.task, config.dataset, directory / "public" / f"{n}.npz"
+            )
+            for n, fold in enumerate(folds)
+        ],
+        directory / "cache",
+    )
+    total = config.tune.trials + 2 * config.tune.confirmations
+    with pipeline.progress.stage("tune", total=total) as bar:
+        try:
+            found = tune_federation(
+                trials.federate,
+                folds,
+                tune_space(config.tune, config.privacy, config.federation),
+                config.tune,
+                directory,
+                trials_identity(config, folds[0], real, simulated),
+                seed,
+                on_trial=lambda trial: bar.advance(),
+                on_confirmation=bar.advance,
+            )
+        except KeyboardInterrupt:
+            raise FedliteError(
+                "interrupted; finished trials are kept:"
+                f" `fedlite tune run.dir={quote(str(root.path))}` goes on"
+            ) from None
+    write_whole(directory / CSV_FILE, trials_csv(found.search))
+    text = describe_tuning(found)
+    chosen = {**found.search.trials[0].options, **found.search.chosen.options}
+    write_whole(
+        directory / EXPERIMENT_FILE,
+        experiment_file(overrides, {"seed": config.seed, **chosen}, text),
+    )
+    return {
+        "chosen": chosen,
+        "by_hand": found.search.trials[0].options,
+        "trials": len(found.search.trials),
+        "failed": len(found.search.failed),
+        "seconds": found.search.seconds,
+        "clients": simulated.count,
+        "examples_per_client": simulated.examples,
+        "text": text,
+        "trials_file": str((directory / CSV_FILE).relative_to(root.path)),
+        "experiment_file": str((directory / EXPERIMENT_FILE).relative_to(root.path)),
+    }
+
+
+def nominal_clients(config: Config, sizes: Sequence[int]) -> Clients:
+    """The run's clients by the public numbers of its plan."""
+    return Clients(len(sizes), config.privacy.expected_examples or sum(sizes) // len(sizes))
+
+
+def with_options(config: Config, options: Options) -> Config:
+    """``config`` with the options of a trial, by their full keys, checked like typed ones.
+
+    Raises:
+        UsageError: options that contradict each other.
+    """
+    plain = config.to_plain()
+    for key, value in options.items():
+        *parents, name = key.split(".")
+        place = plain
+        for parent in parents:
+            place = place[parent]
+        place[name] = value
+    return config_from_plain(plain)
+
+
+def trials_identity(config: Config, fold: Fold, real: Clients, simulated: Clients) -> str:
+    """A hash of all that decides what a trial comes to."""
+    parts = ("dataset", "partition", "teacher", "student", "distill", "privacy", "federation")
+    space = deciding(config.tune)
+    for name in ("trials", "max_seconds", "confirmations"):
+        del space[name]
+    return identity_of(
+        "tune",
+        [deciding(getattr(config, part)) for part in parts],
+        space,
+        [
+            state_sha256({"inputs": one.inputs, "labels": one.labels})
+            for one in (fold.training, fold.validation)
+        ],
+        [dataclasses.astuple(one) for one in (real, simulated)],
+        config.seed,
+    )
+
+
+def experiment_file(overrides: Sequence[str], values: Options, text: str) -> str:
+    """The experiment: the run's own options, and ``values``, which were chosen."""
+    known, chosen = set(groups()), {}
+    kept: dict[str, object] = {}
+    for key, value in values_of(overrides).items():
+        if key in known:
+            chosen[key] = str(value)
+        elif key.split(".")[0] not in NOT_KEPT:
+            kept[key] = value
+    head = (
+        f"Chosen by `{join(['fedlite', 'tune', *overrides])}`\n"
+        f"on public data alone. {FREE}\n"
+        f"{text}.\n"
+        "`fedlite simulate experiment=FILE` takes it; options given beside it win."
+    )
+    return experiment_yaml(
+        {group: choice for group, choice in chosen.items() if group not in NOT_KEPT},
+        {**kept, **values},
+        head,
+    )
