@@ -10,7 +10,7 @@ usage: fedlite tune [option=value ...]
   .rounds_factors             of the hand-set values
   tune.momentums=[...], .local_steps=[...]
                               values that are tried
-  tune.client_fraction=F, .examples_per_client=N
+  tune.client_fraction=F, .max_clients=N
                               how public data is divided
 
 Each trial is the run's own federation, on public data divided among simulated

@@ -56,9 +56,9 @@ class TuneOptions(Options):
     client_fraction: Annotated[
         float, Gt(0), Lt(1), Doc("public training share that simulated clients hold")
     ] = 0.5
-    examples_per_client: Annotated[
-        int, Ge(1), Doc("of a simulated client, at least: else there are fewer clients")
-    ] = 8
+    max_clients: Annotated[
+        int | None, Ge(2), Doc("simulated clients, at most; null: as many as the run has")
+    ] = 10
     learning_rate_factors: Annotated[
         Factors, MinLen(1), Doc("of the learning rate that is set by hand")
     ] = field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0, 4.0])

@@ -149,9 +149,8 @@ def describe_tuning(result: TuneResult) -> str:
         f" examples {100 * met.gain:+.1f} points (95% interval {100 * low:+.1f} to"
         f" {100 * high:+.1f})"
     )
-    return (
-        f"{text}: chosen" if result.changed else f"{text}: no gain beyond chance, nothing changed"
-    )
+    verdict = "chosen" if result.changed else "no gain beyond chance, nothing is changed"
+    return f"{text}: {verdict}"
 
 
 def _confirmed(

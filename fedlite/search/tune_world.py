@@ -25,6 +25,8 @@ from fedlite.privacy.options import AggregateTrustOptions, PrivacyOptions
 from fedlite.privacy.randomness import derive_seed
 from fedlite.search.options import TuneOptions
 
+LEAST_EXAMPLES = 8  # of a simulated client, and of the public part beside them
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -63,24 +65,24 @@ def public_folds(training: PublicData, validation: PublicData, more: int, seed: 
 
 
 def simulated_clients(training: int, real: int, tune: TuneOptions) -> Clients:
-    """As many clients as in the run, or fewer where public data is too little for so many.
+    """As many clients as in the run, up to ``tune.max_clients`` and what public data allows.
 
     Args:
         training: public training examples.
         real: clients of the run.
-        tune: the share of the examples that clients hold, and how many each holds at least.
+        tune: the share of the examples that clients hold, and the most clients.
 
     Raises:
-        UsageError: too few public examples for two clients.
+        UsageError: too few public examples.
     """
     held = math.floor(tune.client_fraction * training)
-    count = min(real, held // tune.examples_per_client)
-    if count < min(real, 2):
-        needed = math.ceil(min(real, 2) * tune.examples_per_client / tune.client_fraction)
+    count = min(real, tune.max_clients or real, held // LEAST_EXAMPLES)
+    least = min(real, 2)
+    if count < least or training - held < LEAST_EXAMPLES:
+        share = min(tune.client_fraction / least, 1 - tune.client_fraction)
         raise UsageError(
-            f"tune: {training} public training examples are too few; two simulated clients of"
-            f" {tune.examples_per_client} (tune.examples_per_client) need {needed}: raise"
-            " dataset.public_size"
+            f"dataset.public_size: {training} public training examples are too few to tune on;"
+            f" {math.ceil(LEAST_EXAMPLES / share)} or more are needed"
         )
     return Clients(count, held // count)
 
@@ -154,7 +156,7 @@ def simulated_plan(
     Args:
         privacy: of the run, with the options of the trial.
         federation: likewise.
-        plans: what the run would spend with them.
+        plans: what the run would spend with them; their clips are not looked at.
         real: the run's clients, of nominal size.
         simulated: those of the trial.
     """

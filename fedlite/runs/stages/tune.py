@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join, quote
 
@@ -56,6 +56,7 @@ class Trials:
     simulated: Clients
     data_sets: Sequence[DatasetOptions]
     cache: Path
+    _plans: dict[tuple[float, int, int], Plans] = field(default_factory=dict)
 
     def federate(self, options: Options, fold: int, folder: Path) -> Correct:
         """Which validation examples of a fold the federated student is right about.
@@ -80,12 +81,12 @@ class Trials:
             UsageError: options that contradict each other, or a plan that cannot be kept.
         """
         wished = with_options(self.config, options)
-        plans = Plans()
-        if wished.privacy.private:
-            sizes = [self.real.examples] * self.real.count
-            plans = Plans.build(wished.privacy, wished.federation, sizes)
         privacy, federation = simulated_plan(
-            wished.privacy, wished.federation, plans, self.real, self.simulated
+            wished.privacy,
+            wished.federation,
+            self.plans_of(wished),
+            self.real,
+            self.simulated,
         )
         cache_dir = wished.teacher.cache_dir or str(self.cache)
         return dataclasses.replace(
@@ -104,6 +105,19 @@ class Trials:
             ),
             seed=derive_seed(self.config.seed, "tune-fold", fold),
         )
+
+    def plans_of(self, config: Config) -> Plans:
+        """What the run would spend with a trial's options, calibrated once for those that tell.
+
+        Raises:
+            UsageError: a plan that cannot be kept.
+        """
+        privacy, federation = config.privacy, config.federation
+        key = (privacy.sample_rate, federation.rounds, federation.local_steps)
+        if privacy.private and key not in self._plans:
+            sizes = [self.real.examples] * self.real.count
+            self._plans[key] = Plans.build(privacy, federation, sizes)
+        return self._plans.get(key, Plans())
 
 
 def run(pipeline: Pipeline) -> TuneFacts:
@@ -145,7 +159,7 @@ def run(pipeline: Pipeline) -> TuneFacts:
         except KeyboardInterrupt:
             raise FedliteError(
                 "interrupted; finished trials are kept:"
-                f" `fedlite tune run.dir={quote(str(root.path))}` goes on"
+                f" `fedlite tune {quote(str(root.path))}` goes on"
             ) from None
     write_whole(directory / CSV_FILE, trials_csv(found.search))
     text = describe_tuning(found)
