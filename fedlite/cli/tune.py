@@ -4,8 +4,8 @@ usage: fedlite tune [option=value ...]
 
   tune.trials=N               federations tried, the hand-set options first
   tune.max_seconds=S          of all trials; the running one is finished
-  tune.confirmations=N        public parts on which the best trial must be better
-                              than the hand-set options, beyond chance
+  tune.confirmations=N        public parts on which the best trial must beat the
+                              hand-set options, beyond chance
   tune.learning_rate_factors=[...], .clip_factors, .sample_rate_factors,
   .rounds_factors             of the hand-set values
   tune.momentums=[...], .local_steps=[...]

@@ -15,9 +15,9 @@ Choose = Callable[[Sequence[Trial]], Trial | None]
 class SearchResult:
     """A finished search.
 
-    ``kind`` is ``compression`` or ``student``. The first of ``trials`` is what was set by hand.
-    ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over them.
-    ``wanted`` is the number of an outcome that should be small, and ``course`` what it was, after
+    ``kind`` is ``compression``, ``student`` or ``tune``. The first of ``trials`` is what was set by
+    hand. ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over them.
+    ``wanted`` is the number of an outcome that is looked at, and ``course`` what it was, after
     each trial, in the trial that was best so far (None before the first within the limits).
     """
 
@@ -93,10 +93,10 @@ def conclude(
     """Choose among the finished trials of a search.
 
     Args:
-        kind: ``compression`` or ``student``.
+        kind: ``compression``, ``student`` or ``tune``.
         trials: in the order they were tried; the first is what was set by hand.
         limits: those that the search was held to.
-        wanted: the number that should be small.
+        wanted: the number of an outcome that is looked at.
         choose: the rule; see :data:`Choose`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The loop of tuning, on federations that are formulas: what is chosen, and what only looks good."""
+"""The loop of tuning, on federations by formula: what is chosen, and what only looks good."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``fedlite tune``: real federations on public data; nothing private is touched, charged or lost."""
+"""``fedlite tune``: real federations on public data; nothing private is touched or charged."""
 
 import dataclasses
 import json
@@ -183,9 +183,7 @@ def test_private_rows_change_nothing(
 
 def test_the_ledgers_of_a_trial_are_gone_and_a_shared_folder_is_untouched(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
-    config = compose_config(
-        [f"run.dir={tmp_path / 'run'}", *QUICK, f"privacy.ledger_dir={shared}"]
-    )
+    config = compose_config([f"run.dir={tmp_path / 'run'}", *QUICK, f"privacy.ledger_dir={shared}"])
     splits = splits_of(config)
     real = nominal_clients(config, splits.client_sizes())
     simulated = simulated_clients(len(splits.public), real.count, config.tune)
@@ -201,21 +199,20 @@ def test_the_ledgers_of_a_trial_are_gone_and_a_shared_folder_is_untouched(tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["dataset.public_size=20"], "too few to tune on"),
+        (["dataset.public_size=20"], "too few to tune on; 32 or more"),
+        (
+            ["partition=size", "partition.skew=square", "federation.num_clients=8"],
+            "cannot be divided among 7 simulated clients",
+        ),
         (["tune.trials=0"], "tune.trials=0: must be >= 1"),
-        (["tune.max_seconds=0"], "tune.max_seconds=0: must be > 0"),
-        (["tune.confirmations=0"], "tune.confirmations=0: must be >= 1"),
-        (["tune.client_fraction=1"], "tune.client_fraction=1: must be"),
-        (["tune.max_clients=1"], "tune.max_clients=1: must be >= 2"),
         (["tune.learning_rate_factors=[0]"], "tune.learning_rate_factors=[0]: must hold"),
-        (["tune.momentums=[]"], "tune.momentums=[]: must hold"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_before_anything_is_trained(
     tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert run([*COMMAND, *options, str(folder)]) == 2
+    assert run([*COMMAND, "tune.max_clients=null", *options, str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (folder / "tune" / "trials.json").exists()

@@ -111,8 +111,8 @@ def test_a_fold_is_read_back_as_public_clients_and_test_examples(tmp_path: Path)
         return splits.task.preprocessing.undo(inputs)[:, 0].round().int().tolist()
 
     held = [found(splits.client(client).inputs) for client in range(4)]
-    everything = sum(held, []) + found(splits.public.inputs)
-    everything += found(splits.public_validation.inputs)
+    rest = [found(splits.public.inputs), found(splits.public_validation.inputs)]
+    everything = [number for part in held + rest for number in part]
     assert sorted(everything) == sorted(numbers(fold.training))
     assert set(found(splits.test.inputs)) == numbers(fold.validation)
 

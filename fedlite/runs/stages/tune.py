@@ -12,6 +12,7 @@ from fedlite.base.files import write_whole
 from fedlite.base.options import deciding
 from fedlite.base.tensors import state_sha256
 from fedlite.data.options import DatasetOptions
+from fedlite.data.splits import load_splits
 from fedlite.distill.evaluate import predict_logits
 from fedlite.federation.plans import Plans
 from fedlite.privacy.randomness import derive_seed
@@ -103,8 +104,29 @@ class Trials:
                 tensorboard=False,
                 evaluate_every=federation.rounds,
             ),
-            seed=derive_seed(self.config.seed, "tune-fold", fold),
+            seed=self.seed_of(fold),
         )
+
+    def seed_of(self, fold: int) -> int:
+        """Of all draws in the trials on a fold."""
+        return derive_seed(self.config.seed, "tune-fold", fold)
+
+    def check_division(self) -> None:
+        """Divide the public data of every fold, as its trials will.
+
+        Raises:
+            UsageError: the run's partition cannot divide so few examples.
+        """
+        partition = simulated_partition(self.config.partition)
+        for fold, data_set in enumerate(self.data_sets):
+            try:
+                load_splits(data_set, partition, self.simulated.count, self.seed_of(fold))
+            except UsageError as error:
+                raise UsageError(
+                    f"tune: {self.simulated.examples * self.simulated.count} public examples cannot"
+                    f" be divided among {self.simulated.count} simulated clients ({error}); lower"
+                    " tune.max_clients or raise dataset.public_size"
+                ) from error
 
     def plans_of(self, config: Config) -> Plans:
         """What the run would spend with a trial's options, calibrated once for those that tell.
@@ -142,6 +164,7 @@ def run(pipeline: Pipeline) -> TuneFacts:
         ],
         directory / "cache",
     )
+    trials.check_division()
     total = config.tune.trials + 2 * config.tune.confirmations
     with pipeline.progress.stage("tune", total=total) as bar:
         try:
