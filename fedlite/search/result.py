@@ -16,7 +16,8 @@ class SearchResult:
     """A finished search.
 
     ``kind`` is ``compression``, ``student`` or ``tune``. The first of ``trials`` is what was set by
-    hand. ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over them.
+    hand. ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over
+    them.
     ``wanted`` is the number of an outcome that is looked at, and ``course`` what it was, after
     each trial, in the trial that was best so far (None before the first within the limits).
     """

@@ -111,8 +111,10 @@ def tune_federation(
     if best is by_hand or by_hand.outcome is None:
         return TuneResult(found, best, None)
 
+    kept = directory / CONFIRMATIONS / f"{identity[:16]}-of-{len(folds)}"  # folds follow from both
+
     def correct(trial: Trial, number: int) -> Correct:
-        folder = directory / CONFIRMATIONS / identity[:16] / f"{number}-{trial.number:03d}"
+        folder = kept / f"{number}-{trial.number:03d}"
         right = _confirmed(federate, trial.options, number, folder, len(folds[number].validation))
         on_confirmation()
         return right
@@ -124,8 +126,8 @@ def tune_federation(
     comparison = sum(met, Comparison(0, 0, 0))
     if comparison.beyond_chance:
         return TuneResult(found, best, comparison)
-    kept = conclude("tune", trials, Limits(), "accuracy", lambda some: some[0])
-    return TuneResult(kept, best, comparison)
+    unchanged = conclude("tune", trials, Limits(), "accuracy", lambda some: some[0])
+    return TuneResult(unchanged, best, comparison)
 
 
 def most_accurate(trials: Sequence[Trial]) -> Trial | None:

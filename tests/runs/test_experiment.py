@@ -1,5 +1,6 @@
 """Experiment files of the user's own: written, read back, refused."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fedlite
 from fedlite.base.errors import UsageError
 from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.experiment import experiment_overrides, experiment_yaml
@@ -26,8 +28,6 @@ VALUES = st.one_of(
 @given(st.dictionaries(st.sampled_from(["a.b", "a.c.d", "e", "f.g", "f.h"]), VALUES))
 def test_what_is_written_is_read_back(values: dict[str, Any]) -> None:
     text = experiment_yaml({"experiment": "har", "student": "mlp"}, values, "two\nlines")
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.yaml"
         path.write_text(text, encoding="utf-8")
@@ -91,3 +91,21 @@ def test_a_misspelt_option_in_it_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", "federation: {raunds: 7}\n")
     with pytest.raises(UsageError, match=r"federation\.raunds: no such option"):
         compose_config(["run.dir=x", f"experiment={path}"])
+
+
+def test_a_run_from_python_keeps_what_the_file_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone on with from another directory, the run does not look for the file."""
+    write(tmp_path / "mine.yaml", "federation: {rounds: 7}\n")
+    monkeypatch.chdir(tmp_path)
+    kept: list[str] = []
+
+    def execute(config: Any, overrides: list[str], *_: Any, **__: Any) -> None:
+        kept.extend(overrides)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("fedlite.runs.execute.execute", execute)
+    with pytest.raises(UsageError, match="enough"):
+        fedlite.simulate("experiment=mine.yaml", dir="run")
+    assert kept == ["++federation.rounds=7", "run.dir='run'"]

@@ -134,6 +134,16 @@ def test_more_trials_go_on_with_those_that_are_there(tmp_path: Path) -> None:
     assert len([number for _, number in world.run if number == 0]) == 4
 
 
+def test_another_number_of_confirmations_meets_anew(tmp_path: Path) -> None:
+    """The folds are then others, and may have other sizes."""
+    world = World({**alike(0.7), 0.4: [0.9, 0.9]})
+    tune(world, tmp_path, confirmations=2)
+    found = tune(world, tmp_path, confirmations=3)
+    assert found.confirmation is not None
+    assert found.confirmation.examples == 3 * EXAMPLES
+    assert len([number for _, number in world.run if number]) == 2 * (2 + 3)
+
+
 def test_only_public_data_is_judged_on(tmp_path: Path) -> None:
     world = World(alike(0.7))
     with pytest.raises(TypeError, match="only PublicData"):

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from fedlite.cli.main import run
-from fedlite.data.splits import load_splits
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
-from fedlite.runs.stages.tune import Trials, nominal_clients
+from fedlite.runs.stages.tune import Trials
 from fedlite.search.paired import Correct
-from fedlite.search.tune_world import public_folds, simulated_clients, write_fold
+from fedlite.search.tune_world import public_folds
 from tests.conftest import TINY
 
 QUICK = [
@@ -136,21 +135,15 @@ def npz(path: Path, private: Callable[[np.ndarray], np.ndarray]) -> list[str]:
 def federate_once(
     folder: Path,
     private: Callable[[np.ndarray], np.ndarray],
-    trials: Callable[..., Trials] = Trials,
+    trials: type[Trials] = Trials,
 ) -> Correct:
     """One trial of a run on such data."""
     folder.mkdir()
     options = npz(folder / "data.npz", private)
     config = compose_config([f"run.dir={folder / 'run'}", *QUICK[1:], *options])
     splits = splits_of(config)
-    real = nominal_clients(config, splits.client_sizes())
-    simulated = simulated_clients(len(splits.public), real.count, config.tune)
     folds = public_folds(splits.public, splits.public_validation, 1, 0)
-    data_sets = [
-        write_fold(fold, simulated, splits.task, config.dataset, folder / f"{number}.npz")
-        for number, fold in enumerate(folds)
-    ]
-    made = trials(config, real, simulated, data_sets, folder / "cache")
+    made = trials.prepare(config, splits, folds, folder)
     return made.federate({"federation.learning_rate": 2.0}, 0, folder / "trial")
 
 
@@ -171,9 +164,7 @@ class ReadsTheRunsData(Trials):
 
 
 @pytest.mark.parametrize(("trials", "touched"), [(Trials, False), (ReadsTheRunsData, True)])
-def test_private_rows_change_nothing(
-    tmp_path: Path, trials: Callable[..., Trials], touched: bool
-) -> None:
+def test_private_rows_change_nothing(tmp_path: Path, trials: type[Trials], touched: bool) -> None:
     """Bit by bit: a trial's answers are the same whatever the clients of the run hold."""
     as_they_are = federate_once(tmp_path / "one", same, trials)
     destroyed_ = federate_once(tmp_path / "other", destroyed, trials)
@@ -185,12 +176,8 @@ def test_the_ledgers_of_a_trial_are_gone_and_a_shared_folder_is_untouched(tmp_pa
     shared = tmp_path / "shared"
     config = compose_config([f"run.dir={tmp_path / 'run'}", *QUICK, f"privacy.ledger_dir={shared}"])
     splits = splits_of(config)
-    real = nominal_clients(config, splits.client_sizes())
-    simulated = simulated_clients(len(splits.public), real.count, config.tune)
     folds = public_folds(splits.public, splits.public_validation, 1, 0)
-    data = write_fold(folds[0], simulated, splits.task, config.dataset, tmp_path / "0.npz")
-    assert load_splits(data, config.partition, simulated.count, 0).num_clients == 2
-    trials = Trials(config, real, simulated, [data], tmp_path / "cache")
+    trials = Trials.prepare(config, splits, folds, tmp_path)
     trials.federate({}, 0, tmp_path / "trial")
     assert not shared.exists()
     assert list(tmp_path.rglob("*.ledger")) == []

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join, quote
+from typing import Self
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import write_whole
 from fedlite.base.options import deciding
 from fedlite.base.tensors import state_sha256
 from fedlite.data.options import DatasetOptions
-from fedlite.data.splits import load_splits
+from fedlite.data.splits import Splits, load_splits
 from fedlite.distill.evaluate import predict_logits
 from fedlite.federation.plans import Plans
 from fedlite.privacy.randomness import derive_seed
@@ -58,6 +59,25 @@ class Trials:
     data_sets: Sequence[DatasetOptions]
     cache: Path
     _plans: dict[tuple[float, int, int], Plans] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(
+        cls, config: Config, splits: Splits, folds: Sequence[Fold], directory: Path
+    ) -> Self:
+        """Divide public data among simulated clients; every fold becomes a file in ``directory``.
+
+        Raises:
+            UsageError: too few public examples.
+        """
+        sizes = splits.client_sizes()
+        real = Clients(len(sizes), config.privacy.expected_examples or sum(sizes) // len(sizes))
+        simulated = simulated_clients(len(splits.public), real.count, config.tune)
+        files = [directory / "public" / f"{number}.npz" for number in range(len(folds))]
+        data_sets = [
+            write_fold(fold, simulated, splits.task, config.dataset, path)
+            for fold, path in zip(folds, files, strict=True)
+        ]
+        return cls(config, real, simulated, data_sets, directory / "cache")
 
     def federate(self, options: Options, fold: int, folder: Path) -> Correct:
         """Which validation examples of a fold the federated student is right about.
@@ -141,6 +161,24 @@ class Trials:
             self._plans[key] = Plans.build(privacy, federation, sizes)
         return self._plans.get(key, Plans())
 
+    def identity(self, fold: Fold) -> str:
+        """A hash of all that decides what a trial on ``fold``, the first one, comes to."""
+        groups_of = ("dataset", "partition", "teacher", "student", "distill", "privacy")
+        space = deciding(self.config.tune)
+        for name in ("trials", "max_seconds", "confirmations"):
+            del space[name]
+        return identity_of(
+            "tune",
+            [deciding(getattr(self.config, group)) for group in (*groups_of, "federation")],
+            space,
+            [
+                state_sha256({"inputs": one.inputs, "labels": one.labels})
+                for one in (fold.training, fold.validation)
+            ],
+            [dataclasses.astuple(one) for one in (self.real, self.simulated)],
+            self.config.seed,
+        )
+
 
 def run(pipeline: Pipeline) -> TuneFacts:
     """Write ``tune/experiment.yaml`` and ``tune/trials.csv``."""
@@ -148,22 +186,9 @@ def run(pipeline: Pipeline) -> TuneFacts:
     overrides, directory = load_overrides(root.path), root.file(FOLDER)
     if removed := [text for text in overrides if text.startswith("~")]:
         raise UsageError(f"{removed[0]}: an experiment file cannot take options away; leave it out")
-    real = nominal_clients(config, splits.client_sizes())
-    simulated = simulated_clients(len(splits.public), real.count, config.tune)
     seed = derive_seed(config.seed, "tune")
     folds = public_folds(splits.public, splits.public_validation, config.tune.confirmations, seed)
-    trials = Trials(
-        config,
-        real,
-        simulated,
-        [
-            write_fold(
-                fold, simulated, splits.task, config.dataset, directory / "public" / f"{n}.npz"
-            )
-            for n, fold in enumerate(folds)
-        ],
-        directory / "cache",
-    )
+    trials = Trials.prepare(config, splits, folds, directory)
     trials.check_division()
     total = config.tune.trials + 2 * config.tune.confirmations
     with pipeline.progress.stage("tune", total=total) as bar:
@@ -174,7 +199,7 @@ def run(pipeline: Pipeline) -> TuneFacts:
                 tune_space(config.tune, config.privacy, config.federation),
                 config.tune,
                 directory,
-                trials_identity(config, folds[0], real, simulated),
+                trials.identity(folds[0]),
                 seed,
                 on_trial=lambda trial: bar.advance(),
                 on_confirmation=bar.advance,
@@ -197,17 +222,12 @@ def run(pipeline: Pipeline) -> TuneFacts:
         "trials": len(found.search.trials),
         "failed": len(found.search.failed),
         "seconds": found.search.seconds,
-        "clients": simulated.count,
-        "examples_per_client": simulated.examples,
+        "clients": trials.simulated.count,
+        "examples_per_client": trials.simulated.examples,
         "text": text,
         "trials_file": str((directory / CSV_FILE).relative_to(root.path)),
         "experiment_file": str((directory / EXPERIMENT_FILE).relative_to(root.path)),
     }
-
-
-def nominal_clients(config: Config, sizes: Sequence[int]) -> Clients:
-    """The run's clients by the public numbers of its plan."""
-    return Clients(len(sizes), config.privacy.expected_examples or sum(sizes) // len(sizes))
 
 
 def with_options(config: Config, options: Options) -> Config:
@@ -224,25 +244,6 @@ def with_options(config: Config, options: Options) -> Config:
             place = place[parent]
         place[name] = value
     return config_from_plain(plain)
-
-
-def trials_identity(config: Config, fold: Fold, real: Clients, simulated: Clients) -> str:
-    """A hash of all that decides what a trial comes to."""
-    parts = ("dataset", "partition", "teacher", "student", "distill", "privacy", "federation")
-    space = deciding(config.tune)
-    for name in ("trials", "max_seconds", "confirmations"):
-        del space[name]
-    return identity_of(
-        "tune",
-        [deciding(getattr(config, part)) for part in parts],
-        space,
-        [
-            state_sha256({"inputs": one.inputs, "labels": one.labels})
-            for one in (fold.training, fold.validation)
-        ],
-        [dataclasses.astuple(one) for one in (real, simulated)],
-        config.seed,
-    )
 
 
 def experiment_file(overrides: Sequence[str], values: Options, text: str) -> str:
