@@ -203,3 +203,23 @@ def test_what_cannot_be_is_said_in_one_line_before_anything_is_trained(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (folder / "tune" / "trials.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["privacy=aggregate"],
+        ["privacy=client", "privacy.client.noise_multiplier=0.5", "federation.local_steps=2"],
+        ["privacy=none", "federation=fedadam"],
+    ],
+    ids=["aggregate", "client", "none"],
+)
+def test_every_kind_of_privacy_is_federated(tmp_path: Path, options: list[str]) -> None:
+    config = compose_config([f"run.dir={tmp_path / 'run'}", *QUICK, *options])
+    splits = splits_of(config)
+    folds = public_folds(splits.public, splits.public_validation, 1, 0)
+    trials = Trials.prepare(config, splits, folds, tmp_path)
+    right = trials.federate({"federation.learning_rate": 0.1}, 1, tmp_path / "trial")
+    assert right.shape == (len(folds[1].validation),)
+    assert right.any()
+    assert not (tmp_path / "trial" / "run").exists()
