@@ -16,6 +16,7 @@ COMMANDS = (
     "federate",
     "compress",
     "search-student",
+    "tune",
     "evaluate",
     "report",
     "audit",

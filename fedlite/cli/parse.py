@@ -148,7 +148,7 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
         return arguments.options
     if existing and not holds_run(directory):
         raise UsageError(f"run.dir={directory}: no run there; start one with `fedlite simulate`")
-    from fedlite.runs.compose import literal
+    from fedlite.runs.literal import literal
 
     options = [f"{RUN_DIR}={literal(str(directory))}", *arguments.options]
     resumes = resumes or values_of(options).get(RESUME) is True

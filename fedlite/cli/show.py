@@ -48,6 +48,31 @@ def show_search(pipeline: "Pipeline") -> None:
     console.print(f"trials: {pipeline.run.file(found['trials_file'])}", soft_wrap=True)
 
 
+def show_tuning(pipeline: "Pipeline") -> None:
+    """The options before and after, why, what it cost, and how to use them."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from fedlite.report.table import plain_table
+    from fedlite.runs.stages.tune import FREE
+
+    console, found = Console(), pipeline.run.facts["tune"]
+    table = plain_table("Options of the federation")
+    for column in ("Option", "Set by hand", "Chosen"):
+        table.add_column(column, justify="left" if column == "Option" else "right")
+    for option, value in found["chosen"].items():
+        before = found["by_hand"].get(option, value)
+        style = "bold" if before != value else None
+        table.add_row(option, f"{before:g}", f"{value:g}", style=style)
+    console.print(table)
+    console.print(Text(f"{found['text']}."), soft_wrap=True)
+    world = f"{found['clients']} simulated clients, {found['examples_per_client']} examples each."
+    console.print(Text(f"Public data alone: {world} {FREE}"), soft_wrap=True)
+    path = quote(str(pipeline.run.file(found["experiment_file"])))
+    console.print(f"trials: {pipeline.run.file(found['trials_file'])}", soft_wrap=True)
+    console.print(f"use it: fedlite simulate experiment={path}", soft_wrap=True)
+
+
 def show_accuracy(pipeline: "Pipeline") -> None:
     """The accuracy of every stage that made a model."""
     from rich.console import Console

@@ -8,7 +8,6 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -20,6 +19,9 @@ from fedlite.base.errors import UsageError
 from fedlite.base.files import PACKAGE
 from fedlite.base.options import defaults, options_of
 from fedlite.runs.config import Config, parse_config
+from fedlite.runs.experiment import experiment_overrides
+from fedlite.runs.literal import literal
+from fedlite.runs.saved import key_of
 
 UNGROUPED = ("seed", "run")  # options that no file of a group holds
 
@@ -45,18 +47,23 @@ def store_defaults() -> None:
 
 
 def expand_files(overrides: Sequence[str]) -> list[str]:
-    """Overrides in which ``student=FILE.yaml`` and ``teacher=FILE.yaml`` are spelt out.
+    """Overrides in which ``student=``, ``teacher=`` and ``experiment=FILE.yaml`` are spelt out.
 
-    Such a file holds ``name``, ``module`` and ``kwargs``, as those in ``conf/student/`` do.
-    ``fedlite search-student`` writes one.
+    A student's or teacher's file holds ``name``, ``module`` and ``kwargs``, as those in
+    ``conf/student/`` do; ``fedlite search-student`` writes one. An experiment's has the form of
+    those in ``conf/experiment/``; ``fedlite tune`` writes one. What is given beside it wins.
 
     Raises:
         UsageError: there is no such file, or it holds something else; a group is given a number.
     """
     expanded: list[str] = []
+    given = {key_of(text) for text in overrides}
     for text in overrides:
         group, _, value = text.partition("=")
-        if group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
+        if group == "experiment" and value.endswith((".yaml", ".yml")):
+            found = experiment_overrides(Path(value.strip("'\"")).expanduser())
+            expanded += [one for one in found if key_of(one) not in given - {"experiment"}]
+        elif group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
             expanded += _model_overrides(group, Path(value).expanduser())
         elif re.match(r"[\d.{+-]", value) and group in groups():  # names no file
             raise UsageError(_no_such_choice(group, value, choices(group)))
@@ -83,28 +90,6 @@ def _model_overrides(group: str, path: Path) -> list[str]:
         *(f"{group}.{key}={literal(found[key])}" for key in ("name", "module")),
         *(f"+{group}.kwargs.{key}={literal(value)}" for key, value in kwargs.items()),
     ]
-
-
-def literal(value: Any) -> str:
-    """A value in Hydra's override grammar.
-
-    >>> literal({"widths": [8, 16], "norm": None})
-    '{widths:[8,16],norm:null}'
-    """
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case dict():
-            return "{" + ",".join(f"{key}:{literal(one)}" for key, one in value.items()) + "}"
-        case list():
-            return "[" + ",".join(map(literal, value)) + "]"
-        case str():
-            # A backslash is doubled only where a quote follows it.
-            escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", value).replace("'", "\\'")
-            return f"'{escaped}'"
-    return str(value)
 
 
 def compose_config(overrides: Sequence[str] = ()) -> Config:

@@ -21,7 +21,7 @@ from fedlite.models.options import ModelOptions
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.report.options import TrackingOptions
 from fedlite.runs.rules import check_together
-from fedlite.search.options import StudentSearchOptions, check_student_search
+from fedlite.search.options import StudentSearchOptions, TuneOptions, check_student_search
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Config(Options):
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     audit: AuditOptions = field(default_factory=AuditOptions)
     search_student: StudentSearchOptions = field(default_factory=StudentSearchOptions)
+    tune: TuneOptions = field(default_factory=TuneOptions)
 
     def to_plain(self) -> dict[str, Any]:
         """Every option as plain nested values; :func:`config_from_plain` is the inverse."""

@@ -117,6 +117,25 @@ class StudentSearchFacts(SearchSection):
     student_file: str
 
 
+class TuneFacts(TypedDict):
+    """What tuning chose; files are relative to the run directory.
+
+    ``trials`` and ``failed`` are numbers of trials, ``seconds`` of all of them. ``clients`` were
+    simulated, with ``examples_per_client`` public examples each.
+    """
+
+    chosen: dict[str, str | int | float]
+    by_hand: dict[str, str | int | float]
+    trials: int
+    failed: int
+    seconds: float
+    clients: int
+    examples_per_client: int
+    text: str
+    trials_file: str
+    experiment_file: str
+
+
 class NoFacts(TypedDict):
     """Of a stage whose result lies in files alone."""
 
@@ -137,6 +156,7 @@ class Stages(TypedDict, total=False):
     report: NoFacts
     audit: NoFacts
     search_student: StudentSearchFacts
+    tune: TuneFacts
 
 
 def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedlite.base.chatter import without_chatter
-from fedlite.runs.compose import compose_config, literal
+from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.handle import Run
+from fedlite.runs.literal import literal
 from fedlite.runs.saved import holds_run, key_of, with_saved
 
 if TYPE_CHECKING:
@@ -109,4 +110,4 @@ def verify(dir: str | Path, key: str | Path | None = None) -> "Verdict":
 
 def _options(overrides: Sequence[str], dir: str | Path | None) -> list[str]:
     where = [] if dir is None else [f"run.dir={literal(str(Path(dir)))}"]
-    return [*overrides, *where]
+    return expand_files([*overrides, *where])  # spelt out, a run goes on from any directory

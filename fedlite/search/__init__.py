@@ -1,1 +1,1 @@
-"""Searching compression options and students: evolution by measurement, on public data only."""
+"""Searching compression options, students and a federation's options, on public data only."""

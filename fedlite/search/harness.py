@@ -1,4 +1,4 @@
-"""The loop both searches share: NSGA-II proposes, a trial is made and measured, all is kept.
+"""The loop all searches share: NSGA-II proposes, a trial is made and measured, all is kept.
 
 NSGA-II (Deb et al. 2002, *A fast and elitist multiobjective genetic algorithm*; here Optuna's) with
 constrained domination: what keeps to the limits beats what does not, and of two that do not, the

@@ -1,9 +1,9 @@
-"""The options of ``fedlite search-student``: the space of students and how they are judged."""
+"""The options of the searches that are commands: ``search-student`` and ``tune``."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from fedlite.base.errors import UsageError
 from fedlite.base.options import Doc, Options
@@ -38,6 +38,45 @@ class StudentSearchOptions(Options):
         float, Ge(0), Le(1), Doc("the smallest student this close to the most accurate one wins")
     ] = 0.01
     target: TargetOptions = field(default_factory=TargetOptions)
+
+
+Factors = list[Annotated[float, Gt(0), Le(100)]]
+
+
+@dataclass(frozen=True)
+class TuneOptions(Options):
+    """What `fedlite tune` may choose, and how much public data and time it takes."""
+
+    trials: Annotated[int, Ge(1), Doc("federations tried, at most, with the one set by hand")] = 20
+    population: Annotated[int, Ge(2), Doc("of one generation of NSGA-II")] = 6
+    max_seconds: Annotated[float | None, Gt(0), Doc("of all trials; null: no limit")] = None
+    confirmations: Annotated[
+        int, Ge(1), Le(4), Doc("public parts on which the best trial meets the hand-set options")
+    ] = 3
+    client_fraction: Annotated[
+        float, Gt(0), Lt(1), Doc("public training share that simulated clients hold")
+    ] = 0.5
+    max_clients: Annotated[
+        int | None, Ge(2), Doc("simulated clients, at most; null: as many as the run has")
+    ] = 10
+    learning_rate_factors: Annotated[
+        Factors, MinLen(1), Doc("of the learning rate that is set by hand")
+    ] = field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0, 4.0])
+    clip_factors: Annotated[Factors, MinLen(1), Doc("of the clip norm that is set by hand")] = (
+        field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0])
+    )
+    sample_rate_factors: Annotated[
+        Factors, MinLen(1), Doc("of the sample rate that is set by hand")
+    ] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    rounds_factors: Annotated[Factors, MinLen(1), Doc("of the rounds that are set by hand")] = (
+        field(default_factory=lambda: [0.5, 1.0, 1.5])
+    )
+    momentums: Annotated[
+        list[Annotated[float, Ge(0), Lt(1)]], MinLen(1), Doc("the server's, and the clients'")
+    ] = field(default_factory=lambda: [0.0, 0.5, 0.9])
+    local_steps: Annotated[
+        list[Annotated[int, Ge(1), Le(1000)]], MinLen(1), Doc("of a round, under local trust")
+    ] = field(default_factory=lambda: [1, 2, 4])
 
 
 def check_student_search(options: StudentSearchOptions) -> None:

@@ -15,9 +15,10 @@ Choose = Callable[[Sequence[Trial]], Trial | None]
 class SearchResult:
     """A finished search.
 
-    ``kind`` is ``compression`` or ``student``. The first of ``trials`` is what was set by hand.
-    ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over them.
-    ``wanted`` is the number of an outcome that should be small, and ``course`` what it was, after
+    ``kind`` is ``compression``, ``student`` or ``tune``. The first of ``trials`` is what was set by
+    hand. ``chosen`` keeps to ``limits`` if ``reached``; else it is the trial that is least far over
+    them.
+    ``wanted`` is the number of an outcome that is looked at, and ``course`` what it was, after
     each trial, in the trial that was best so far (None before the first within the limits).
     """
 
@@ -93,10 +94,10 @@ def conclude(
     """Choose among the finished trials of a search.
 
     Args:
-        kind: ``compression`` or ``student``.
+        kind: ``compression``, ``student`` or ``tune``.
         trials: in the order they were tried; the first is what was set by hand.
         limits: those that the search was held to.
-        wanted: the number that should be small.
+        wanted: the number of an outcome that is looked at.
         choose: the rule; see :data:`Choose`.
 
     Raises:
@@ -120,7 +121,11 @@ def conclude(
 
 def describe(outcome: Outcome) -> str:
     """An outcome in a few words: ``48.2 kB, 0.021 ms, accuracy 84.1%``."""
-    words = [human_bytes(outcome.bytes), _milliseconds(outcome.latency_ms)]
+    words = []
+    if outcome.bytes is not None:
+        words.append(human_bytes(outcome.bytes))
+    if outcome.latency_ms is not None:
+        words.append(_milliseconds(outcome.latency_ms))
     if outcome.accuracy is not None:
         words.append(f"accuracy {percent(outcome.accuracy)}")
     if outcome.parameters is not None:
@@ -133,10 +138,10 @@ def difference(found: Outcome, default: Outcome) -> str:
     words = ["accuracy not known"]
     if found.accuracy is not None and default.accuracy is not None:
         words = [f"{100 * (found.accuracy - default.accuracy):+.1f} points"]
-    words.append(f"{found.bytes / default.bytes:.2f}x the bytes")
-    words.append(f"{found.latency_ms / default.latency_ms:.2f}x the latency")
-    if found.parameters is not None and default.parameters is not None:
-        words.append(f"{found.parameters / default.parameters:.2f}x the parameters")
+    for what in ("bytes", "latency_ms", "parameters"):
+        now, before = getattr(found, what), getattr(default, what)
+        if now is not None and before is not None:
+            words.append(f"{now / before:.2f}x the {what.removesuffix('_ms')}")
     return ", ".join(words)
 
 
@@ -167,9 +172,11 @@ def _overruns(limits: Limits, outcome: Outcome) -> str:
         match name:
             case "latency_ms":
                 assert limits.latency_ms is not None
+                assert outcome.latency_ms is not None
                 found, limit = _milliseconds(outcome.latency_ms), _milliseconds(limits.latency_ms)
             case "bytes":
                 assert limits.bytes is not None
+                assert outcome.bytes is not None
                 found, limit = human_bytes(outcome.bytes), human_bytes(limits.bytes)
             case _:
                 assert limits.reference_accuracy is not None

@@ -20,14 +20,14 @@ LEAST_DROP = 0.01  # in which accuracy beyond its limit is counted where the lim
 class Outcome:
     """What one trial came to: costs in the serving runtime, accuracy on public validation data.
 
-    ``latency_ms`` is the median at batch 1, ``bytes`` the size of the file. ``accuracy`` is None
-    where the costs alone ruled the trial out and nothing was trained. ``file`` is relative to the
-    search's directory.
+    ``latency_ms`` is the median at batch 1, ``bytes`` the size of the file; both are None where a
+    trial makes no file. ``accuracy`` is None where the costs alone ruled the trial out and nothing
+    was trained. ``file`` is relative to the search's directory.
     """
 
-    latency_ms: float
-    bytes: int
-    accuracy: float | None
+    latency_ms: float | None = None
+    bytes: int | None = None
+    accuracy: float | None = None
     parameters: int | None = None
     file: str = ""
 
@@ -75,9 +75,9 @@ class Limits:
         sum of all excesses ranks a collapsed model behind one that is twice too large.
         """
         found: dict[str, float] = {}
-        if self.latency_ms is not None:
+        if self.latency_ms is not None and outcome.latency_ms is not None:
             found["latency_ms"] = outcome.latency_ms / self.latency_ms - 1
-        if self.bytes is not None:
+        if self.bytes is not None and outcome.bytes is not None:
             found["bytes"] = outcome.bytes / self.bytes - 1
         if self.max_accuracy_drop is not None and outcome.accuracy is not None:
             assert self.reference_accuracy is not None

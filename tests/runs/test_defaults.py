@@ -79,6 +79,7 @@ def test_every_file_composes_and_parses(group: str, option: str) -> None:
         "distill",
         "experiment",
         "search_student",
+        "tune",
     ):
         assert getattr(config, group).name == option
 

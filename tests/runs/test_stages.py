@@ -28,11 +28,11 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "dataset": ("data",),
     "partition": ("data",),
     "federation.num_clients": ("data",),
-    "teacher": ("teacher",),
-    "student": ("warm_start", "search_student"),
-    "distill": ("warm_start", "search_student"),
-    "privacy": ("plan",),
-    "federation": ("plan",),
+    "teacher": ("teacher", "tune"),
+    "student": ("warm_start", "search_student", "tune"),
+    "distill": ("warm_start", "search_student", "tune"),
+    "privacy": ("plan", "tune"),
+    "federation": ("plan", "tune"),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),
     "compress.search": (),  # where nothing is searched; below where something is
@@ -40,6 +40,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "compress.search.enabled": ("compress", "search_student"),
     "audit": ("audit",),
     "search_student": ("search_student",),
+    "tune": ("tune",),
 }
 WHERE_SEARCHED = {
     "compress.measure": ("compress", "search_student"),

@@ -18,6 +18,7 @@ from fedlite.runs.stages import (
     report,
     search_student,
     teacher,
+    tune,
     warm_start,
 )
 
@@ -73,6 +74,12 @@ STAGES: tuple[Stage, ...] = (
             *options("student", "distill", "search_student", "compress.measure")(config),
             *compress.decided_by(config),
         ],
+    ),
+    Stage(
+        "tune",
+        tune.run,
+        "data",
+        options("teacher", "student", "distill", "privacy", "federation", "tune"),
     ),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}

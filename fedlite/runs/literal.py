@@ -1,0 +1,26 @@
+"""Values in the form in which Hydra reads them from a command line."""
+
+import re
+from typing import Any
+
+
+def literal(value: Any) -> str:
+    """A value in Hydra's override grammar.
+
+    >>> literal({"widths": [8, 16], "norm": None})
+    '{widths:[8,16],norm:null}'
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{" + ",".join(f"{key}:{literal(one)}" for key, one in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(literal, value)) + "]"
+        case str():
+            # A backslash is doubled only where a quote follows it.
+            escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", value).replace("'", "\\'")
+            return f"'{escaped}'"
+    return str(value)
