@@ -22,7 +22,7 @@ from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.policy import load_policy
 from fedlite.runs.config import Config
 from tests.privacy.planted import Plant, caught
-from tests.privacy.world import ClientWorld, simulation_options
+from tests.privacy.world import ClientWorld, begun, simulation_options
 from tests.tasks import shaped
 
 POLICY = "data_set: ward-7\nmax_epsilon: 50\nrandomness: deterministic\n"
@@ -48,6 +48,7 @@ def ward(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "policy.yaml").write_text(POLICY)
     write_archive(folder / "own.npz")
+    begun(Ledger(folder / "ward-7.ledger", "ward-7"))
     return folder
 
 
@@ -151,6 +152,7 @@ def test_of_all_that_is_broken_the_first_is_told_and_nothing_is_charged(
     write_archive(ward / "own.npz")
     assert "ward-7.ledger" in answer(world).error.reason
     (ward / "ward-7.ledger").unlink()
+    begun(Ledger(ward / "ward-7.ledger", "ward-7"))
     student(answer(world))
     assert charges(ward) == 1
 
@@ -160,7 +162,7 @@ def test_a_policy_that_refuses_charges_nothing(world: ClientWorld, ward: Path) -
     report = answer(world).content.config_records["report"]
     assert report["status"] == "refused"
     assert "allows no unit" in str(report["reason"])
-    assert not (ward / "ward-7.ledger").exists()
+    assert charges(ward) == 0
 
 
 # --- nothing from the server ----------------------------------------------------------------
