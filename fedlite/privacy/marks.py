@@ -45,10 +45,12 @@ def read_mark(path: Path) -> Mark:
 def write_mark(path: Path, end: int, line: bytes) -> None:
     """Mark that the ledger ``path`` holds ``end`` bytes, up to its ``line``, which are on disk.
 
-    On a full disk the older mark stays: it says less, and nothing wrong.
+    On a full disk the older mark stays: it says less, and nothing wrong. All marks have one length,
+    so that one write replaces another whole and needs no room.
     """
-    mark = mark_of(path)
-    temporary = mark.with_name(f".{mark.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
-        temporary.write_bytes(f"{end} ".encode() + line[-MARKED:])
-        temporary.replace(mark)
+        descriptor = os.open(f"{path}.mark", os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(descriptor, f"{end:015d} ".encode() + line[-MARKED:], 0)
+        finally:
+            os.close(descriptor)

@@ -221,7 +221,8 @@ def the_run_s_ledger(patch: pytest.MonkeyPatch) -> None:
         if SIMULATION not in context.run_config:
             return found
         world = client.open_simulation(str(context.run_config[SIMULATION]))
-        return replace(found, ledger=open_ledger(Path(world.options.ledger_dir), found.policy))
+        theirs = open_ledger(Path(world.options.ledger_dir), found.policy)
+        return replace(found, ledger=begun(theirs))
 
     patch.setattr(client.Client, "of", of)
 

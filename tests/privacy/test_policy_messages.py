@@ -134,7 +134,8 @@ def test_the_policy_on_the_device_beats_the_server_s_configuration(
     world = device(*hostile)
     assert_refused(world.train(1), words)
     assert spent(ward) == []
-    assert not (world.directory / "ledgers").exists()
+    of_the_run = (world.directory / "ledgers").glob("*.ledger")
+    assert all(path.read_bytes().count(b"\n") == 1 for path in of_the_run)
 
 
 def test_the_budget_is_the_device_s_however_much_the_server_offers(

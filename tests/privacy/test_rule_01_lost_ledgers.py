@@ -199,7 +199,7 @@ def test_a_mark_that_was_lost_says_nothing(content: str | None, tmp_path: Path) 
     with another_process():
         ledger.charge(charge(2), **NO_LIMIT)
         assert ledger.entries() == [charge(1), charge(2)]
-    assert mark_of(ledger.path).read_text().startswith(f"{ledger.path.stat().st_size} ")
+    assert mark_of(ledger.path).read_text().startswith(f"{ledger.path.stat().st_size:015d} ")
 
 
 # --- while it is charged --------------------------------------------------------------------
