@@ -22,7 +22,7 @@ from fedlite.distill.warm_start import warm_start
 from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
-from fedlite.privacy.ledger import Charge, Ledger
+from fedlite.privacy.ledger import Charge, Ledger, create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
@@ -75,6 +75,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         ledgers = [Ledger(Path(folder) / f"{i}.ledger", f"client-{i}") for i in range(len(clients))]
+        create_ledgers(ledgers)  # once; from then on they only grow
         state = {name: value.clone() for name, value in student.state_dict().items()}
         for number in range(1, given.rounds + 1):
             replies, spent = [], 0.0

@@ -3,6 +3,7 @@
     python scripts/bench_accounting.py table    # the table of docs/privacy.md
     python scripts/bench_accounting.py live     # every client's epsilon in every round
     python scripts/bench_accounting.py memo     # one calibration and a round, with and without it
+    python scripts/bench_accounting.py bounds   # the slowest of random plans, sane or not
 
 The memo remembers the RDP of one step (fedlite/privacy/accounting.py). Clients of the same history
 share one epsilon. With --record the figures are kept in docs/benchmarks.
@@ -10,10 +11,11 @@ share one epsilon. With --record the figures are kept in docs/benchmarks.
 
 import argparse
 import logging
+import random
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dp_accounting
@@ -21,6 +23,7 @@ import numpy as np
 from dp_accounting.rdp import RdpAccountant
 from record import record_run
 
+from fedlite.base.errors import UsageError
 from fedlite.privacy import accounting
 
 ACCOUNTANTS = ("prv", "pld", "rdp")
@@ -159,10 +162,47 @@ def memo(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def bounds(plans: int) -> dict[str, Any]:
+    """The slowest epsilon and calibration of random plans, in seconds of processor time."""
+    draws = random.Random(0)
+    slowest: dict[str, Any] = {}
+
+    def note(what: str, started: float, plan: tuple[float, ...]) -> None:
+        seconds = time.process_time() - started
+        if seconds > slowest.get(what, {"seconds": 0.0})["seconds"]:
+            slowest[what] = {"seconds": seconds, "plan": plan}
+
+    for _ in range(plans):
+        noise = 10 ** draws.uniform(*draws.choice([(-300, 6), (-3, 6), (-1, 2)]))
+        rate = 10 ** draws.uniform(*draws.choice([(-300, 0), (-6, 0), (-0.3, 0)]))
+        steps = int(10 ** draws.uniform(0, draws.choice([2, 6])))
+        delta = 10 ** draws.uniform(*draws.choice([(-300, -0.31), (-12, -2)]))
+        epsilon = 10 ** draws.uniform(-3, 3)
+        for accountant in ACCOUNTANTS:
+            clear_caches()
+            started = time.process_time()
+            accounting.compute_epsilon([(noise, rate, steps)], delta, accountant)
+            note(f"epsilon, {accountant}", started, (noise, rate, steps, delta))
+            started = time.process_time()
+            with suppress(UsageError):  # no noise meets it by this accountant
+                accounting.calibrate_noise_multiplier(
+                    epsilon=epsilon,
+                    delta=delta,
+                    sample_rate=rate,
+                    steps=steps,
+                    accountant=accountant,
+                )
+            note(f"calibration, {accountant}", started, (epsilon, rate, steps, delta))
+    for what, found in slowest.items():
+        print(f"{what}: at most {found['seconds']:.2f} s, at {found['plan']}")
+    return slowest
+
+
 def main() -> None:
     """Print the table or the measurement asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("table", "live", "memo"))
+    parser.add_argument("what", choices=("table", "live", "memo", "bounds"))
+    parser.add_argument("--plans", type=int, default=100, help="of bounds")
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--fraction", type=float, default=0.3)
     parser.add_argument("--rounds", type=int, default=100)
@@ -177,8 +217,10 @@ def main() -> None:
         figures = table()
     elif options.what == "live":
         figures = live(options.clients, options.rounds, options.fraction)
-    else:
+    elif options.what == "memo":
         figures = memo(options)
+    else:
+        figures = bounds(options.plans)
     if options.record:
         record_run(f"accounting_{options.what}", figures)
 

@@ -20,7 +20,7 @@ from typing import Any
 from bench_accounting import clear_caches
 from record import record_run
 
-from fedlite.privacy.ledger import Charge, Ledger, sync_ledgers
+from fedlite.privacy.ledger import Charge, Ledger, create_ledgers, sync_ledgers
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 
 BUDGET = 8.0
@@ -33,9 +33,11 @@ def charge_all(
     """Charge every round; seconds of each."""
     draws = random.Random(0)
     seconds = []
+    all_names = [f"bench-client-{client_id:04d}" for client_id in range(options.clients)]
+    create_ledgers([Ledger(directory / f"{name}.ledger", name) for name in all_names])
     for server_round in range(1, options.rounds + 1):
         cohort = [i for i in range(options.clients) if draws.random() < options.fraction]
-        names = [f"bench-client-{client_id:04d}" for client_id in cohort]
+        names = [all_names[client_id] for client_id in cohort]
         ledgers = [Ledger(directory / f"{name}.ledger", name, sync=sync) for name in names]
         started = time.perf_counter()
         for ledger in ledgers:

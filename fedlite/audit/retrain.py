@@ -33,7 +33,7 @@ from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import frozen_names, load_state
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger import Ledger, create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import make_randomness
 
@@ -96,6 +96,9 @@ class Retraining:
             FedliteError: a client failed.
         """
         config, plans = self.config, self.plans if private else Plans()
+        ledger = Ledger(self.directory / f"audit-{number}.ledger", "audit", sync=False)
+        if plans.client is not None:
+            create_ledgers([ledger])
         federation = Federation(
             options=self._reduced(),
             seed=config.seed,
@@ -103,7 +106,7 @@ class Retraining:
             num_clients=self.candidates.num_clients,
             plan=None,  # a client's noise is the audit's business; the server adds none of it
             client_plan=plans.client,
-            server_ledger=Ledger(self.directory / f"audit-{number}.ledger", "audit", sync=False),
+            server_ledger=ledger,
             frozen=frozen_names(self.student),
             student=self.start,
             teacher={},

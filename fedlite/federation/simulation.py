@@ -7,29 +7,23 @@ node opens such a world only if its own node config says that it is simulated.
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock, Timeout
-
-from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import read_json, write_json
+from fedlite.base.errors import UsageError
 from fedlite.base.options import Options, parse
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.splits import Splits, load_splits
 from fedlite.data.types import ClientData
 from fedlite.federation.device import open_ledger
-from fedlite.privacy.ledger import Ledger, sync_ledgers
+from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.policy import Policy, load_policy, refusal
 
 SIMULATION = "simulation"  # the key of Flower's run config
-DIVISION_FILE = "division.json"
 
 
 @dataclass(frozen=True)
@@ -140,108 +134,3 @@ def check_policy(
     if reason:
         where = f"privacy.policy={privacy.policy}" if privacy.policy else "privacy"
         raise UsageError(f"{where}: every client would refuse this run: {reason}")
-
-
-def simulated_ledger(
-    directory: Path, privacy: PrivacyOptions, data_set: str, client_id: int
-) -> Ledger:
-    """The ledger of a simulated client; its data set id is what its policy assigns.
-
-    Raises:
-        UsageError: the policy file cannot be used.
-    """
-    policy = run_policy(privacy, data_set, num_clients=0)
-    return open_ledger(directory, policy.for_client(client_id))
-
-
-def sync_cohort(
-    directory: Path, privacy: PrivacyOptions, data_set: str, client_ids: Iterable[int]
-) -> None:
-    """Flush what simulated clients charged in this round to disk, before its checkpoint.
-
-    Raises:
-        LedgerError: the disk cannot be written.
-    """
-    sync_ledgers(
-        simulated_ledger(directory, privacy, data_set, client_id).path for client_id in client_ids
-    )
-
-
-@contextmanager
-def hold_ledgers(
-    privacy: PrivacyOptions,
-    dataset: DatasetOptions,
-    partition: PartitionOptions,
-    num_clients: int | None,
-    seed: int,
-) -> Iterator[None]:
-    """Keep a shared ledger directory for this run alone, and bind it to its division of the data.
-
-    Does nothing for a run without one. The lock dies with the process.
-
-    Raises:
-        UsageError: the directory holds ledgers of another division.
-        FedliteError: another run is using it, or it cannot be written.
-    """
-    if not (privacy.private and privacy.ledger_dir):
-        yield
-        return
-    directory = Path(privacy.ledger_dir).absolute()
-    lock = FileLock(directory / ".lock")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise FedliteError(
-            f"privacy.ledger_dir={directory}: another run is charging these ledgers; wait for its"
-            " end, nothing was trained"
-        ) from error
-    except OSError as error:
-        raise FedliteError(
-            f"privacy.ledger_dir={directory}: cannot be written ({error.strerror or error});"
-            " nothing was trained"
-        ) from error
-    try:
-        claim_ledgers(directory, dataset, partition, num_clients, seed)
-        yield
-    finally:
-        lock.release()
-
-
-def claim_ledgers(
-    directory: Path,
-    dataset: DatasetOptions,
-    partition: PartitionOptions,
-    num_clients: int | None,
-    seed: int,
-) -> None:
-    """Bind a shared ledger directory to one division of the data among simulated clients.
-
-    A simulated client's data set id is its number: under another partition, number of clients or
-    seed the same number would hold other examples, and their spending would not be seen.
-
-    Raises:
-        UsageError: the directory holds ledgers of another division.
-    """
-    division = {
-        "dataset": dataset.name,
-        "public_size": dataset.public_size,
-        "public_fraction": dataset.public_fraction,
-        "holdout_size": dataset.holdout_size,
-        "test_fraction": dataset.test_fraction,
-        "partition": dataclasses.asdict(partition),
-        "num_clients": num_clients,
-        "seed": seed,
-    }
-    path = directory / DIVISION_FILE
-    claimed = read_json(path) if path.exists() and any(directory.glob("*.ledger")) else {}
-    if any(division.get(key) != value for key, value in claimed.items()):
-        raise UsageError(
-            f"privacy.ledger_dir={directory}: its ledgers belong to another data set, partition,"
-            " number of clients or seed, so their clients hold other examples; use another"
-            " directory"
-        )
-    try:
-        write_json(path, division)
-    except FedliteError as error:
-        raise FedliteError(f"privacy.ledger_dir: {error}; nothing was trained") from error

@@ -10,6 +10,12 @@ Three accountants, each an upper bound:
 - ``pld``: dp-accounting, privacy loss distributions by connecting the dots (Doroshenko et al.
   2022); tight, for adding and for removing.
 - ``rdp``: Opacus, Mironov, Talwar, Zhang 2019; looser.
+
+Every positive noise multiplier, sample rate, number of steps and delta has an epsilon of 0 or more,
+in seconds and in memory that a small machine has (scripts/bench_accounting.py bounds): what an
+accountant cannot work out is left to the next careful one, prv to pld and pld to rdp, and values
+beyond those that the libraries are sound for count as the nearest that costs more. Infinity says
+that no protection is left worth a number.
 """
 
 import math
@@ -39,10 +45,19 @@ Segment = tuple[float, float, int]
 
 EPSILON_TOLERANCE = 0.01
 PRV_ERROR = 0.01  # Opacus' default, on epsilon
-LARGEST_TIGHT_EPSILON = 300.0  # beyond, the grids take gigabytes; RDP's bound holds as well
+# Beyond these, the grids take gigabytes or rounding outweighs delta; RDP's bound holds as well.
+LARGEST_TIGHT_EPSILON = 300.0
+SMALLEST_TIGHT_DELTA = 1e-12
+LARGEST_TIGHT_SEGMENTS = 32
+LARGEST_PRV_GRID = 2**21  # points; beyond, PLD takes over
 COARSEST_PLD_INTERVAL = 2.0**-8  # between the privacy losses of the grid
 LARGEST_PLD_GRID = 2**18  # points, for one step
 MAX_NOISE_MULTIPLIER = 1e5
+# What is beyond these counts as the next that costs more; no epsilon is known for what costs most.
+SMALLEST_NOISE, LARGEST_NOISE = 1e-3, 1e6
+SMALLEST_RATE, LARGEST_RATE = 1e-12, 1 - 1e-9
+LARGEST_STEPS = 10**9
+LARGEST_FRACTIONAL_NOISE = 64.0  # Opacus sums up hundred thousands of terms at other orders
 
 
 def merge_segments(history: Iterable[Segment]) -> tuple[Segment, ...]:
@@ -60,7 +75,7 @@ def merge_segments(history: Iterable[Segment]) -> tuple[Segment, ...]:
 def compute_epsilon(history: Iterable[Segment], delta: float, accountant: str) -> float:
     """Epsilon spent by ``history`` at ``delta`` by ``accountant`` (prv, pld or rdp); 0 if empty.
 
-    A noise multiplier of 0 gives infinity.
+    Infinity where a noise multiplier is below 1e-3, or 1e9 steps are exceeded.
 
     >>> rounds = [(1.2, 0.1, 5)] * 10  # noise multiplier, sample rate, steps
     >>> [round(compute_epsilon(rounds, 1e-5, name), 1) for name in ("prv", "pld", "rdp")]
@@ -74,14 +89,28 @@ def merged_epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -
     """:func:`compute_epsilon` of segments as :func:`merge_segments` orders them; remembered."""
     if not merged:
         return 0.0
-    if any(noise_multiplier == 0 for noise_multiplier, _, _ in merged):
+    if merged[0][0] < SMALLEST_NOISE or sum(steps for *_, steps in merged) > LARGEST_STEPS:
         return math.inf
-    if accountant == "rdp":
-        return _rdp_epsilon(merged, delta, RDP_ORDERS)
-    bound = _rdp_epsilon(merged, delta, INTEGER_ORDERS)
-    if bound > LARGEST_TIGHT_EPSILON:
-        return _rdp_epsilon(merged, delta, RDP_ORDERS)
-    return {"prv": _prv_epsilon, "pld": _pld_epsilon}[accountant](merged, delta)
+    history = [_within_libraries(*segment) for segment in merged]
+    tight = (
+        delta >= SMALLEST_TIGHT_DELTA
+        and len(history) <= LARGEST_TIGHT_SEGMENTS
+        and _rdp_epsilon(history, delta, INTEGER_ORDERS) <= LARGEST_TIGHT_EPSILON
+    )
+    found = math.inf
+    if tight and accountant == "prv":
+        found = _prv_epsilon(history, delta)
+    if tight and accountant != "rdp" and not math.isfinite(found):
+        found = _pld_epsilon(history, delta)
+    if not math.isfinite(found):
+        found = _rdp_epsilon(history, delta, RDP_ORDERS)
+    return max(0.0, found)
+
+
+def _within_libraries(noise_multiplier: float, sample_rate: float, steps: int) -> Segment:
+    """The nearest segment that costs as much or more and that the libraries are sound for."""
+    rate = 1.0 if sample_rate > LARGEST_RATE else max(sample_rate, SMALLEST_RATE)
+    return (min(noise_multiplier, LARGEST_NOISE), rate, steps)
 
 
 class _Prv(PRVAccountant):  # type: ignore[misc]  # untyped library class
@@ -106,19 +135,30 @@ class _Prv(PRVAccountant):  # type: ignore[misc]  # untyped library class
             widths.append(_rdp_epsilon(once, delta_error / (8 * total), OPACUS_ORDERS))
         width = max(*widths, eps_error) + 3
         mesh = eps_error / np.sqrt(total * np.log(12 / delta_error) / 2)
+        if 2 * width / mesh * len(prvs) > LARGEST_PRV_GRID:
+            raise _TooFineError
         return Domain.create_aligned(-width, width, mesh)
 
 
+class _TooFineError(Exception):
+    """The grid that the errors ask for has too many points."""
+
+
 def _prv_epsilon(history: Sequence[Segment], delta: float) -> float:
+    """Infinity where Opacus' grid would be too fine, or does not hold the losses well enough."""
     engine = _Prv()
     engine.history = list(history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # log(0) at the edge of the loss's support, masked after
-        return float(engine.get_epsilon(delta=delta))
+        try:
+            return float(engine.get_epsilon(delta=delta))
+        except (_TooFineError, RuntimeError, ValueError):  # the latter two are Opacus' own words
+            return math.inf
 
 
 def _pld_epsilon(history: Sequence[Segment], delta: float) -> float:
-    interval = min(_pld_interval(z, q) for z, q, _ in history)
+    finest = min(_pld_interval(z, q) for z, q, _ in history)
+    interval = max(finest, _power_of_two(_widest(history[0][0]) / LARGEST_PLD_GRID))
     parts = [step_pld(z, q, interval).self_compose(steps) for z, q, steps in history]
     return float(reduce(PrivacyLossDistribution.compose, parts).get_epsilon_for_delta(delta))
 
@@ -131,9 +171,17 @@ def _pld_interval(noise_multiplier: float, sample_rate: float) -> float:
     smaller epsilon.
     """
     spread = math.sqrt(math.log1p(sample_rate**2 * math.expm1(min(700.0, noise_multiplier**-2))))
-    widest = noise_multiplier**-2 / 2 + 10 / noise_multiplier
-    interval = min(COARSEST_PLD_INTERVAL, max(spread / 8, widest / LARGEST_PLD_GRID))
-    return 2.0 ** math.floor(math.log2(interval))
+    interval = max(spread / 8, _widest(noise_multiplier) / LARGEST_PLD_GRID)
+    return _power_of_two(min(COARSEST_PLD_INTERVAL, interval))
+
+
+def _widest(noise_multiplier: float) -> float:
+    """About the largest privacy loss of one step that matters; it grows as noise falls."""
+    return noise_multiplier**-2 / 2 + 10 / noise_multiplier
+
+
+def _power_of_two(value: float) -> float:
+    return float(2.0 ** math.floor(math.log2(value)))
 
 
 @lru_cache(maxsize=32)
@@ -156,13 +204,30 @@ def _rdp_epsilon(history: Sequence[Segment], delta: float, orders: Orders) -> fl
 
 @lru_cache(maxsize=1024)
 def step_rdp(noise_multiplier: float, sample_rate: float, orders: Orders) -> NDArray[np.float64]:
-    """The RDP of one step at every order, remembered: Opacus works it out anew each time."""
-    found: NDArray[np.float64] = np.asarray(
-        opacus_rdp.compute_rdp(
-            q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders
-        )
+    """The RDP of one step at every order, remembered: Opacus works it out anew each time.
+
+    Infinite at orders that are no integers where their series would take too long.
+    """
+    cheap = noise_multiplier <= LARGEST_FRACTIONAL_NOISE or sample_rate == 1
+    taken = [order for order in orders if cheap or float(order).is_integer()]
+    found = np.full(len(orders), np.inf)
+    found[np.isin(orders, taken)] = opacus_rdp.compute_rdp(
+        q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=taken
     )
     return found
+
+
+def refuse_without_epsilon(noise_multiplier: float, epsilon: float, option: str) -> None:
+    """Refuse a plan that no finite epsilon describes.
+
+    Raises:
+        UsageError: names ``option`` and what would be right.
+    """
+    if math.isinf(epsilon):
+        raise UsageError(
+            f"{option}.noise_multiplier={noise_multiplier:g}: no epsilon tells what so little noise"
+            f" in so many steps costs; give {SMALLEST_NOISE:g} or more, or fewer steps"
+        )
 
 
 def calibrate_noise_multiplier(
@@ -176,40 +241,44 @@ def calibrate_noise_multiplier(
 
     Raises:
         UsageError: ``epsilon`` is not above 0 and finite, or no noise multiplier up to 1e5 meets
-            it.
+            it by this accountant.
     """
     if not 0 < epsilon < math.inf:
         raise UsageError(f"a budget of epsilon {epsilon} is not above 0 and finite")
 
+    def bound(noise_multiplier: float) -> float:
+        history = [_within_libraries(noise_multiplier, sample_rate, steps)]
+        return _rdp_epsilon(history, delta, INTEGER_ORDERS)
+
     def spent_by(accountant: str) -> Callable[[float], float]:
-        def spent(noise_multiplier: float) -> float:
-            if noise_multiplier > MAX_NOISE_MULTIPLIER:
-                raise UsageError(
-                    f"privacy.epsilon={epsilon:g}: no noise multiplier up to"
-                    f" {MAX_NOISE_MULTIPLIER:g} meets it in {steps} steps at delta {delta:g};"
-                    " raise epsilon or plan fewer steps"
-                )
-            history = [(noise_multiplier, sample_rate, steps)]
-            if accountant == "bound":
-                return _rdp_epsilon(history, delta, INTEGER_ORDERS)
-            return compute_epsilon(history, delta, accountant)
+        return lambda z: compute_epsilon([(z, sample_rate, steps)], delta, accountant)
 
-        return spent
-
-    near = _tighten(1.0, 0.5, epsilon, spent_by("bound"))
+    if spent_by(accountant)(MAX_NOISE_MULTIPLIER) > epsilon:
+        tighter = "" if accountant == "pld" else ", take accountant pld for small ones"
+        raise UsageError(
+            f"privacy.epsilon={epsilon:g}: by {accountant} no noise multiplier up to"
+            f" {MAX_NOISE_MULTIPLIER:g} meets it in {steps} steps at delta {delta:g};"
+            f" raise epsilon{tighter} or plan fewer steps"
+        )
+    if bound(MAX_NOISE_MULTIPLIER) <= epsilon:
+        near = _tighten(1.0, 0.5, epsilon, bound)
+    else:  # below what RDP can show, the loss is nearly Gaussian with this standard deviation
+        near = min(MAX_NOISE_MULTIPLIER, sample_rate * math.sqrt(steps) / epsilon)
+    near = max(near, SMALLEST_NOISE)
     if accountant == "prv":  # its own error counts, and shows at small budgets
-        without_error = max(epsilon - PRV_ERROR, epsilon / 2)
+        without_error = epsilon - PRV_ERROR if epsilon > PRV_ERROR else epsilon / 2
         near = _tighten(near, 0.85, without_error, spent_by("pld"))
         return _tighten(near, 0.98, epsilon, spent_by("prv"))
     return _tighten(near, 0.85, epsilon, spent_by(accountant))
 
 
 def _tighten(near: float, step: float, target: float, spent: Callable[[float], float]) -> float:
-    """The smallest noise within ``target``: from ``near`` in factors of ``step``, then halving."""
+    """The smallest noise within ``target``, up to 1e5, which must be within it: from ``near`` in
+    factors of ``step``, then halving."""
     high = near
     while spent(high) > target:
-        high /= step
-    while spent(step * high) <= target:
+        high = min(high / step, MAX_NOISE_MULTIPLIER)
+    while step * high >= SMALLEST_NOISE and spent(step * high) <= target:
         high *= step
     low, slack = step * high, EPSILON_TOLERANCE * min(1.0, target)
     while high - low > 1e-4 * high and target - spent(high) > slack:

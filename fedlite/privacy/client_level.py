@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 
 from fedlite.base.errors import UsageError
-from fedlite.privacy.accounting import Segment, calibrate_noise_multiplier, compute_epsilon
+from fedlite.privacy.accounting import (
+    Segment,
+    calibrate_noise_multiplier,
+    compute_epsilon,
+    refuse_without_epsilon,
+)
 from fedlite.privacy.randomness import Randomness
 
 State = dict[str, Tensor]
@@ -146,6 +151,7 @@ class ClientPlan:
         elif epsilon is None:
             whole = [(noise_multiplier, participation_rate, rounds)]
             epsilon = compute_epsilon(whole, delta, accountant)
+            refuse_without_epsilon(noise_multiplier, epsilon, "privacy.client")
         once = compute_epsilon([(noise_multiplier, participation_rate, 1)], delta, accountant)
         if once > epsilon:
             raise UsageError(

@@ -1,33 +1,40 @@
 """The ledger: what one data set has spent, in an append-only file that only grows.
 
-One file per data set, one JSON line per charge. Each line carries a SHA-256 that chains it to the
-line before, so that a changed, reordered or missing line is noticed (only whole last lines cut off
-are not). A charge is on disk (fsync) before training starts; nothing here can refund, overwrite or
-restore. A last line without its line end is a charge that was cut off before training began: it is
-dropped and the file goes on.
+One file per data set, one JSON line per charge. Its owner begins it, once (:func:`create_ledgers`);
+from then on a ledger that is missing, empty or shorter than before is refused, for with it the
+budget would begin anew. A charge is on disk (fsync) before training starts; nothing here can
+refund, overwrite or restore. A last line without its line end is a charge that was cut off before
+training began: it is dropped and the file goes on.
 
-What a process has verified it does not parse again: a hash of those bytes is compared with the
-file's every time, so a charge costs a few lines however long the ledger is, and whatever another
-process appended, damaged or put back is seen (scripts/bench_ledger.py).
+Three things notice accidents. Each line carries a checksum, a SHA-256 over its content and the
+checksum before, which shows changed, reordered and missing lines. Beside the file lies a mark of
+how far it reached, which shows last lines that were cut off, and an older copy put back. What a
+process has verified it remembers, and compares a hash of those bytes with the file's every time:
+so a charge parses a few lines however long the ledger is, and whatever another process appended,
+damaged or put back is seen (scripts/bench_ledger.py). None of them holds against an owner who
+forges his own file: there is no secret in it that he would not know.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fedlite.base.errors import FedliteError
+from fedlite.base.flush import directories_to_flush, flush
 from fedlite.privacy.accounting import Segment, compute_epsilon
+from fedlite.privacy.marks import Mark, mark_of, read_mark, write_mark
 
 FORMAT = "fedlite-ledger-1"
 SERVER_LEDGER = "server.ledger"  # of client-level releases, beside those of the clients
-SYNC_THREADS = 8  # file systems join flushes that wait together
 
 
 class LedgerError(FedliteError):
@@ -115,7 +122,7 @@ def affordable(
     by = fitting_accountant([*history, charge], accountant)
     spent = segments(history, charge.trust)
     after = compute_epsilon([*spent, charge.segment], delta, by)
-    if after <= budget:
+    if after <= budget and math.isfinite(after):
         return Spending(accepted=True, epsilon=after)
     before = compute_epsilon(spent, delta, by)
     reason = (
@@ -147,7 +154,7 @@ class _Verified:
 
     end: int = 0  # bytes
     sha256: bytes = hashlib.sha256().digest()  # of those bytes
-    chain: str = ""  # the checksum of the last line
+    checksum: str = ""  # of the last line
     charges: tuple[Charge, ...] = ()
 
 
@@ -158,11 +165,12 @@ class Ledger:
     """The ledger file of one data set; the device that owns the data owns the file.
 
     Args:
-        path: the file; it is created with its first charge.
+        path: the file, which :func:`create_ledgers` has begun. What holds the data alone decides
+            about it, so neither a link to another place nor anything but a file is taken for it.
         data_set: the id the device's policy gave its data (never a content hash).
         sync: False leaves the flushing of charges to :func:`sync_ledgers`. For simulations alone,
             where a power cut takes server, clients and untold updates together: there one flush of
-            a cohort stands for one of every charge.
+            a cohort stands for one of every charge, and takes a third of the time.
     """
 
     def __init__(self, path: Path, data_set: str, *, sync: bool = True) -> None:
@@ -174,9 +182,12 @@ class Ledger:
         """All charges in order. Reads only: takes no lock and writes nothing.
 
         Raises:
-            LedgerError: a damaged line, a ledger of another data set, or an unreadable file.
+            LedgerError: missing, empty, damaged, shorter than before, of another data set, or
+                unreadable.
         """
-        return list(self._read().charges)
+        mark = read_mark(self.path)  # before the file, which may only grow
+        with self._opened("rb") as file:
+            return list(self._verify(file.read(), mark).charges)
 
     def epsilon(self, delta: float, accountant: str) -> float:
         """Epsilon of everything charged so far, towards those who see what was charged for."""
@@ -187,17 +198,18 @@ class Ledger:
     ) -> Spending:
         """Append ``charge`` and flush it to disk if the budget allows; otherwise write nothing.
 
-        Whatever is killed afterwards, the charge stays.
+        Whatever is killed afterwards, the charge stays. All that can fail comes before it.
 
         Args:
             replay: deterministic mode, where a repeated (run, round) is the same release and is
                 charged once. Never set it when noise is fresh.
 
         Raises:
-            LedgerError: damaged or foreign ledger, or a disk that cannot be written.
+            LedgerError: as :meth:`entries`, or a disk that cannot be written.
         """
-        with self._locked():
-            known = self._read()
+        with self._opened("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file, and with the process
+            known = self._verify(file.read(), read_mark(self.path))
             history = known.charges
             if replay and any((e.run, e.round) == (charge.run, charge.round) for e in history):
                 spent = compute_epsilon(segments(history, charge.trust), delta, accountant)
@@ -206,94 +218,122 @@ class Ledger:
                 history, charge, budget=budget, delta=delta, accountant=accountant
             )
             if spending.accepted:
-                self._append(charge, known)
+                self._append(file, charge, known)
             return spending
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _opened(self, mode: str) -> Iterator[IO[bytes]]:
+        """The file itself, of which a charge holds the lock."""
+        access = os.O_RDONLY if mode == "rb" else os.O_RDWR
         try:
-            if not self.path.parent.is_dir():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            with Path(f"{self.path}.lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the file, and with the process
-                yield
+            # A FIFO must not block; what is no file is refused below.
+            descriptor = os.open(self.path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise self._refusal("is no regular file")
+            with os.fdopen(descriptor, mode) as file:
+                yield file
+        except FileNotFoundError as error:
+            raise self._refusal(
+                "is missing; whoever owns new data begins their ledger once, with"
+                " `fedlite ledger init` (docs/device-policy.md), a simulation with its start"
+            ) from error
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self._refusal("is a link to another place") from error
+            done = "read" if mode == "rb" else "written"
             raise LedgerError(
-                f"ledger {self.path}: cannot be written ({error.strerror or error});"
-                " nothing was trained"
+                f"ledger {self.path}: cannot be {done} ({error.strerror or error}); nothing was"
+                " trained"
             ) from error
 
-    def _read(self) -> _Verified:
-        """The whole lines of the file, verified; only those that are new are parsed."""
-        raw = self._bytes()
+    def _verify(self, raw: bytes, mark: Mark) -> _Verified:
+        """The whole lines of the file; only those that are new to this process are parsed."""
         key = (self.path.absolute(), self.data_set)
-        last = known = _verified.get(key, _Verified()) if raw else _Verified()
+        last = known = _verified.get(key, _Verified())
+        end = raw.rfind(b"\n") + 1
+        if end == 0:
+            raise self._refusal("is empty or cut off in its first line")
         sha256 = hashlib.sha256(raw[: known.end])
         if sha256.digest() != known.sha256:
             known, sha256 = _Verified(), hashlib.sha256()
-        chain, charges = known.chain, list(known.charges)
-        end = raw.rfind(b"\n") + 1
+        checksum, charges = known.checksum, list(known.charges)
         new_lines = raw[known.end : end].decode(errors="replace").splitlines()
-        for number, line in enumerate(new_lines, len(charges) + 2 if chain else 1):
+        for number, line in enumerate(new_lines, len(charges) + 2 if checksum else 1):
             try:
                 record = json.loads(line)
-                body, digest = record["entry"], record["sha256"]
-                chain = _link(chain, body)
-                if number == 1 and body != self._header():
+                body, said = record["entry"], record["sha256"]
+                checksum = _checksum(checksum, body)
+                if number == 1 and body != self.header:
                     raise LedgerError(
                         f"ledger {self.path}: belongs to another data set"
                         f" ({body.get('data_set')!r} instead of {self.data_set!r})"
                     )
                 if number > 1:
                     charges.append(Charge(**body))
-                if digest != chain:
+                if said != checksum:
                     raise ValueError("checksum differs")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise LedgerError(
-                    f"ledger {self.path}: line {number} is damaged ({error}); charges may be"
-                    " missing, so nothing is trained on this data until the file is restored"
-                ) from error
-        if tuple(charges[: len(last.charges)]) != last.charges:
-            raise LedgerError(
-                f"ledger {self.path}: charges that were there before are gone; a ledger is never"
-                " put back to an earlier state, so nothing is trained on this data until it is"
-                " whole again"
+                raise self._refusal(f"line {number} is damaged ({error})") from error
+        gone = tuple(charges[: len(last.charges)]) != last.charges
+        if gone or not mark.holds(raw):
+            raise self._refusal(
+                "charges that were there before are gone; a ledger is never put back to an"
+                " earlier state"
             )
         sha256.update(raw[known.end : end])
-        _verified[key] = _Verified(end, sha256.digest(), chain, tuple(charges))
+        _verified[key] = _Verified(end, sha256.digest(), checksum, tuple(charges))
         return _verified[key]
 
-    def _bytes(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise LedgerError(
-                f"ledger {self.path}: cannot be read ({error.strerror or error})"
-            ) from error
-
-    def _header(self) -> dict[str, str]:
+    @property
+    def header(self) -> dict[str, str]:
+        """The first entry of the file: whose it is."""
         return {"format": FORMAT, "data_set": self.data_set}
 
-    def _append(self, charge: Charge, known: _Verified) -> None:
-        bodies: list[Mapping[str, object]] = [vars(charge)]
-        if known.end == 0:
-            bodies.insert(0, self._header())
-        chain, lines = known.chain, []
-        for body in bodies:
-            chain = _link(chain, body)
-            lines.append(_text({"entry": body, "sha256": chain}) + "\n")
-        with self.path.open("r+b" if self.path.exists() else "wb") as file:
-            file.truncate(known.end)
-            file.seek(known.end)
-            file.write("".join(lines).encode())
-            if self.sync:
-                file.flush()
-                os.fsync(file.fileno())
-        if self.sync and known.end == 0:
-            for directory in _directories(self.path.parent):
-                _sync(directory)
+    def _append(self, file: IO[bytes], charge: Charge, known: _Verified) -> None:
+        line = _line(known.checksum, vars(charge))
+        file.truncate(known.end)
+        file.seek(known.end)
+        file.write(line)
+        file.flush()
+        if self.sync:
+            os.fsync(file.fileno())
+            write_mark(self.path, known.end + len(line), line)
+        if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+            raise self._refusal("was exchanged while it was charged")
+
+    def _refusal(self, what: str) -> LedgerError:
+        return LedgerError(
+            f"ledger {self.path}: {what}; charges may be missing, so nothing is trained on this"
+            " data until the file is whole again"
+        )
+
+
+def create_ledgers(ledgers: Sequence[Ledger]) -> None:
+    """Begin new ledgers: the explicit step of their owner. They are on disk when it returns.
+
+    Raises:
+        LedgerError: there is one already, or the mark of one; or the disk cannot be written.
+    """
+    for ledger in ledgers:
+        path = ledger.path
+        if os.path.lexists(path) or mark_of(path).exists():
+            raise LedgerError(
+                f"ledger {path}: was begun before; it is never replaced, since its budget would"
+                " begin anew. Where it is damaged or missing, restore it with all its charges"
+            )
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with _written(f"ledger {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(_line("", ledger.header))
+                os.link(temporary, path)  # whole or absent, and never over another
+            finally:
+                temporary.unlink(missing_ok=True)
+    with _written("ledgers"):
+        folders = {ledger.path.parent for ledger in ledgers}
+        names = {name for folder in folders for name in directories_to_flush(folder)}
+        flush([*(ledger.path for ledger in ledgers), *sorted(names)])
 
 
 def data_set_of(path: Path) -> str:
@@ -312,43 +352,39 @@ def data_set_of(path: Path) -> str:
 
 
 def sync_ledgers(paths: Iterable[Path]) -> None:
-    """Flush the charges of one simulated cohort to disk, all at once.
+    """Flush the charges of one simulated cohort to disk, all at once, and mark how far they reach.
 
     For ledgers opened with ``sync=False``; call it before anything that the charged training
-    produced outlives the processes. Ledgers that do not exist yet are passed over.
+    produced outlives the processes.
 
     Raises:
-        LedgerError: the disk cannot be written.
+        LedgerError: a ledger is missing, or the disk cannot be written.
     """
-    files = [path for path in paths if path.exists()]
-    names = {name for folder in {path.parent for path in files} for name in _directories(folder)}
+    with _written("ledgers"):
+        files = {path: path.read_bytes() for path in paths}
+        flush(list(files))
+    for path, raw in files.items():
+        end = raw.rfind(b"\n") + 1
+        write_mark(path, end, raw[:end])
+
+
+@contextmanager
+def _written(what: str) -> Iterator[None]:
     try:
-        with ThreadPoolExecutor(SYNC_THREADS) as pool:
-            list(pool.map(_sync, [*files, *sorted(names)]))
+        yield
     except OSError as error:
-        raise LedgerError(f"ledgers: cannot be written ({error.strerror or error})") from error
+        name = f" ({error.filename})" if error.filename else ""
+        raise LedgerError(
+            f"{what}{name}: cannot be written ({error.strerror or error}); nothing was trained"
+        ) from error
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _line(previous: str, body: Mapping[str, object]) -> bytes:
+    """A line of the file; ``previous`` is the checksum of the line before."""
+    return (_text({"entry": body, "sha256": _checksum(previous, body)}) + "\n").encode()
 
 
-def _directories(folder: Path) -> Iterator[Path]:
-    """What holds the name of a new file in ``folder``: that directory and those above it, which
-    may be new too; up to one that is surely older."""
-    for directory in (folder.absolute(), *folder.absolute().parents):
-        if not os.access(directory, os.R_OK):  # nobody makes a directory that he may not list
-            return
-        yield directory
-        if directory.is_mount():
-            return
-
-
-def _link(previous: str, body: object) -> str:
+def _checksum(previous: str, body: object) -> str:
     return hashlib.sha256((previous + _text(body)).encode()).hexdigest()
 
 

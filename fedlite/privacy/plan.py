@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from scipy.stats import binom
 
 from fedlite.base.errors import UsageError
-from fedlite.privacy.accounting import Segment, calibrate_noise_multiplier, compute_epsilon
+from fedlite.privacy.accounting import (
+    Segment,
+    calibrate_noise_multiplier,
+    compute_epsilon,
+    refuse_without_epsilon,
+)
 
 PARTICIPATION_QUANTILE = 0.999
 
@@ -121,7 +126,7 @@ class PrivacyPlan:
 
         Raises:
             UsageError: delta is not below 1 / ``expected_examples``, or the given noise
-                multiplier does not even allow one participation within ``epsilon``.
+                multiplier has no epsilon or does not even allow one participation within it.
         """
         if delta >= 1 / expected_examples:
             raise UsageError(
@@ -141,6 +146,7 @@ class PrivacyPlan:
         elif epsilon is None:
             whole = [(noise_multiplier, sample_rate, steps * max_participations)]
             epsilon = compute_epsilon(whole, delta, accountant)
+            refuse_without_epsilon(noise_multiplier, epsilon, "privacy")
         once = compute_epsilon([(noise_multiplier, sample_rate, steps)], delta, accountant)
         if once > epsilon:
             raise UsageError(

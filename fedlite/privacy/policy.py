@@ -142,9 +142,14 @@ def _parse(rules: type[_Rules], content: DictConfig, where: str) -> _Rules:
     return replace(loaded, **lists)
 
 
+def is_data_set_id(text: str) -> bool:
+    """Whether ``text`` can name a data set, and its ledger's file."""
+    return fullmatch(_DATA_SET_ID, text) is not None
+
+
 def _problem(policy: Policy) -> str:
     """What is wrong with the values of a policy file, or ""."""
-    if not fullmatch(_DATA_SET_ID, policy.data_set):
+    if not is_data_set_id(policy.data_set):
         return f"data_set: {policy.data_set!r} must be up to 100 of letters, digits, '.', '_', '-'"
     if not 0 < policy.max_epsilon < math.inf:
         return f"max_epsilon: {policy.max_epsilon:g} must be above 0 and finite"

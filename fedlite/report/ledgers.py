@@ -13,6 +13,7 @@ from rich.text import Text
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
 from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.division import ledger_files
 from fedlite.privacy.ledger import SERVER_LEDGER, Charge, Ledger, data_set_of
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
@@ -77,12 +78,12 @@ def show_ledgers(
 
     Raises:
         UsageError: no such directory or client, or a delta that is none.
-        FedliteError: no ledgers there, or one that is damaged or of other data.
+        FedliteError: no ledgers there, or one that is missing, damaged or of other data.
     """
     if delta is not None and not 0 < delta < 1:
         raise UsageError(f"delta={delta:g}: must be above 0 and below 1")
     source = find_ledgers(directory, delta)
-    files = sorted(source.directory.glob("*.ledger"))
+    files = ledger_files(source.directory)
     if not files:
         raise FedliteError(f"{source.directory}: no ledger there; nothing was charged")
     server = source.directory / SERVER_LEDGER

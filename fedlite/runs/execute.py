@@ -1,14 +1,15 @@
 """Runs stages on a run directory: one process at a time, checked first, kept as far as it got."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
-from fedlite.federation.simulation import hold_ledgers
+from fedlite.federation.ledgers import hold_ledgers
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
+from fedlite.runs.stages.federate import simulation_options
 from fedlite.runs.stages.table import check_needed, fingerprints, run_stages
 
 
@@ -40,14 +41,22 @@ def execute(
         pipeline = Pipeline(config, run, progress, fingerprints(config))
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
-        held = hold_ledgers(
-            config.privacy,
-            config.dataset,
-            config.partition,
-            config.federation.num_clients,
-            config.seed,
-        )
-        with held if "federate" in stages else nullcontext():
+        with held_ledgers(pipeline) if "federate" in stages else nullcontext():
             run.keep_options(config, list(overrides))
             run_stages(pipeline, stages, again)
     return pipeline
+
+
+def held_ledgers(pipeline: Pipeline) -> AbstractContextManager[None]:
+    """The ledgers of a run, held for its rounds.
+
+    Raises:
+        FedliteError: they are others', held by another run, missing or cannot be written.
+    """
+    if not pipeline.config.privacy.private:
+        return nullcontext()
+    folder = pipeline.run.file("nodes")
+    options = simulation_options(pipeline.config, folder, pipeline.ledger_dir)
+    plan = pipeline.run.facts.get("plan")
+    unbound = plan is not None and plan.get("division") is None
+    return hold_ledgers(options, pipeline.division, unbound=unbound)

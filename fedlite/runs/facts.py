@@ -1,6 +1,6 @@
 """What a finished stage writes down for the stages after it and for the report (``state.json``)."""
 
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from fedlite.base.records import Evaluation, ModelKey
 from fedlite.compress.options import Criterion, Norms, Quantization
@@ -33,11 +33,14 @@ class ModelFacts(TypedDict):
 class PlanFacts(TypedDict):
     """The plans (:meth:`fedlite.federation.plans.Plans.to_facts`), and ``privacy.ledger_dir``.
 
-    ``ledger_dir`` is None where the ledgers lie in the run directory.
+    ``ledger_dir`` is None where the ledgers lie in the run directory. ``division`` is the digest of
+    who holds what (:attr:`fedlite.privacy.division.Division.sha256`); None without privacy, and
+    absent in runs from before ledgers were bound to it.
     """
 
     plans: dict[str, Any]
     ledger_dir: str | None
+    division: NotRequired[str | None]
 
 
 class FederateFacts(TypedDict):

@@ -80,12 +80,13 @@ class Run:
         the released models.
 
         Raises:
-            LedgerError: a ledger is damaged.
+            FedliteError: a ledger is missing or damaged.
         """
+        from fedlite.privacy.division import ledger_files
         from fedlite.privacy.ledger import Ledger, data_set_of
         from fedlite.runs.pipeline import ledger_folder
 
-        files = sorted(ledger_folder(self.config, self.path).glob("*.ledger"))
+        files = ledger_files(ledger_folder(self.config, self.path))
         return {file.stem: Ledger(file, data_set_of(file)).entries() for file in files}
 
     @cached_property

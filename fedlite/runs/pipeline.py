@@ -9,9 +9,11 @@ from torch import nn
 from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
+from fedlite.federation.ledgers import divide
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model, load_state
 from fedlite.models.options import ModelOptions
+from fedlite.privacy.division import Division
 from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 from fedlite.runs.config import Config
@@ -47,6 +49,11 @@ class Pipeline:
         if not self.config.privacy.private:
             return Plans()
         return Plans.build(self.config.privacy, self.config.federation, self.splits.client_sizes())
+
+    @cached_property
+    def division(self) -> Division:
+        """Who holds which examples, by digests: what ledgers are bound to."""
+        return divide(self.splits, self.config.privacy, self.config.dataset.name)
 
     @property
     def ledger_dir(self) -> Path:

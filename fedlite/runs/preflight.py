@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedlite.base.errors import UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.exporting import require_converters
 from fedlite.compress.probe import check_cut, check_export
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
+from fedlite.privacy.division import DIVISION_FILE, read_division
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.federate import client_options
@@ -66,6 +67,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
             f"privacy.ledger_dir={privacy.ledger_dir}: this run charges the ledgers in"
             f" {started['ledger_dir'] or run.file('ledgers')}; they cannot be exchanged"
         )
+    check_division(pipeline)
     if not run.done("federate", pipeline.marks["federate"]):
         # Clients in this process find the bench open, and its checks done.
         options = client_options(config, splits.task)
@@ -85,3 +87,28 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     check_policy(privacy, config.dataset.name, plans.example, splits.num_clients)
     if privacy.randomness == "deterministic":
         log.warning("deterministic randomness: this run is NOT PRIVATE")
+
+
+def check_division(pipeline: Pipeline) -> None:
+    """Refuse to go on with a started run whose clients, or whose ledgers, are no longer the same.
+
+    Raises:
+        UsageError: its clients hold other examples than those that the run has charged.
+        FedliteError: its ledgers are bound to others, or to none.
+    """
+    run, directory = pipeline.run, pipeline.ledger_dir
+    plan = run.facts.get("plan")
+    if plan is None or not (recorded := plan.get("division")):
+        return
+    if pipeline.division.sha256 != recorded:
+        raise UsageError(
+            f"run.dir={run.path}: its data set holds other examples than when its federation"
+            " began, so its clients would spend for others; restore its files, or choose another"
+            " directory"
+        )
+    bound = read_division(directory)
+    if bound is None or bound.sha256 != recorded:
+        raise FedliteError(
+            f"{directory}: are not the ledgers of this run, or {DIVISION_FILE} is gone; restore"
+            " the directory, nothing is trained or reported without it"
+        )

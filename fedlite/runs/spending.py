@@ -8,11 +8,12 @@ import numpy as np
 
 from fedlite.base.errors import FedliteError
 from fedlite.data.splits import Splits
+from fedlite.federation.ledgers import simulated_ledger
 from fedlite.federation.plans import Plans
 from fedlite.federation.server_app import open_server_ledger
-from fedlite.federation.simulation import simulated_ledger
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.division import read_division
 from fedlite.privacy.ledger import Charge, fitting_accountant, segments
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.report.schema import (
@@ -53,10 +54,13 @@ def read_spending(
     """
     clients, server = [], []
     if plans.example:
-        clients = [
-            simulated_ledger(directory, config.privacy, config.dataset.name, i).entries()
+        ledgers = [
+            simulated_ledger(directory, config.privacy, config.dataset.name, i)
             for i in range(num_clients)
         ]
+        # Before directories were bound, a client had a ledger from its first charge on.
+        bound = read_division(directory) is not None
+        clients = [one.entries() if bound or one.path.exists() else [] for one in ledgers]
         _check_all_charged(clients, plans.example, run_id, history, directory)
     if plans.client:
         ledger = open_server_ledger(directory, config.dataset.name)
@@ -65,7 +69,7 @@ def read_spending(
         if charged < len(history):
             raise FedliteError(
                 f"{ledger.path}: holds {charged} rounds of this run of {len(history)} released;"
-                " restore it, no epsilon is reported without it"
+                " restore it, nothing is trained or reported without it"
             )
     return Spent(clients, server)
 
@@ -87,8 +91,8 @@ def _check_all_charged(
         which = f"client {lacking[0]}'s" if lacking else "some client's"
         raise FedliteError(
             f"{directory}: {which} ledger holds less than its rounds have spent ({charged} charges"
-            f" of this run, {trained} times trained); restore the ledgers, no epsilon is reported"
-            " without them"
+            f" of this run, {trained} times trained); restore the ledgers, nothing is trained or"
+            " reported without them"
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fedlite.cli.main import run
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import SERVER_LEDGER, Charge, Ledger
+from fedlite.privacy.ledger import SERVER_LEDGER, Charge, Ledger, create_ledgers
 from fedlite.report.words import epsilon_text
 from tests.e2e.command import refusal
 
@@ -35,6 +35,7 @@ def row(lines: list[str], start: str) -> list[str]:
 def spend(folder: Path, client_id: int, *charges: Charge, name: str = "digits") -> None:
     data_set = f"{name}-client-{client_id:04d}"
     ledger = Ledger(folder / f"{data_set}.ledger", data_set, sync=False)
+    create_ledgers([ledger])
     for charge in charges:
         ledger.charge(charge, **NO_LIMIT)
 
@@ -137,6 +138,7 @@ def test_the_server_s_ledger_stands_apart(
     releases = rounds(RUN_A, 4, noise=1.0)
     spend(tmp_path, 0, *rounds(RUN_A, 2))
     server = Ledger(tmp_path / SERVER_LEDGER, "digits-clients")
+    create_ledgers([server])
     for release in releases:
         server.charge(release, **NO_LIMIT)
     lines = shown(capsys, str(tmp_path))

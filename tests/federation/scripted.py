@@ -23,6 +23,7 @@ from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
+from tests.privacy.world import begun
 
 Answer = Callable[[Message, State], Message]
 
@@ -106,7 +107,7 @@ def federation(
         num_clients=num_clients,
         plan=plan,
         client_plan=client_plan,
-        server_ledger=open_server_ledger(directory / "ledgers", config.dataset.name),
+        server_ledger=begun(open_server_ledger(directory / "ledgers", config.dataset.name)),
         student=STUDENT,
         teacher=TEACHER,
         evaluate=lambda state: Evaluation(accuracy=float(state["bias"][0]), macro_f1=0, loss=0),

@@ -28,7 +28,7 @@ from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages.federate import client_options
 from tests.privacy.planted import Plant, caught
-from tests.privacy.world import ClientWorld, simulation_options
+from tests.privacy.world import ClientWorld, begun, simulation_options
 
 RULES = "data_set: ward-7\nmax_epsilon: 50\nrandomness: deterministic\n"
 OPTIONS = ("student=mlp", "privacy.randomness=deterministic", "privacy.accountant=rdp")
@@ -74,6 +74,7 @@ def ward(task: Task, tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "policy.yaml").write_text(policy_of(task))
     write_archive(folder / "own.npz")
+    begun(Ledger(folder / "ward-7.ledger", "ward-7"))
     return folder
 
 
@@ -212,6 +213,7 @@ def test_of_all_that_is_broken_the_first_is_told_the_owner_and_nothing_is_charge
     write_archive(ward / "own.npz")
     assert "ward-7.ledger" in line()
     (ward / "ward-7.ledger").unlink()
+    begun(Ledger(ward / "ward-7.ledger", "ward-7"))
     student(answer(world))
     assert charges(ward) == 1
 
@@ -221,7 +223,7 @@ def test_a_policy_that_refuses_charges_nothing(world: ClientWorld, ward: Path) -
     report = answer(world).content.config_records["report"]
     assert report["status"] == "refused"
     assert "allows no unit" in str(report["reason"])
-    assert not (ward / "ward-7.ledger").exists()
+    assert charges(ward) == 0
 
 
 # --- nothing from the server ----------------------------------------------------------------
@@ -280,7 +282,8 @@ def the_run_s_ledger(patch: pytest.MonkeyPatch) -> None:
         if SIMULATION not in context.run_config:
             return found
         world = client.open_simulation(str(context.run_config[SIMULATION]))
-        return replace(found, ledger=open_ledger(Path(world.options.ledger_dir), found.policy))
+        theirs = open_ledger(Path(world.options.ledger_dir), found.policy)
+        return replace(found, ledger=begun(theirs))
 
     patch.setattr(client.Client, "of", of)
 

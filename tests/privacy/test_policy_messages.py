@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,21 +12,23 @@ from flwr.app import Message
 
 from fedlite.base.errors import UsageError
 from fedlite.cli.main import run
+from fedlite.federation.device import Device
 from fedlite.federation.messages import ARRAYS, CONFIG
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.simulation import check_policy
 from fedlite.privacy.ledger import Ledger
 from fedlite.runs.config import Config
 from tests.conftest import TINY
-from tests.privacy.world import ClientWorld, make_plan
+from tests.privacy.world import ClientWorld, begun, make_plan
 
 NAN, INF = math.nan, math.inf
 
 
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def ward(tmp_path: Path) -> Path:
     """A device's folder with a policy file."""
-    folder = tmp_path_factory.mktemp("ward")
+    folder = tmp_path / "ward"
+    folder.mkdir()
     (folder / "policy.yaml").write_text(
         "data_set: ward-7\nmax_epsilon: 4\nmax_delta: 1e-5\nmin_noise_multiplier: 0.5\n"
         "units: [example, client]\ntrust: [local, aggregate]\nmin_cohort: 3\nmin_colluders: 0\n"
@@ -37,16 +39,18 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def device(
     ward: Path, tiny_config: Callable[..., Config], tmp_path: Path
-) -> Iterator[Callable[..., ClientWorld]]:
+) -> Callable[..., ClientWorld]:
     """Clients whose node config names the policy; the options are the server's."""
 
     def build(*overrides: str, **node_config: str) -> ClientWorld:
         node_config = {"policy": str(ward / "policy.yaml"), **node_config}
+        device = Device.of(node_config)
+        assert device is not None
+        begun(device.ledger)
         options = ("student=mlp", "privacy.epsilon=3", "privacy.accountant=rdp", *overrides)
         return ClientWorld(tiny_config(*options), tmp_path, node_config)
 
-    yield build
-    (ward / "ward-7.ledger").unlink(missing_ok=True)
+    return build
 
 
 def answer(world: ClientWorld, **fields: object) -> Message:
@@ -130,7 +134,8 @@ def test_the_policy_on_the_device_beats_the_server_s_configuration(
     world = device(*hostile)
     assert_refused(world.train(1), words)
     assert spent(ward) == []
-    assert not (world.directory / "ledgers").exists()
+    of_the_run = (world.directory / "ledgers").glob("*.ledger")
+    assert all(path.read_bytes().count(b"\n") == 1 for path in of_the_run)
 
 
 def test_the_budget_is_the_device_s_however_much_the_server_offers(
@@ -197,8 +202,8 @@ def test_simulated_clients_keep_one_ledger_each_under_the_run_s_policy(
     world.train(1, client_id=0)
     world.train(1, client_id=3)
     names = {path.name for path in (tmp_path / "ledgers").glob("*.ledger")}
-    assert names == {"ward-7-client-0000.ledger", "ward-7-client-0003.ledger"}
-    assert len(world.ledger(3).entries()) == 1
+    assert names == {f"ward-7-client-000{i}.ledger" for i in range(4)}
+    assert [len(world.ledger(i).entries()) for i in range(4)] == [1, 0, 0, 1]
 
 
 def test_a_simulation_that_every_client_would_refuse_stops_before_training(

@@ -18,7 +18,7 @@ from fedlite.privacy import ledger
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.ledger import Charge, Ledger, Spending, affordable
 from tests.privacy.planted import Plant, caught
-from tests.privacy.world import ClientWorld
+from tests.privacy.world import ClientWorld, begun
 
 
 def charges_on_disk(world: ClientWorld, client_id: int = 0) -> list[Charge]:
@@ -214,7 +214,8 @@ def data_set_id_from_the_content(patch: pytest.MonkeyPatch) -> None:
         client = real(context)
         digest = hashlib.sha256(client.data.inputs.numpy().tobytes()).hexdigest()[:16]
         name = f"{digest}-client-{client.client_id:04d}"
-        return replace(client, ledger=Ledger(client.ledger.path.with_name(f"{name}.ledger"), name))
+        own = begun(Ledger(client.ledger.path.with_name(f"{name}.ledger"), name))
+        return replace(client, ledger=own)
 
     patch.setattr(Client, "of", of)
 

@@ -12,12 +12,12 @@ import pytest
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.cli.main import run
-from fedlite.federation.simulation import sync_cohort
+from fedlite.federation.ledgers import sync_cohort
 from fedlite.privacy.ledger import Charge, Ledger
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal
-from tests.privacy.world import ClientWorld, held, ledger_of
+from tests.privacy.world import ClientWorld, begun, held, ledger_of
 
 LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
 
@@ -30,8 +30,9 @@ from tests.privacy.world import ClientWorld, held
 
 client_app.trained_reply = lambda *_: os._exit(9)  # dies with the trained student in hand
 config = config_from_plain(json.loads(Path(sys.argv[1]).read_text()))
+world = ClientWorld(config, Path(sys.argv[2]))
 with held(config):
-    ClientWorld(config, Path(sys.argv[2])).train(server_round=1)
+    world.train(server_round=1)
 """
 
 
@@ -106,8 +107,8 @@ def test_two_runs_at_once_on_the_same_ledgers_are_refused(
     with held(config):
         with pytest.raises(FedliteError, match=rf"{tmp_path / 'ledgers'}: another run"):
             held(config).__enter__()
-        with held(tiny_config()), held(tiny_config()):
-            pass  # ledgers of their own: nothing to hold
+        with held(tiny_config(), tmp_path / "a"), held(tiny_config(), tmp_path / "b"):
+            pass  # each with ledgers of its own
     with held(config):
         pass
 
@@ -128,8 +129,6 @@ def test_ledgers_of_another_division_are_refused(
     tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     shared = f"privacy.ledger_dir={tmp_path}"
-    with held(tiny_config(shared, "federation.num_clients=3")):
-        pass  # it ended before any charge: the directory is still anybody's
     config = tiny_config(shared)
     with held(config):
         ledger_of(tmp_path, config, 0).charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
@@ -153,7 +152,8 @@ def test_a_cohort_is_flushed_whoever_has_a_ledger(
     tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config()
-    ledger = ledger_of(tmp_path, config, 2)
+    ledgers = [begun(ledger_of(tmp_path, config, client_id)) for client_id in (1, 2, 3)]
+    ledger = ledgers[1]
     ledger.charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
     flushed: list[int] = []
     fsync = os.fsync

@@ -14,7 +14,7 @@ from fedlite.federation.server_app import open_server_ledger
 from fedlite.privacy.ledger import Charge, Ledger
 from fedlite.runs.config import Config
 from fedlite.runs.spending import privacy_section, read_spending
-from tests.privacy.world import ledger_of
+from tests.privacy.world import begun, ledger_of
 
 SIZES = [50] * 4
 
@@ -26,6 +26,7 @@ def rounds(plans: Plans, count: int, clients_trained: int = 4) -> list[dict[str,
 
 
 def charge(ledger: Ledger, segment: tuple[float, float, int], server_rounds: range) -> None:
+    begun(ledger)
     for number in server_rounds:
         made = Charge("run", number, *segment)
         assert ledger.charge(made, budget=1e9, delta=1e-5, accountant="rdp").accepted

@@ -20,6 +20,7 @@ from fedlite.privacy.ledger import Ledger, Spending
 from tests.conftest import TINY
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation
 from tests.privacy.releases import make_client_plan
+from tests.privacy.world import begun
 
 
 def plan_for(rounds: int, randomness: str = "secure", **changes: object) -> ClientPlan:
@@ -44,7 +45,7 @@ class Server:
 
     @property
     def ledger(self) -> Ledger:
-        return self.ledger_class(self.directory / "server.ledger", "clients")
+        return begun(self.ledger_class(self.directory / "server.ledger", "clients"))
 
     def run(self, *, cut: tuple[str, int] | None = None, rounds: int = 6) -> Federation:
         """Start, or go on with, ``rounds`` rounds.

@@ -30,7 +30,7 @@ from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
 from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.plan import PrivacyPlan
-from tests.privacy.world import make_plan
+from tests.privacy.world import begun, make_plan
 
 FEATURES = 3
 TASK = Task(
@@ -102,6 +102,7 @@ class Ward:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         (folder / "policy.yaml").write_text(rules + data)
+        begun(Ledger(folder / "ward-7.ledger", "ward-7"))
         self.context = Context(
             run_id=1,
             node_id=7,

@@ -17,26 +17,26 @@ from fedlite.federation.client import Client
 from fedlite.federation.client_app import app
 from fedlite.federation.client_options import CLIENT_OPTIONS
 from fedlite.federation.device import SIMULATED
+from fedlite.federation.ledgers import simulated_ledger
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
 from fedlite.federation.plans import build_plan
 from fedlite.federation.simulation import (
     SIMULATION,
     Simulation,
     SimulationOptions,
-    hold_ledgers,
     open_simulation,
-    simulated_ledger,
 )
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.models.build import build_model
 from fedlite.privacy.clipping import ENGINES, Engine
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger import Ledger, create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 from fedlite.privacy.steps import train_steps
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
+from fedlite.runs.execute import held_ledgers
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages import federate
@@ -74,6 +74,8 @@ class ClientWorld:
         run_config = {CLIENT_OPTIONS: client_options(config, task).to_json()}
         if simulated:
             run_config[SIMULATION] = simulation_options(config, directory).to_json()
+            with held(config, directory):
+                pass
         self.grid = InProcessGrid(app, self.splits.num_clients, run_config)
         for context in self.grid.contexts.values():
             if not simulated:
@@ -140,15 +142,16 @@ def ledger_of(folder: Path, config: Config, client_id: int) -> Ledger:
     return simulated_ledger(folder, config.privacy, config.dataset.name, client_id)
 
 
-def held(config: Config) -> AbstractContextManager[None]:
-    """The ledgers of ``config`` kept for one run, as a run keeps them."""
-    return hold_ledgers(
-        config.privacy,
-        config.dataset,
-        config.partition,
-        config.federation.num_clients,
-        config.seed,
-    )
+def begun(ledger: Ledger) -> Ledger:
+    """The ledger, as its owner has begun it."""
+    if not ledger.path.exists():
+        create_ledgers([ledger])
+    return ledger
+
+
+def held(config: Config, directory: Path = Path()) -> AbstractContextManager[None]:
+    """The ledgers of a run of ``config`` in ``directory``, begun and held as a run holds them."""
+    return held_ledgers(Untrained(config, directory))
 
 
 def make_plan(**changes: object) -> PrivacyPlan:

@@ -9,11 +9,12 @@ from fedlite.data.types import Task
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
+from fedlite.federation.ledgers import sync_cohort
 from fedlite.federation.messages import State
 from fedlite.federation.plans import Plans
 from fedlite.federation.rounds import Federation
 from fedlite.federation.server_app import open_server_ledger
-from fedlite.federation.simulation import SIMULATION, SimulationOptions, sync_cohort
+from fedlite.federation.simulation import SIMULATION, SimulationOptions
 from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import frozen_names, load_state
 from fedlite.report.progress import Bar, Field
@@ -23,17 +24,31 @@ from fedlite.runs.config import Config
 from fedlite.runs.directory import LOG_FILE
 from fedlite.runs.facts import FederateFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
-from fedlite.runs.spending import privacy_section
+from fedlite.runs.spending import privacy_section, read_spending
 
 
 def run(pipeline: Pipeline) -> FederateFacts:
-    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``."""
+    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``.
+
+    Raises:
+        FedliteError: the ledgers hold less than the rounds of the checkpoint have spent, or as
+            :func:`fedlite.federation.rounds.run_rounds`.
+    """
     config, splits, checkpoint = (
         pipeline.config,
         pipeline.splits,
         pipeline.run.file("checkpoint.pt"),
     )
-    finished = load_checkpoint(checkpoint).round if checkpoint.exists() else 0
+    history = load_checkpoint(checkpoint).history if checkpoint.exists() else []
+    finished = len(history)
+    read_spending(
+        config,
+        pipeline.plans,
+        splits.num_clients,
+        pipeline.ledger_dir,
+        pipeline.run.run_id,
+        [round_entry(record) for record in history],
+    )
     board = pipeline.board(purge_step=finished + 1 if finished else None)
     probe = pipeline.build(config.student)
 

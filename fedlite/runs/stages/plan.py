@@ -8,8 +8,9 @@ from fedlite.runs.pipeline import Pipeline
 
 
 def run(pipeline: Pipeline) -> PlanFacts:
-    """Keep the plans that were calibrated."""
+    """Keep the plans that were calibrated, and whose examples the ledgers are of."""
     return {
         "plans": pipeline.plans.to_facts(),
         "ledger_dir": pipeline.config.privacy.ledger_dir,
+        "division": pipeline.division.sha256 if pipeline.config.privacy.private else None,
     }
