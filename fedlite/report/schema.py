@@ -7,7 +7,7 @@ lacked is ``NotRequired``. docs/report.md tells the same to those who read the f
 
 from typing import Any, Literal, NotRequired, TypedDict, final
 
-from fedlite.base.records import ModelKey
+from fedlite.base.records import ModelKey, StudentKey
 
 UnitName = Literal["example", "client"]
 Attacked = Literal["student", "compressed", "control"]
@@ -80,8 +80,9 @@ class ArtefactEntry(TypedDict):
     ``refused`` says why it does not ship, empty where it may. ``file`` is relative to the run
     directory, None where it could not be made. ``snr_db`` and ``agreement`` compare its logits with
     those of the torch model, ``public_accuracy`` is on public data, and ``accuracy_drop`` by how
-    much the federated student is better there. Baselines lack what only a judged file has. The rest
-    is as in :class:`FileMeasures`, and absent where the file does not run on this machine.
+    much the student before compression is better there. Baselines lack what only a judged file
+    has. The rest is as in :class:`FileMeasures`, and absent where the file does not run on this
+    machine.
     """
 
     name: str
@@ -120,12 +121,15 @@ class EpsilonsByClient(EpsilonsSpent, total=False):
     """Example-level; what tells who took part is left out beside an amplified client-level claim.
 
     ``local_epsilon_max`` is what an observer of single updates would face (aggregate trust).
+    ``group_epsilons`` is, by number of examples of one client (as text), what they cost together at
+    the same delta (:mod:`fedlite.privacy.groups`); the maximum over clients.
     """
 
     epsilon_mean: float
     epsilon_p95: float
     participations_max: int
     local_epsilon_max: float
+    group_epsilons: dict[str, float]
 
 
 class EpsilonsOfReleases(EpsilonsSpent, total=False):
@@ -218,6 +222,44 @@ class FederationSection(TypedDict):
     refusals: dict[str, int]
     rounds_not_released: int
     stopped: str
+
+
+class JudgedPair(TypedDict):
+    """The public-only and the federated student on the same examples, and what follows from it.
+
+    ``both_right`` and ``only_..._right`` are numbers of ``examples``. ``public_interval`` and
+    ``federated_interval`` are Wilson's 95% intervals of the accuracies. ``difference`` is the
+    federated student's accuracy minus the other's, ``difference_interval`` its exact 95% interval
+    given the examples on which they differ, ``p_value`` that of McNemar's exact test. ``verdict``
+    is of the federated student: ``no difference`` where p is 0.05 or more.
+    """
+
+    examples: int
+    both_right: int
+    only_public_right: int
+    only_federated_right: int
+    public_accuracy: float
+    public_interval: list[float]
+    federated_accuracy: float
+    federated_interval: list[float]
+    difference: float
+    difference_interval: list[float]
+    p_value: float
+    verdict: Literal["better", "worse", "no difference"]
+
+
+class JudgementSection(TypedDict):
+    """Which student at full width ships, by ``federation.keep``, and what the two are worth.
+
+    ``validation`` is on public examples that trained neither and decides; None where there are
+    none, or where ``keep`` is ``last`` in a directory that never asked. ``test`` is on the test set
+    and decides nothing; None where they were not compared there.
+    """
+
+    ships: StudentKey
+    keep: Literal["best", "last"]
+    validation: JudgedPair | None
+    test: JudgedPair | None
 
 
 class CompressionResult(TypedDict):
@@ -428,6 +470,7 @@ class Report(TypedDict):
     models: dict[ModelKey, ModelEntry]
     privacy: PrivacySection
     federation: FederationSection
+    judgement: NotRequired[JudgementSection]
     compression: NotRequired[CompressionSection]
     artefacts: NotRequired[list[ArtefactEntry]]
     search: NotRequired[SearchSection | None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedlite.base.options import deciding, value_at
+from fedlite.federation.options import FederationOptions
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages import (
@@ -58,10 +59,19 @@ STAGES: tuple[Stage, ...] = (
         "plan",
         plan.run,
         "warm_start",
-        options("privacy", "federation", "tracking.evaluate_every"),
+        lambda config: [
+            *options("privacy")(config),
+            _without_keep(config.federation),
+            config.tracking.evaluate_every,
+        ],
     ),
     Stage("federate", federate.run, "plan", options()),
-    Stage("compress", compress.run, "federate", compress.decided_by),
+    Stage(
+        "compress",
+        compress.run,
+        "federate",
+        lambda config: [*compress.decided_by(config), *_keep(config.federation)],
+    ),
     Stage("evaluate", evaluate.run, "compress", options("compress.measure")),
     Stage("report", report.run, "evaluate", options(), always=True),
     Stage("audit", audit.run, "evaluate", options("audit")),
@@ -122,6 +132,17 @@ def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> N
         assert stage.run is not None, name
         with pipeline.run.stage(name, mark) as facts:
             facts |= stage.run(pipeline)
+
+
+def _keep(federation: FederationOptions) -> list[Any]:
+    """Which student is compressed. The default adds nothing: what directories from before the
+    option hold is kept, and shows which student it was."""
+    return [] if federation.keep == "best" else [federation.keep]
+
+
+def _without_keep(federation: FederationOptions) -> dict[str, Any]:
+    """What decides the rounds: not which student is kept after them (a matter of compression)."""
+    return {key: value for key, value in deciding(federation).items() if key != "keep"}
 
 
 def _value(config: Config, key: str) -> Any:
