@@ -39,7 +39,8 @@ _NOT_COVERED = """\
 - How many examples a client holds, whether and when it took part, and how long it took.
 - Earlier or other runs on the same private data, such as tuning runs: each spends its own epsilon.
 - A private test set that is used again and again.
-- The label statistics with which a simulation divides data among clients, and their picture."""
+- The label statistics with which a simulation draws its public, held-out and test parts and divides
+  the rest among clients, and their picture."""
 
 
 PROTECTS_NOTHING = 20.0  # an epsilon beyond which the bound on guesses is 100%
@@ -54,6 +55,15 @@ def odds_text(epsilon: float) -> str:
     if float(shown) < 15:
         return f"e^{shown} = {math.ceil(10 * math.exp(float(shown))) / 10:,.1f}"
     return f"e^{shown} (about 10^{math.ceil(float(shown) / math.log(10))})"
+
+
+def _derived(privacy: PrivacySection) -> str:
+    """The constants that should have been public and were not, as one more limit."""
+    derived = privacy.get("derived_constants")
+    if not derived:
+        return ""
+    constants = "; ".join(f"`{key}`: {origin}" for key, origin in derived.items())
+    return f"\n- Constants that this simulation worked out from its private data: {constants}."
 
 
 def guess_bound(epsilon: float, delta: float) -> float:
@@ -200,5 +210,5 @@ def privacy_statement(privacy: PrivacySection) -> str:
     if "client" in units:
         parts.append(_SECRET_COHORT)
     if privacy["private"]:
-        parts.append(_NOT_COVERED)
+        parts.append(_NOT_COVERED + _derived(privacy))
     return "\n\n".join(parts) + "\n"

@@ -194,12 +194,15 @@ class PrivacySection(TypedDict):
     """``units`` is empty when ``private`` is false; ``protects`` says what one example is.
 
     With ``randomness`` deterministic nothing is private, whatever the numbers say.
+    ``derived_constants`` are the options that were left open and filled in from private data, each
+    with what it was made of.
     """
 
     private: bool
     randomness: str
     protects: str
     units: list[ExampleUnit | ClientUnit]
+    derived_constants: NotRequired[dict[str, str]]
 
 
 class FederationSection(TypedDict):

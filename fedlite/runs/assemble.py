@@ -29,6 +29,7 @@ from fedlite.report.schema import (
     TrafficPart,
 )
 from fedlite.runs.config import Config
+from fedlite.runs.derived import derived_constants
 from fedlite.runs.facts import (
     BaselineFacts,
     CompressFacts,
@@ -76,7 +77,10 @@ def assemble_report(pipeline: Pipeline) -> Report:
                 for one in compressed["artefacts"]
             ),
         ],
-        "privacy": with_groups(privacy_section(config, splits, plans, spent, audits), plans, spent),
+        "privacy": {
+            **with_groups(privacy_section(config, splits, plans, spent, audits), plans, spent),
+            "derived_constants": derived_constants(config),
+        },
         "dataset": {
             "name": config.dataset.name,
             "classes": splits.task.num_classes,

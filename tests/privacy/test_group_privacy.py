@@ -24,7 +24,7 @@ NAMED = ([(4.0, 1.0, 100)], 10, 1e-6)  # whole batches: ten examples were claime
 
 
 def gaussian_epsilon(history: list[tuple[float, float, int]], size: int, delta: float) -> float:
-    """Exact, where batches are whole: mu = size sqrt(steps) / z (Balle and Wang 2018, theorem 8)."""
+    """Exact, for whole batches: mu = size sqrt(steps) / z (Balle and Wang 2018, theorem 8)."""
     ((noise, _, steps),) = history
     mu = size * math.sqrt(steps) / noise
 
@@ -83,7 +83,7 @@ def test_one_step_of_a_sampled_group(noise: float, rate: float, size: int) -> No
     assert group_epsilon([(noise, rate, 1)], size, 1e-5, "pld") <= 1.1 * truth + 0.05
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     noise=st.floats(0.7, 8),
     rate=st.sampled_from([0.05, 0.3, 1.0]),
