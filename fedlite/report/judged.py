@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fedlite.base.records import ModelKey
-from fedlite.report.schema import JudgedPair, Report
+from fedlite.report.schema import Report
+from fedlite.report.sections import JudgedPair
 from fedlite.report.words import gain_over_public, percent, tested_on
 
 if TYPE_CHECKING:  # SciPy's statistics load slowly, and every start of the command comes by here

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from fedlite.report.schema import ClientUnit, ExampleUnit, PrivacySection
+from fedlite.report.together import NO_JOBS, together_sentences
 from fedlite.report.words import NOT_PRIVATE, epsilon_text, is_private, not_private_reason
 
 _OBSERVERS = {
@@ -209,6 +210,8 @@ def privacy_statement(privacy: PrivacySection) -> str:
         parts.append(_SUM_OVER_CLIENTS)
     if "client" in units:
         parts.append(_SECRET_COHORT)
+    if together := together_sentences(privacy.get("together", NO_JOBS)):
+        parts.append("**One of several jobs.** " + " ".join(together))
     if privacy["private"]:
         parts.append(_NOT_COVERED + _derived(privacy))
     return "\n\n".join(parts) + "\n"

@@ -7,7 +7,8 @@ lacked is ``NotRequired``. docs/report.md tells the same to those who read the f
 
 from typing import Any, Literal, NotRequired, TypedDict, final
 
-from fedlite.base.records import ModelKey, StudentKey
+from fedlite.base.records import ModelKey
+from fedlite.report.sections import JudgementSection, TogetherSection
 
 UnitName = Literal["example", "client"]
 Attacked = Literal["student", "compressed", "control"]
@@ -190,7 +191,13 @@ class ClientUnit(PrivacyUnit, EpsilonsOfReleases):
     max_rounds: int
 
 
-class PrivacySection(TypedDict):
+class PrivacyOfSweep(TypedDict, total=False):
+    """There only in a job of a sweep that has ended."""
+
+    together: TogetherSection
+
+
+class PrivacySection(PrivacyOfSweep):
     """``units`` is empty when ``private`` is false; ``protects`` says what one example is.
 
     With ``randomness`` deterministic nothing is private, whatever the numbers say.
@@ -225,44 +232,6 @@ class FederationSection(TypedDict):
     refusals: dict[str, int]
     rounds_not_released: int
     stopped: str
-
-
-class JudgedPair(TypedDict):
-    """The public-only and the federated student on the same examples, and what follows from it.
-
-    ``both_right`` and ``only_..._right`` are numbers of ``examples``. ``public_interval`` and
-    ``federated_interval`` are Wilson's 95% intervals of the accuracies. ``difference`` is the
-    federated student's accuracy minus the other's, ``difference_interval`` its exact 95% interval
-    given the examples on which they differ, ``p_value`` that of McNemar's exact test. ``verdict``
-    is of the federated student: ``no difference`` where p is 0.05 or more.
-    """
-
-    examples: int
-    both_right: int
-    only_public_right: int
-    only_federated_right: int
-    public_accuracy: float
-    public_interval: list[float]
-    federated_accuracy: float
-    federated_interval: list[float]
-    difference: float
-    difference_interval: list[float]
-    p_value: float
-    verdict: Literal["better", "worse", "no difference"]
-
-
-class JudgementSection(TypedDict):
-    """Which student at full width ships, by ``federation.keep``, and what the two are worth.
-
-    ``validation`` is on public examples that trained neither and decides; None where there are
-    none, or where ``keep`` is ``last`` in a directory that never asked. ``test`` is on the test set
-    and decides nothing; None where they were not compared there.
-    """
-
-    ships: StudentKey
-    keep: Literal["best", "last"]
-    validation: JudgedPair | None
-    test: JudgedPair | None
 
 
 class CompressionResult(TypedDict):

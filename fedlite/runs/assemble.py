@@ -20,16 +20,17 @@ from fedlite.report.schema import (
     CompressionSection,
     FederationSection,
     FileMeasures,
-    JudgedPair,
-    JudgementSection,
     ModelEntry,
+    PrivacyOfSweep,
     PrivacySection,
     Report,
     TimedPart,
     TrafficPart,
 )
+from fedlite.report.sections import JudgedPair, JudgementSection
 from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants
+from fedlite.runs.directory import SWEEP_FILE, RunDirectory
 from fedlite.runs.facts import (
     BaselineFacts,
     CompressFacts,
@@ -80,6 +81,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
         "privacy": {
             **with_groups(privacy_section(config, splits, plans, spent, audits), plans, spent),
             "derived_constants": derived_constants(config),
+            **_sweep(run),
         },
         "dataset": {
             "name": config.dataset.name,
@@ -113,6 +115,13 @@ def assemble_report(pipeline: Pipeline) -> Report:
         "config": config.to_plain(),
         "history": history,
     }
+
+
+def _sweep(run: RunDirectory) -> PrivacyOfSweep:
+    """What all jobs of a sweep spent, where this run is one of them and the sweep has ended."""
+    file = run.path.parent / SWEEP_FILE
+    sweep = read_json(file) if file.is_file() else {"run_ids": []}
+    return {"together": sweep["together"]} if run.run_id in sweep["run_ids"] else {}
 
 
 def with_groups(privacy: PrivacySection, plans: Plans, spent: Spent) -> PrivacySection:
