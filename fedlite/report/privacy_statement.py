@@ -53,6 +53,8 @@ def odds_text(epsilon: float) -> str:
     The one place where e^epsilon is computed for people to read.
     """
     shown = epsilon_text(epsilon)
+    if math.isinf(epsilon):
+        return "any number of"
     if float(shown) < 15:
         return f"e^{shown} = {math.ceil(10 * math.exp(float(shown))) / 10:,.1f}"
     return f"e^{shown} (about 10^{math.ceil(float(shown) / math.log(10))})"
@@ -101,7 +103,7 @@ def _in_words(unit: ExampleUnit | ClientUnit, protects: str) -> str:
 
 def _groups(unit: ExampleUnit) -> str:
     """What several examples of one client cost together, as far as the report holds it."""
-    groups = unit.get("group_epsilons")
+    groups = unit.get("groups")
     if not groups:
         return "What several of them cost together is not got by multiplying: it can be more."
     costs = " and ".join(

@@ -122,7 +122,7 @@ class EpsilonsByClient(EpsilonsSpent, total=False):
     """Example-level; what tells who took part is left out beside an amplified client-level claim.
 
     ``local_epsilon_max`` is what an observer of single updates would face (aggregate trust).
-    ``group_epsilons`` is, by number of examples of one client (as text), what they cost together at
+    ``groups`` is, by number of examples of one client (as text), what they cost together at
     the same delta (:mod:`fedlite.privacy.groups`); the maximum over clients.
     """
 
@@ -130,7 +130,7 @@ class EpsilonsByClient(EpsilonsSpent, total=False):
     epsilon_p95: float
     participations_max: int
     local_epsilon_max: float
-    group_epsilons: dict[str, float]
+    groups: dict[str, float]
 
 
 class EpsilonsOfReleases(EpsilonsSpent, total=False):

@@ -47,6 +47,8 @@ def human_seconds(seconds: float) -> str:
 
 def epsilon_text(epsilon: float) -> str:
     """An epsilon with two decimals, rounded up: what is shown never understates what was spent."""
+    if math.isinf(epsilon):
+        return "infinite"
     return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
 
 

@@ -125,7 +125,7 @@ def _sweep(run: RunDirectory) -> PrivacyOfSweep:
 
 
 def with_groups(privacy: PrivacySection, plans: Plans, spent: Spent) -> PrivacySection:
-    """``privacy`` with what several examples of one client cost together (``group_epsilons``)."""
+    """``privacy`` with what several examples of one client cost together (``groups``)."""
     plan = plans.example
     for unit in privacy["units"]:
         if unit["unit"] == "client" or plan is None:
@@ -141,7 +141,7 @@ def with_groups(privacy: PrivacySection, plans: Plans, spent: Spent) -> PrivacyS
             )
             for size in GROUP_SIZES
         }
-        unit["group_epsilons"] = {
+        unit["groups"] = {
             size: epsilon for size, epsilon in together.items() if math.isfinite(epsilon)
         }
     return privacy

@@ -10,6 +10,7 @@ import pytest
 
 from fedlite.cli.main import run
 from tests.conftest import TINY
+from tests.e2e.command import refusal
 
 # Steps that throw the student far off, so that no draw of the noise decides the test.
 RUINED = (
@@ -65,7 +66,7 @@ def test_the_better_student_ships_and_everything_says_which(
 
 @pytest.mark.slow
 def test_a_directory_of_before_the_choice_is_reported_as_it_is(
-    finished_run: Path, tmp_path: Path
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
@@ -88,6 +89,10 @@ def test_a_directory_of_before_the_choice_is_reported_as_it_is(
         "test": None,
     }
     assert "not compared example by example" in (folder / "report.md").read_text()
-    assert run(["evaluate", f"run.dir={folder}"]) == 0
+    planned = state["stages"]["plan"]["plans"]["example"]["expected_examples"]
+    line = refusal(capsys, 2, "report", f"run.dir={folder}", "privacy.expected_examples=7")
+    assert f"expected_examples=7: this run was planned with {planned}" in line
+    given = f"privacy.expected_examples={planned}"  # what was worked out may be given later
+    assert run(["evaluate", f"run.dir={folder}", given]) == 0
     assert run(["report", f"run.dir={folder}"]) == 0
     assert read(folder, "report.json")["judgement"]["test"]["examples"] == 359

@@ -59,7 +59,7 @@ UNIT = {
     "sampling",
     "steps",
     "participations_max",
-    "group_epsilons",
+    "groups",
     "max_participations",
     "adjacency",
     "accountant",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedlite.base.options import deciding, value_at
@@ -93,6 +93,7 @@ def fingerprints(config: Config) -> dict[str, str]:
 
     A stage that adds no option has the fingerprint of the one before it.
     """
+    config = _without_public_figures(config)
     marks: dict[str, str] = {}
     for stage in STAGES:
         before = [marks[stage.needs]] if stage.needs else []
@@ -138,6 +139,17 @@ def _keep(federation: FederationOptions) -> list[Any]:
     """Which student is compressed. The default adds nothing: what directories from before the
     option hold is kept, and shows which student it was."""
     return [] if federation.keep == "best" else [federation.keep]
+
+
+def _without_public_figures(config: Config) -> Config:
+    """Figures that a run works out itself where they are left open, so that giving them changes
+    nothing: the clients of a natural partition are counted in any case, and the plan keeps its
+    nominal examples (:func:`fedlite.runs.preflight.check_run` refuses others)."""
+    federation = config.federation
+    if config.partition.name == "natural":
+        federation = replace(federation, num_clients=None)
+    privacy = replace(config.privacy, expected_examples=None)
+    return replace(config, federation=federation, privacy=privacy)
 
 
 def _without_keep(federation: FederationOptions) -> dict[str, Any]:
