@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedlite.base.intervals import PairedComparison
@@ -12,6 +13,7 @@ from fedlite.distill.evaluate import predict_logits
 from fedlite.distill.public import require_public
 
 Keep = Literal["best", "last"]
+ROUNDING = 1e-6  # nats: losses nearer than this are equal
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ def keep_student(
         public_student: distilled on public data only.
         federated_student: what the rounds made of it.
         validation: public examples that trained neither; may be empty.
-        keep: ``best`` is the one that is right more often, the federated one where both are right
-            equally often or nothing can judge; ``last`` is the federated one.
+        keep: ``best`` is the one that is right more often; of two that are right equally often the
+            one of the smaller mean cross-entropy, which a few examples tell apart sooner; the
+            federated one where that is equal too or nothing can judge. ``last`` is the federated
+            one.
 
     Raises:
         TypeError: ``validation`` is not :class:`PublicData`.
@@ -48,7 +52,11 @@ def keep_student(
         predict_logits(model, validation.inputs) for model in (public_student, federated_student)
     )
     found = compare_pairs(first, second, validation.labels)
-    public_only = keep == "best" and found.gained < 0
+    public_loss, federated_loss = (
+        float(F.cross_entropy(logits.double(), validation.labels)) for logits in (first, second)
+    )
+    surer = found.gained == 0 and public_loss < federated_loss - ROUNDING
+    public_only = keep == "best" and (found.gained < 0 or surer)
     return KeptStudent("public_student" if public_only else "federated_student", found)
 
 

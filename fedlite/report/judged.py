@@ -104,7 +104,7 @@ def _ships(report: Report) -> Iterator[str]:
     student, pair = found["ships"], found["validation"]
     ships = f"The {STUDENTS[student]} ships"
     if found["keep"] == "last":
-        yield f"{ships}: federation.keep=last asks for it whatever public data says."
+        yield f"{ships}: federation.keep=last asks for it whatever public validation examples say."
     elif pair is None:
         yield (
             f"{ships}, unjudged: no public example was kept from training to choose by"
@@ -113,7 +113,10 @@ def _ships(report: Report) -> Iterator[str]:
     if pair is None:
         return
     if found["keep"] == "best":
-        why = "is right more often" if pair["difference"] else "is right as often as the other"
+        why = "is right more often"
+        if pair["difference"] == 0:
+            sure = "surer of the answers" if student == "public_student" else "no less sure"
+            why = f"is right as often as the other, and {sure} (cross-entropy),"
         yield f"{ships} because it {why} on public validation examples, which alone may choose."
     yield _numbers(pair)
     if student == "public_student":
@@ -137,8 +140,8 @@ def _numbers(pair: JudgedPair) -> str:
     public = _right(pair, alone, accuracy, pair["public_interval"])
     chance = "chance explains that" if pair["verdict"] == "no difference" else "that is not chance"
     return (
-        f"Of {pair['examples']:,} the federated student answers {federated} right, the public-only"
-        f" student {public} (95% intervals: Wilson's); {chance} ({_test(pair)})."
+        f"Of {pair['examples']:,} such examples the federated student answers {federated} right, the"
+        f" public-only student {public} (95% intervals: Wilson's); {chance} ({_test(pair)})."
     )
 
 

@@ -23,6 +23,17 @@ class Answering(nn.Module):
         return nn.functional.one_hot(self.answers[inputs[:, 0].long()], CLASSES).float()
 
 
+class Scaled(nn.Module):
+    """Logits times a number: surer of the same answers the larger it is."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.scale * logits
+
+
 def numbered(labels: Tensor) -> PublicData:
     return PublicData(torch.arange(len(labels), dtype=torch.float32).unsqueeze(1), labels)
 
@@ -55,6 +66,15 @@ def test_last_is_the_federated_student_whatever_validation_data_says(
     kept = keep_student(Answering(public), Answering(federated), numbered(labels), "last")
     assert kept.student == "federated_student"
     assert kept.validation is not None
+
+
+@pytest.mark.parametrize("surer", ["public_student", "federated_student"])
+def test_of_two_that_are_right_equally_often_the_surer_ships(surer: str) -> None:
+    labels = torch.tensor([0, 1, 2, 0])
+    sure, unsure = (nn.Sequential(Answering(labels), Scaled(scale)) for scale in (3.0, 0.5))
+    public, federated = (sure, unsure) if surer == "public_student" else (unsure, sure)
+    assert keep_student(public, federated, numbered(labels), "best").student == surer
+    assert keep_student(public, federated, numbered(labels), "last").student == "federated_student"
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -16,6 +16,7 @@ from tests.e2e.command import refusal
 RUINED = (
     "federation.keep=best",
     "federation.learning_rate=50",
+    "federation.ema_decay=0",
     "privacy.accountant=rdp",
     "federation.rounds=1",
 )
