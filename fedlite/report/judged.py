@@ -140,8 +140,8 @@ def _numbers(pair: JudgedPair) -> str:
     public = _right(pair, alone, accuracy, pair["public_interval"])
     chance = "chance explains that" if pair["verdict"] == "no difference" else "that is not chance"
     return (
-        f"Of {pair['examples']:,} such examples the federated student answers {federated} right, the"
-        f" public-only student {public} (95% intervals: Wilson's); {chance} ({_test(pair)})."
+        f"Of {pair['examples']:,} such examples the federated student answers {federated} right,"
+        f" the public-only student {public} (95% intervals: Wilson's); {chance} ({_test(pair)})."
     )
 
 
