@@ -28,10 +28,13 @@ from rich.text import Text
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json, write_whole
 from fedlite.cli.main import run
-from fedlite.report.charts import accuracy_against_epsilon, save_figure
+from fedlite.report.charts import accuracy_against_epsilon
+from fedlite.report.drawing import save_figure
 from fedlite.report.table import plain_table
+from fedlite.report.together import together_sentences
 from fedlite.report.words import NOT_PRIVATE, epsilon_text, percent
 from fedlite.runs.directory import STATE_FILE
+from fedlite.runs.together import spent_together
 
 REFERENCE = "reference"
 MECHANISMS = {  # name -> (its option, the key of its epsilon, its label)
@@ -192,6 +195,8 @@ def study(arguments: list[str], console: Console) -> int:
         )
     console.rule()
     console.print(table)
+    for sentence in together_sentences(spent_together(point.directory for point in points)):
+        console.print(Text(sentence))
     console.print(Text(f"\nWritten to {output}/accuracy_against_epsilon.png and .csv"))
     return 0
 

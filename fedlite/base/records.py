@@ -14,6 +14,9 @@ ModelKey = Literal[
 """What the models of a run are called, in the order of the pipeline: distilled on public data only,
 federated, its norms exchanged for ones that fold, pruned, pruned and quantized."""
 
+StudentKey = Literal["public_student", "federated_student"]
+"""The students at full width, one of which is compressed and ships."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -95,10 +98,10 @@ class Artefact:
     """A file that could ship, and how it was judged on public data before it was measured.
 
     ``name`` is unique in a run, such as ``quantized_student.litert``; ``model`` the key of the
-    student it was made of (``federated_student``, ``pruned_student``, ``quantized_student``);
+    student it was made of (one at full width, ``pruned_student``, ``quantized_student``);
     ``file`` lies in the folder of models. ``snr_db`` and ``agreement`` compare its logits with
     those of the torch model it was exported from; ``public_accuracy`` is its accuracy on public
-    data and ``accuracy_drop`` by how much the federated student is better there. ``refused``
+    data and ``accuracy_drop`` by how much the student at full width is better there. ``refused``
     says why it does not ship; empty where it may. A file that could not be made at all has None
     for what could not be found out.
     """

@@ -15,6 +15,7 @@ from fedlite.report.drawing import save_figure
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
 from fedlite.runs.config import Config
+from fedlite.runs.derived import derived_constants, derived_line
 from fedlite.runs.forecast import NAMES, Forecast, Guarantee
 
 CURVE_POINTS = 12
@@ -42,6 +43,8 @@ def show_forecast(found: Forecast, picture: Path) -> None:
     console.print()
     for note in _notes(guarantees, found.refusals):
         console.print(Text(note))
+    if derived := derived_constants(config):
+        console.print(Text(f"Constants {derived_line(derived)}.", style="yellow"))
     console.print()
     console.print(Text.assemble(("picture  ", "dim"), str(picture)), soft_wrap=True)
 

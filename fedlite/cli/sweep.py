@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedlite.base.errors import UsageError
-from fedlite.base.files import write_whole
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import write_json, write_whole
 from fedlite.base.records import ModelKey
 from fedlite.report.schema import Report
+from fedlite.report.sections import TogetherSection
 from fedlite.report.table import plain_table
+from fedlite.report.together import NO_JOBS, log_together, together_sentences
 from fedlite.report.words import (
     NOT_PRIVATE,
     PUBLIC_MODELS,
@@ -25,8 +27,9 @@ from fedlite.report.words import (
     human_bytes,
     is_private,
     percent,
+    tested_on,
 )
-from fedlite.runs.directory import OVERRIDES_FILE, load_overrides
+from fedlite.runs.directory import OVERRIDES_FILE, SWEEP_FILE, load_overrides, run_id_of
 
 RESULTS = ("Public only", "Federated", "Final", "Epsilon", "Bytes", "Latency p50")
 
@@ -127,9 +130,54 @@ def sweep_table(jobs: list[Job]) -> Table:
     return table
 
 
-def write_sweep(jobs: list[Job], sweep_dir: Path) -> None:
+def spent_by_all(jobs: list[Job]) -> TogetherSection:
+    """What the jobs spent together; what the report of each of them lacks.
+
+    Raises:
+        FedliteError: a damaged ledger.
+    """
+    from fedlite.runs.together import spent_together  # late, as above
+
+    return spent_together(job.directory for job in jobs)
+
+
+def warnings_of(jobs: list[Job], together: TogetherSection) -> list[str]:
+    """What the table does not show: what all jobs spent, and what choosing by the table does."""
+    found = together_sentences(together)
+    reports = [job.report for job in jobs if job.report]
+    if len(reports) > 1 and any(tested_on(report) == "test" for report in reports):
+        found.append(
+            "The accuracies are on the test set, and that of the best job flatters it: choose with"
+            " dataset.holdout_size=N dataset.evaluate_on=holdout (which spends the clients' epsilon"
+            " all the same)."
+        )
+    return found
+
+
+def tell_jobs(jobs: list[Job], together: TogetherSection, sweep_dir: Path) -> None:
+    """Put what all jobs spent into the report, card and TensorBoard of each of them."""
+    from fedlite.runs.execute import execute  # late, as above
+    from fedlite.runs.together import config_of
+
+    finished = [job.directory for job in jobs if job.report]
+    run_ids = [run_id_of(directory) for directory in finished]
+    write_json(sweep_dir / SWEEP_FILE, {"run_ids": run_ids, "together": together})
+    configs = [config_of(directory) for directory in finished]
+    for directory, config in zip(finished, configs, strict=True):
+        assert config is not None  # it has a report
+        execute(config, load_overrides(directory), ("report",), resume=True)
+    if any(config and config.tracking.tensorboard for config in configs):
+        log_together(together, sweep_dir)
+
+
+def write_sweep(
+    jobs: list[Job], sweep_dir: Path, together: TogetherSection, warnings: list[str]
+) -> None:
     """Write ``sweep.csv`` (all numbers) and ``sweep.md`` (the table) into ``sweep_dir``."""
     rows = [_csv_row(job) for job in jobs]
+    for unit in together["units"]:
+        for row in rows:
+            row[f"epsilon_{unit['unit']}_level_all_jobs"] = unit["epsilon"]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     buffer = StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -142,11 +190,15 @@ def write_sweep(jobs: list[Job], sweep_dir: Path) -> None:
         values = [job.overrides.get(option, "–") for option in swept]
         lines.append([job.directory.name, *values, *result_cells(job.report)])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    write_whole(sweep_dir / "sweep.md", f"# Sweep\n\n{text}\n")
+    parts = ["# Sweep", text, *warnings]
+    write_whole(sweep_dir / "sweep.md", "\n\n".join(parts) + "\n")
 
 
 class SweepTable(Callback):
-    """Prints and writes the table of a finished sweep. Named in ``conf/`` as a Hydra callback."""
+    """Prints and writes the table of a finished sweep, and what its jobs spent together.
+
+    Named in ``conf/`` as a Hydra callback.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare the jobs in the sweep's directory."""
@@ -154,7 +206,17 @@ class SweepTable(Callback):
         jobs = read_jobs(sweep_dir)
         if not jobs:
             return
-        write_sweep(jobs, sweep_dir)
+        try:
+            together = spent_by_all(jobs)
+            warnings = warnings_of(jobs, together)
+        except FedliteError as error:  # the jobs are done: what is known of them is shown
+            together = NO_JOBS
+            warnings = [f"What all jobs spent together cannot be said: {error}"]
+        write_sweep(jobs, sweep_dir, together, warnings)
         console = Console()
         console.print(sweep_table(jobs))
+        for warning in warnings:
+            console.print(Text(warning, style="yellow"))
+        if together["jobs"] > 1:
+            tell_jobs(jobs, together, sweep_dir)
         console.print(Text(f"Written to {sweep_dir / 'sweep.md'} and sweep.csv"), soft_wrap=True)

@@ -95,7 +95,7 @@ def snr_db(reference: Array, found: Array) -> float:
 def why_refused(
     comparison: Comparison,
     *,
-    federated_accuracy: float,
+    full_accuracy: float,
     min_snr_db: float,
     max_accuracy_drop: float,
 ) -> str:
@@ -103,17 +103,17 @@ def why_refused(
 
     Args:
         comparison: of the file.
-        federated_accuracy: of the federated student on the same examples.
+        full_accuracy: of the student at full width on the same examples.
         min_snr_db: ``compress.min_snr_db``; a file at the bound passes.
         max_accuracy_drop: ``compress.max_accuracy_drop``; a file at the bound passes.
     """
     noise = too_noisy(comparison, min_snr_db)
     reasons = [noise] if noise else []
-    drop = federated_accuracy - comparison.accuracy
+    drop = full_accuracy - comparison.accuracy
     if drop > max_accuracy_drop + 1e-9:  # of floating point
         reasons.append(
-            f"accuracy {comparison.accuracy:.4f} on public data is {drop:.4f} below the federated"
-            f" student's, over compress.max_accuracy_drop={max_accuracy_drop:g}"
+            f"accuracy {comparison.accuracy:.4f} on public data is {drop:.4f} below the student's"
+            f" at full width, over compress.max_accuracy_drop={max_accuracy_drop:g}"
         )
     return "; ".join(reasons)
 

@@ -9,7 +9,7 @@ from typing import Final
 from torch import nn
 
 from fedlite.base.errors import FedliteError
-from fedlite.base.records import Artefact, ModelKey
+from fedlite.base.records import Artefact, ModelKey, StudentKey
 from fedlite.compress.compare import (
     Comparison,
     check_structure,
@@ -42,7 +42,7 @@ class CompressedStudent:
 
     ``artefacts`` are all files, judged; ``shipped`` says by format which one of them goes into the
     deployable folder. ``folded_norms`` names the norms that were exchanged, and
-    ``public_accuracy`` what each model (``federated_student``, ``folded_student``,
+    ``public_accuracy`` what each model (the student at full width, ``folded_student``,
     ``pruned_student``) reaches on the public examples that judge. ``max_difference`` is the largest
     difference of logits between the pruned model and its fp32 ONNX file, ``nonzero_weights``
     counts weights of its convolutions and linear layers.
@@ -60,20 +60,25 @@ class CompressedStudent:
 
 
 def compress_student(
-    shrinker: Shrinker, validation: PublicData, config: CompressOptions, directory: Path
+    shrinker: Shrinker,
+    validation: PublicData,
+    config: CompressOptions,
+    directory: Path,
+    full: StudentKey = FEDERATED,
 ) -> CompressedStudent:
     """Make, export and judge the smaller forms of ``shrinker``'s student in ``directory``.
 
     Writes ``pruned_student.pt`` and, for every format, ``pruned_student`` (fp32) and
     ``quantized_student``; the ONNX files are always made, because every run is compared by them.
     ``folded_student.onnx`` is there where norms were exchanged. For each format the quantized
-    file ships if it was not refused, else the pruned one, else the federated student as it was.
+    file ships if it was not refused, else the pruned one, else the student as it was.
 
     Args:
         shrinker: the student, with the public data that may teach its smaller forms.
         validation: public examples that judge the files.
         config: how to compress.
         directory: made if missing; ``models/`` of a run directory.
+        full: which student ``shrinker`` holds.
 
     Raises:
         TypeError: ``validation`` is not :class:`PublicData`.
@@ -84,7 +89,7 @@ def compress_student(
     task = shrinker.task
     folded, pruned = shrinker.folded(config), shrinker.pruned(config)
     accuracy: dict[ModelKey, float] = {
-        FEDERATED: _accuracy(shrinker.student, validation, task.num_classes)
+        full: _accuracy(shrinker.student, validation, task.num_classes)
     }
     folded_norms: list[str] = []
     if config.norms == "fold":
@@ -94,14 +99,14 @@ def compress_student(
         export_onnx(folded, task, directory / "folded_student.onnx", config.opset)
     accuracy[PRUNED] = _accuracy(pruned, validation, task.num_classes)
     save_pruned(pruned, directory / f"{PRUNED}.pt")
-    judge = _Judge(shrinker, validation, config, directory, accuracy[FEDERATED])
+    judge = _Judge(shrinker, validation, config, directory, full, accuracy[full])
     artefacts: list[Artefact] = []
     shipped: dict[str, str] = {}
     for format_name in formats_made(config):
         made = list(judge.files_of(format_name))
         artefacts += made
         if format_name in config.formats:
-            shipped[format_name] = _choose(made)
+            shipped[format_name] = _choose(made, full)
     onnx = directory / f"{PRUNED}.onnx"
     return CompressedStudent(
         artefacts=artefacts,
@@ -129,17 +134,18 @@ class _Judge:
     validation: PublicData
     config: CompressOptions
     directory: Path
-    federated_accuracy: float
+    full: StudentKey
+    full_accuracy: float
 
     def files_of(self, format_name: str) -> Iterator[Artefact]:
-        """The files of one format; the federated student's where all others were refused."""
+        """The files of one format; the full student's where all others were refused."""
         made = [self._file(PRUNED, format_name, self.shrinker.pruned(self.config))]
         if self.config.quantization != "none":
             model = self.shrinker.quantizable(self.config)
             made.append(self._file(QUANTIZED, format_name, model))
         yield from made
         if all(artefact.refused for artefact in made):
-            yield self._file(FEDERATED, format_name, self.shrinker.student)
+            yield self._file(self.full, format_name, self.shrinker.student)
 
     def _file(self, key: ModelKey, format_name: str, model: nn.Module) -> Artefact:
         config, shrinker = self.config, self.shrinker
@@ -177,10 +183,10 @@ class _Judge:
             snr_db=found.snr_db,
             agreement=found.agreement,
             public_accuracy=found.accuracy,
-            accuracy_drop=self.federated_accuracy - found.accuracy,
+            accuracy_drop=self.full_accuracy - found.accuracy,
             refused=why_refused(
                 found,
-                federated_accuracy=self.federated_accuracy,
+                full_accuracy=self.full_accuracy,
                 min_snr_db=config.min_snr_db,
                 max_accuracy_drop=config.max_accuracy_drop,
             ),
@@ -195,13 +201,13 @@ class _Judge:
         return None
 
 
-def _choose(made: list[Artefact]) -> str:
+def _choose(made: list[Artefact], full: StudentKey) -> str:
     """The name of the file of one format that ships.
 
     Raises:
         FedliteError: all of them were refused.
     """
-    for key in (QUANTIZED, PRUNED, FEDERATED):
+    for key in (QUANTIZED, PRUNED, full):
         for artefact in made:
             if artefact.model == key and not artefact.refused:
                 return artefact.name

@@ -2,7 +2,8 @@
 
 from typing import TypedDict
 
-from fedlite.report.card import ManifestEntry, latencies_of, measures_of, wilson_interval
+from fedlite.base.intervals import wilson_interval
+from fedlite.report.card import ManifestEntry, latencies_of, measures_of
 from fedlite.report.schema import PrivacySection, Report
 from fedlite.report.words import epsilon_text, is_private, not_private_reason
 

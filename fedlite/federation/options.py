@@ -45,6 +45,10 @@ class FederationOptions(Options):
     ema_decay: Annotated[
         float, Ge(0), Lt(1), Doc("exponential average of the server's iterates; 0: off")
     ] = 0.8
+    keep: Annotated[
+        Literal["best", "last"],
+        Doc("student that ships. best: the better on public validation data; last: the federated"),
+    ] = "best"
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
 
 

@@ -80,9 +80,9 @@ def _by_batch(entry: ArtefactEntry) -> dict[str, LatencyEntry]:
 
 
 def may_ship(entry: ArtefactEntry) -> bool:
-    """Whether it is a file of a student that holds what private data taught, and not refused."""
-    public = entry["model"] in PUBLIC_MODELS
-    return entry["format"] != EAGER and not public and not entry["refused"]
+    """Whether it is a file of a student that was made to ship, and not refused."""
+    baseline = entry["model"] in PUBLIC_MODELS and not entry.get("file")
+    return entry["format"] != EAGER and not baseline and not entry["refused"]
 
 
 def latency_ms(
@@ -107,8 +107,9 @@ def baseline(
     """
     own, eager = entry["format"], entry["format"] == EAGER
     if name == "eager":
-        model: ModelKey = "teacher" if entry["model"] == "teacher" else "federated_student"
-        found = [] if eager else [one for one in entries if _is(one, model, EAGER)]
+        teacher = entry["model"] == "teacher"
+        beside = [one for one in entries if (one["model"] == "teacher") == teacher]
+        found = [] if eager else [one for one in beside if one["format"] == EAGER]
     elif name == "teacher":
         found = [one for form in ("onnx", own) for one in entries if _is(one, "teacher", form)]
     else:

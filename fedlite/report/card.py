@@ -1,13 +1,14 @@
 """The model card of a deployable folder, as markdown."""
 
-import math
 from collections.abc import Sequence
 from typing import TypedDict
 
+from fedlite.base.intervals import wilson_interval
 from fedlite.base.records import ModelKey
 from fedlite.data.types import Task
+from fedlite.report.judged import STUDENTS, judgement_sentences, ships_public_only
 from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
-from fedlite.report.words import artefacts_of
+from fedlite.report.words import artefacts_of, tested_on
 
 _USE = """\
 ## Use
@@ -108,17 +109,6 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """A confidence interval of a probability, from the share of successes in ``count`` trials.
-
-    The score interval of Wilson (1927), "Probable inference, the law of succession, and
-    statistical inference"; ``z`` is the normal quantile, by default that of 95%.
-    """
-    spread = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    centre, whole = share + z * z / (2 * count), 1 + z * z / count
-    return max(0.0, (centre - spread) / whole), min(1.0, (centre + spread) / whole)
-
-
 def accuracy_text(accuracy: float, tests: int) -> str:
     """An accuracy with its 95% interval: ``85.0% (84.3% to 85.7%)``."""
     low, high = wilson_interval(accuracy, tests)
@@ -149,21 +139,26 @@ def latencies_of(measures: ModelEntry | ArtefactEntry | None) -> dict[str, Laten
 def _what(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> str:
     federation, config = report["federation"], report["config"]
     made = "; ".join(f"`{entry['file']}` {_made(entry, report)}" for entry in manifest)
-    return (
+    trained = (
+        f"by {federation['num_clients']} clients in {federation['rounds']} rounds"
+        f" ({federation['strategy']})"
+    )
+    if ships_public_only(report):
+        trained = f"on public data alone, and shipped in place of what was made of it {trained}"
+    what = (
         f"A `{config['student']['name']}` that tells {task.num_classes} classes apart. It was"
-        f" distilled from a `{config['teacher']['name']}` by {federation['num_clients']} clients in"
-        f" {federation['rounds']} rounds ({federation['strategy']}). What was done to it after that"
+        f" distilled from a `{config['teacher']['name']}` {trained}. What was done to it after that"
         f" was done on public data alone: {made}."
     )
+    return " ".join([what, *judgement_sentences(report)])
 
 
 def _made(entry: ManifestEntry, report: Report) -> str:
     """What a shipped file is: the student as it was, or how it was made smaller."""
     compression = report["compression"]
-    if entry["model"] == "federated_student":
-        return (
-            f"is the federated student as it was, {compression['parameters_before']:,} parameters"
-        )
+    if entry["model"] in STUDENTS:
+        name = STUDENTS[entry["model"]]
+        return f"is the {name} as it was, {compression['parameters_before']:,} parameters"
     steps = [f"{compression['parameters_after']:,} parameters"]
     if norms := compression.get("folded_norms"):
         steps.append(f"{len(norms)} norms folded")
@@ -204,7 +199,7 @@ def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
     cores: int | str | None = environment.get("cores", "?")
     measure = report["config"].get("compress", {}).get("measure", {})
     how = [
-        f"Accuracy is on {tests:,} {_tested_on(report)} examples; the interval is"
+        f"Accuracy is on {tests:,} {tested_on(report)} examples; the interval is"
         " Wilson's score interval (1927) for those examples as a random sample."
     ]
     if "threads" in measure:
@@ -213,11 +208,6 @@ def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
             f" process on {platform} with {cores} cores; on another device it is another."
         )
     return "\n".join([header, *rows]) + "\n\n" + " ".join(how)
-
-
-def _tested_on(report: Report) -> str:
-    where: str = report["dataset"].get("evaluated_on", "test")
-    return "held-out training" if where == "holdout" else "test"
 
 
 def _data(task: Task, report: Report, shape: str) -> str:

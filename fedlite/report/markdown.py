@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fedlite.report.artefacts import artefacts_markdown
 from fedlite.report.audits import audits_markdown
+from fedlite.report.judged import judgement_sentences
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.report.schema import Report, SearchSection
 from fedlite.report.searches import search_markdown
@@ -17,7 +18,6 @@ from fedlite.report.words import (
     human_seconds,
     is_private,
     percent,
-    what_private_data_bought,
 )
 
 _CAPTIONS = {
@@ -45,13 +45,12 @@ def _result(report: Report) -> str:
     dataset = report["dataset"]
     sentences = [
         f"On **{dataset['name']}**, {federation['num_clients']} clients and"
-        f" {federation['rounds']} rounds improved a student on their own data, distilling a teacher"
+        f" {federation['rounds']} rounds trained a student on their own data, distilling a teacher"
         " that was made from public data."
     ]
     if stopped := federation["stopped"]:
         sentences.append(f"**The rounds stopped {stopped}**; what is reported was made before.")
-    if what := what_private_data_bought(report):
-        sentences.append(what)
+    sentences += judgement_sentences(report)
     if final := final_model(report):
         model, label = models[final], MODEL_LABELS[final].lower()
         sentences.append(

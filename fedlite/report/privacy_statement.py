@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from fedlite.report.schema import ClientUnit, ExampleUnit, PrivacySection
+from fedlite.report.together import NO_JOBS, together_sentences
 from fedlite.report.words import NOT_PRIVATE, epsilon_text, is_private, not_private_reason
 
 _OBSERVERS = {
@@ -24,8 +25,9 @@ _OBSERVERS = {
 }
 
 _SUM_OVER_CLIENTS = """\
-The example-level epsilon of the system is the maximum over clients; for a person whose examples
-lie with several clients it is their sum. No amplification by the sampling of clients is claimed."""
+The example-level epsilon of the system is the maximum over clients; for a person who has one
+example with each of several clients it is the sum of theirs, at the sum of their deltas. No
+amplification by the sampling of clients is claimed."""
 
 _SECRET_COHORT = """\
 The client-level epsilon counts on nobody outside knowing which clients a round asked. It is for
@@ -38,7 +40,33 @@ _NOT_COVERED = """\
 - How many examples a client holds, whether and when it took part, and how long it took.
 - Earlier or other runs on the same private data, such as tuning runs: each spends its own epsilon.
 - A private test set that is used again and again.
-- The label statistics with which a simulation divides data among clients, and their picture."""
+- The label statistics with which a simulation draws its public, held-out and test parts and divides
+  the rest among clients, and their picture."""
+
+
+PROTECTS_NOTHING = 20.0  # an epsilon beyond which the bound on guesses is 100%
+
+
+def odds_text(epsilon: float) -> str:
+    """How many times as likely, as ``e^8.00 = 2,981.0``: of the epsilon that is shown, rounded up.
+
+    The one place where e^epsilon is computed for people to read.
+    """
+    shown = epsilon_text(epsilon)
+    if math.isinf(epsilon):
+        return "any number of"
+    if float(shown) < 15:
+        return f"e^{shown} = {math.ceil(10 * math.exp(float(shown))) / 10:,.1f}"
+    return f"e^{shown} (about 10^{math.ceil(float(shown) / math.log(10))})"
+
+
+def _derived(privacy: PrivacySection) -> str:
+    """The constants that should have been public and were not, as one more limit."""
+    derived = privacy.get("derived_constants")
+    if not derived:
+        return ""
+    constants = "; ".join(f"`{key}`: {origin}" for key, origin in derived.items())
+    return f"\n- Constants that this simulation worked out from its private data: {constants}."
 
 
 def guess_bound(epsilon: float, delta: float) -> float:
@@ -53,14 +81,13 @@ def guess_bound(epsilon: float, delta: float) -> float:
 def _in_words(unit: ExampleUnit | ClientUnit, protects: str) -> str:
     epsilon, delta = unit["epsilon_max"], unit["delta"]
     bound = math.ceil(min(1.0, guess_bound(epsilon, delta)) * 1e4) / 100
-    times = f"{math.exp(epsilon):,.1f}" if epsilon < 15 else f"10^{epsilon / math.log(10):.0f}"
     what = "all the data of one client" if unit["unit"] == "client" else protects
     words = [
         f"**What is protected:** {what}. {_OBSERVERS[unit['trust']]}",
         f"**What epsilon {epsilon_text(epsilon)} means:** with or without that one {unit['unit']},"
         " everything the observer can see is almost equally likely: no outcome becomes more than"
-        f" e^{epsilon_text(epsilon)} = {times} times as likely, save for a chance"
-        f" of {delta:g}. An observer who knows all other {unit['unit']}s, and for whom it was an"
+        f" {odds_text(epsilon)} times as likely, save for a chance of {delta:g}. An"
+        f" observer who knows all other {unit['unit']}s, and for whom it was an"
         f" even bet that this one was used, guesses right at most {bound:.2f}% of the time (50% is"
         " blind guessing).",
     ]
@@ -69,19 +96,36 @@ def _in_words(unit: ExampleUnit | ClientUnit, protects: str) -> str:
             words.append(_without_assumption(unit))
         words.append(
             "**Whom it does not protect:** a person who has many examples. The guarantee is for one"
-            " example at a time; for k examples of one person, epsilon is up to k times as large."
+            f" example at a time. {_groups(unit)}"
         )
     return "\n\n".join(words)
 
 
+def _groups(unit: ExampleUnit) -> str:
+    """What several examples of one client cost together, as far as the report holds it."""
+    groups = unit.get("groups")
+    if not groups:
+        return "What several of them cost together is not got by multiplying: it can be more."
+    costs = " and ".join(
+        f"{epsilon_text(epsilon)} for {size}"
+        + (", which protects nothing" if epsilon > PROTECTS_NOTHING else "")
+        for size, epsilon in groups.items()
+    )
+    return (
+        f"For several examples of one client together epsilon is at most {costs}, at the same delta"
+        " (group privacy of the sampled Gaussian steps, Ganesh 2024, arXiv 2401.10294): not their"
+        " number times epsilon, which can be too little."
+    )
+
+
 def _without_assumption(unit: ExampleUnit) -> str:
     local = unit["local_epsilon_max"]
+    nothing = ", which protects nothing" if local > PROTECTS_NOTHING else ""
     return (
         "**Without that assumption:** towards an observer who sees single updates, the noise of one"
-        f" client alone gives epsilon {epsilon_text(local)}"
-        f"{', which protects nothing' if local > 20 else ''}. The noise is complete in sums over"
-        f" {unit['min_cohort']} clients or more ({unit['colluders']} of them assumed to collude);"
-        " smaller sums were not released."
+        f" client alone gives epsilon {epsilon_text(local)}{nothing}. The noise is complete in sums"
+        f" over {unit['min_cohort']} clients or more ({unit['colluders']} of them assumed to"
+        " collude); smaller sums were not released."
     )
 
 
@@ -168,6 +212,8 @@ def privacy_statement(privacy: PrivacySection) -> str:
         parts.append(_SUM_OVER_CLIENTS)
     if "client" in units:
         parts.append(_SECRET_COHORT)
+    if together := together_sentences(privacy.get("together", NO_JOBS)):
+        parts.append("**One of several jobs.** " + " ".join(together))
     if privacy["private"]:
-        parts.append(_NOT_COVERED)
+        parts.append(_NOT_COVERED + _derived(privacy))
     return "\n\n".join(parts) + "\n"

@@ -8,6 +8,7 @@ lacked is ``NotRequired``. docs/report.md tells the same to those who read the f
 from typing import Any, Literal, NotRequired, TypedDict, final
 
 from fedlite.base.records import ModelKey
+from fedlite.report.sections import JudgementSection, TogetherSection
 
 UnitName = Literal["example", "client"]
 Attacked = Literal["student", "compressed", "control"]
@@ -80,8 +81,9 @@ class ArtefactEntry(TypedDict):
     ``refused`` says why it does not ship, empty where it may. ``file`` is relative to the run
     directory, None where it could not be made. ``snr_db`` and ``agreement`` compare its logits with
     those of the torch model, ``public_accuracy`` is on public data, and ``accuracy_drop`` by how
-    much the federated student is better there. Baselines lack what only a judged file has. The rest
-    is as in :class:`FileMeasures`, and absent where the file does not run on this machine.
+    much the student before compression is better there. Baselines lack what only a judged file
+    has. The rest is as in :class:`FileMeasures`, and absent where the file does not run on this
+    machine.
     """
 
     name: str
@@ -120,12 +122,15 @@ class EpsilonsByClient(EpsilonsSpent, total=False):
     """Example-level; what tells who took part is left out beside an amplified client-level claim.
 
     ``local_epsilon_max`` is what an observer of single updates would face (aggregate trust).
+    ``groups`` is, by number of examples of one client (as text), what they cost together at
+    the same delta (:mod:`fedlite.privacy.groups`); the maximum over clients.
     """
 
     epsilon_mean: float
     epsilon_p95: float
     participations_max: int
     local_epsilon_max: float
+    groups: dict[str, float]
 
 
 class EpsilonsOfReleases(EpsilonsSpent, total=False):
@@ -186,16 +191,25 @@ class ClientUnit(PrivacyUnit, EpsilonsOfReleases):
     max_rounds: int
 
 
-class PrivacySection(TypedDict):
+class PrivacyOfSweep(TypedDict, total=False):
+    """There only in a job of a sweep that has ended."""
+
+    together: TogetherSection
+
+
+class PrivacySection(PrivacyOfSweep):
     """``units`` is empty when ``private`` is false; ``protects`` says what one example is.
 
     With ``randomness`` deterministic nothing is private, whatever the numbers say.
+    ``derived_constants`` are the options that were left open and filled in from private data, each
+    with what it was made of.
     """
 
     private: bool
     randomness: str
     protects: str
     units: list[ExampleUnit | ClientUnit]
+    derived_constants: NotRequired[dict[str, str]]
 
 
 class FederationSection(TypedDict):
@@ -428,6 +442,7 @@ class Report(TypedDict):
     models: dict[ModelKey, ModelEntry]
     privacy: PrivacySection
     federation: FederationSection
+    judgement: NotRequired[JudgementSection]
     compression: NotRequired[CompressionSection]
     artefacts: NotRequired[list[ArtefactEntry]]
     search: NotRequired[SearchSection | None]

@@ -16,6 +16,7 @@ from fedlite.report.artefacts import (
     may_ship,
     refused_artefacts,
 )
+from fedlite.report.judged import judgement_sentences
 from fedlite.report.schema import PrivacySection, Report
 from fedlite.report.words import (
     MODEL_LABELS,
@@ -29,7 +30,6 @@ from fedlite.report.words import (
     not_private_reason,
     percent,
     shipped,
-    what_private_data_bought,
 )
 
 COLUMNS = ("Model", "Accuracy", "Macro-F1", "Parameters", "Bytes", "Latency p50", "Epsilon")
@@ -138,7 +138,7 @@ def privacy_line(privacy: PrivacySection) -> Text:
 
 
 def print_summary(report: Report, paths: Mapping[str, Path | str], console: Console) -> None:
-    """Print the comparison, the guarantee, what the private data bought, and the paths.
+    """Print the comparison, the guarantee, what the private data bought, what ships, and the paths.
 
     Args:
         report: the report dictionary.
@@ -156,8 +156,8 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
     console.print(privacy_line(report["privacy"]))
     if stopped := report["federation"]["stopped"]:
         console.print(Text(f"The rounds stopped {stopped}.", style="bold"))
-    if bought := what_private_data_bought(report):
-        console.print(Text(bought))
+    if judged := judgement_sentences(report):
+        console.print(Text(" ".join(judged)))
     console.print()
     width = max((len(name) for name in paths), default=0)
     for name, path in paths.items():

@@ -16,6 +16,7 @@ from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.hparams import result_values, session_summaries
+from fedlite.report.judged import judgement_sentences
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
 from fedlite.report.schema import AuditsSection, PrivacySection, Report, SearchSection
 from fedlite.report.searches import search_markdown
@@ -24,7 +25,6 @@ from fedlite.report.words import (
     NOT_PRIVATE,
     is_private,
     not_private_reason,
-    what_private_data_bought,
 )
 
 GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
@@ -204,8 +204,7 @@ class RunBoard:
         privacy = report["privacy"]
         self._warn(privacy)
         parts = [self._headline(privacy), comparison_markdown(report)]
-        if bought := what_private_data_bought(report):
-            parts.append(f"**{bought}**")
+        parts += [f"**{sentence}**" for sentence in judgement_sentences(report)]
         self._writer.add_text(f"{GOOD}/comparison", "\n\n".join(parts))
         self._writer.add_text(f"{PRIVATE}/statement", privacy_statement(privacy))
         if confusion is not None:

@@ -47,6 +47,8 @@ def human_seconds(seconds: float) -> str:
 
 def epsilon_text(epsilon: float) -> str:
     """An epsilon with two decimals, rounded up: what is shown never understates what was spent."""
+    if math.isinf(epsilon):
+        return "infinite"
     return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
 
 
@@ -89,16 +91,7 @@ def gain_over_public(report: Report) -> float | None:
     return models["federated_student"]["accuracy"] - models["public_student"]["accuracy"]
 
 
-def what_private_data_bought(report: Report) -> str | None:
-    """One sentence: the accuracy that the private data bought, or that it bought nothing."""
-    bought = gain_over_public(report)
-    if bought is None:
-        return None
-    points = f"{100 * abs(bought):.1f} points of accuracy"
-    if tests := report.get("dataset", {}).get("test"):
-        points += f" ({round(abs(bought) * tests)} of {tests} test examples)"
-    if bought > 0:
-        return f"The private data bought {points} over the public-only student."
-    if bought == 0:
-        return "The private data bought nothing: the public-only student is as accurate."
-    return f"The private data bought nothing: the public-only student is better by {points}."
+def tested_on(report: Report) -> str:
+    """What the examples are that all evaluations are on, as an adjective."""
+    where = report["dataset"].get("evaluated_on", "test")
+    return "held-out training" if where == "holdout" else "test"

@@ -1,5 +1,6 @@
 """The report dictionary (docs/report.md), assembled from the run directory and the ledgers."""
 
+import math
 import os
 import platform
 from collections import Counter
@@ -8,6 +9,11 @@ from typing import get_args
 
 from fedlite.audit.attacks import AUDITS_FILE
 from fedlite.base.files import read_json
+from fedlite.base.intervals import PairedComparison
+from fedlite.federation.plans import Plans
+from fedlite.privacy.groups import GROUP_SIZES, group_epsilon, largest_histories
+from fedlite.privacy.ledger import segments
+from fedlite.report.judged import judged_pair
 from fedlite.report.schema import (
     ArtefactEntry,
     AuditsSection,
@@ -15,20 +21,26 @@ from fedlite.report.schema import (
     FederationSection,
     FileMeasures,
     ModelEntry,
+    PrivacyOfSweep,
+    PrivacySection,
     Report,
     TimedPart,
     TrafficPart,
 )
+from fedlite.report.sections import JudgedPair, JudgementSection
 from fedlite.runs.config import Config
+from fedlite.runs.derived import derived_constants
+from fedlite.runs.directory import SWEEP_FILE, RunDirectory
 from fedlite.runs.facts import (
     BaselineFacts,
     CompressFacts,
     EvaluateFacts,
     FederateFacts,
     MeasurementFacts,
+    PairedFacts,
 )
 from fedlite.runs.pipeline import Pipeline
-from fedlite.runs.spending import privacy_section, read_spending
+from fedlite.runs.spending import Spent, privacy_section, read_spending
 
 TRAFFIC: tuple[TrafficPart, ...] = get_args(TrafficPart)
 TIMED: tuple[TimedPart, ...] = (
@@ -66,7 +78,11 @@ def assemble_report(pipeline: Pipeline) -> Report:
                 for one in compressed["artefacts"]
             ),
         ],
-        "privacy": privacy_section(config, splits, plans, spent, audits),
+        "privacy": {
+            **with_groups(privacy_section(config, splits, plans, spent, audits), plans, spent),
+            "derived_constants": derived_constants(config),
+            **_sweep(run),
+        },
         "dataset": {
             "name": config.dataset.name,
             "classes": splits.task.num_classes,
@@ -77,6 +93,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
             "partition": config.partition.name,
         },
         "federation": _federation(config, splits.num_clients, federated),
+        "judgement": _judgement(config, compressed, measured),
         "compression": _compression(compressed, measured),
         "search": compressed.get("search"),
         "traffic": {part: sum(one[part] for one in history) for part in TRAFFIC},
@@ -100,6 +117,36 @@ def assemble_report(pipeline: Pipeline) -> Report:
     }
 
 
+def _sweep(run: RunDirectory) -> PrivacyOfSweep:
+    """What all jobs of a sweep spent, where this run is one of them and the sweep has ended."""
+    file = run.path.parent / SWEEP_FILE
+    sweep = read_json(file) if file.is_file() else {"run_ids": []}
+    return {"together": sweep["together"]} if run.run_id in sweep["run_ids"] else {}
+
+
+def with_groups(privacy: PrivacySection, plans: Plans, spent: Spent) -> PrivacySection:
+    """``privacy`` with what several examples of one client cost together (``groups``)."""
+    plan = plans.example
+    for unit in privacy["units"]:
+        if unit["unit"] == "client" or plan is None:
+            continue
+        histories = [segments(ledger, plan.trust) for ledger in spent.clients]
+        if "participations_max" not in unit:  # who took part how often is hidden: rule 15
+            z, q, steps = plan.segment
+            histories.append([(z, q, steps * plan.max_participations)])
+        together = {
+            str(size): max(
+                group_epsilon(history, size, plan.delta, unit["accountant"])
+                for history in largest_histories(histories)
+            )
+            for size in GROUP_SIZES
+        }
+        unit["groups"] = {
+            size: epsilon for size, epsilon in together.items() if math.isfinite(epsilon)
+        }
+    return privacy
+
+
 def _federation(config: Config, num_clients: int, facts: FederateFacts) -> FederationSection:
     history = facts["history"]
     trained = sum(one["clients_trained"] for one in history)
@@ -121,6 +168,23 @@ def _federation(config: Config, num_clients: int, facts: FederateFacts) -> Feder
         "rounds_not_released": sum(not one["released"] for one in history),
         "stopped": facts["stopped"],
     }
+
+
+def _judgement(
+    config: Config, compressed: CompressFacts, measured: EvaluateFacts
+) -> JudgementSection:
+    """Directories of before there was a choice kept the federated student unasked."""
+    chosen = "kept" in compressed
+    return {
+        "ships": compressed.get("kept", "federated_student"),
+        "keep": config.federation.keep if chosen else "last",
+        "validation": _judged(compressed.get("validation")),
+        "test": _judged(measured.get("tested_pair")),
+    }
+
+
+def _judged(facts: PairedFacts | None) -> JudgedPair | None:
+    return judged_pair(PairedComparison(**facts)) if facts else None
 
 
 def _compression(facts: CompressFacts, measured: EvaluateFacts) -> CompressionSection:

@@ -20,6 +20,7 @@ LOG_FILE = "fedlite.log"
 OVERRIDES_FILE = "overrides.json"
 CONFIG_FILE = "config.json"
 STATE_FILE = "state.json"
+SWEEP_FILE = "sweep.json"  # in the directory that holds the jobs of a sweep
 
 _NOT_SAVED = ("run.dir", "run.resume", "audit.parts")  # of one command, not of the run
 
@@ -27,6 +28,11 @@ _NOT_SAVED = ("run.dir", "run.resume", "audit.parts")  # of one command, not of 
 def load_overrides(run_dir: Path) -> list[str]:
     """The option strings a run was started with."""
     return [str(text) for text in read_json(run_dir / OVERRIDES_FILE)]
+
+
+def run_id_of(run_dir: Path) -> str:
+    """The id of the run in a directory."""
+    return str(read_json(run_dir / STATE_FILE)["run_id"])
 
 
 @dataclass

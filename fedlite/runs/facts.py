@@ -2,7 +2,8 @@
 
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
-from fedlite.base.records import Evaluation, ModelKey
+from fedlite.base.intervals import PairedComparison
+from fedlite.base.records import Evaluation, ModelKey, StudentKey
 from fedlite.compress.options import Criterion, Norms, Quantization
 from fedlite.report.schema import (
     ArtefactEntry,
@@ -70,7 +71,26 @@ class Searched(TypedDict, total=False):
     search: SearchSection
 
 
-class CompressFacts(Searched, CompressionResult):
+class PairedFacts(TypedDict):
+    """See :class:`fedlite.base.intervals.PairedComparison`: public-only student, federated one."""
+
+    examples: int
+    both_right: int
+    only_first: int
+    only_second: int
+
+
+class KeptFacts(TypedDict, total=False):
+    """Which student was compressed and what chose it (:class:`fedlite.distill.keep.KeptStudent`).
+
+    Absent from directories of versions that always kept the federated student.
+    """
+
+    kept: StudentKey
+    validation: PairedFacts | None
+
+
+class CompressFacts(Searched, KeptFacts, CompressionResult):
     """What compression chose and made; nothing was measured of ``artefacts`` yet."""
 
     options: CompressionChoice
@@ -106,7 +126,13 @@ class BaselineFacts(TypedDict):
     measurement: MeasurementFacts
 
 
-class EvaluateFacts(TypedDict):
+class TestedPair(TypedDict, total=False):
+    """The two students at full width on the test set, example by example; old runs lack it."""
+
+    tested_pair: PairedFacts
+
+
+class EvaluateFacts(TestedPair):
     """Measurements: of models by key, of artefacts by name, and of what they are compared with."""
 
     models: dict[ModelKey, MeasurementFacts]
@@ -169,4 +195,14 @@ def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
         "macro_f1": evaluation.macro_f1,
         "loss": evaluation.loss,
         "confusion": evaluation.confusion,
+    }
+
+
+def paired_facts(found: PairedComparison) -> PairedFacts:
+    """A comparison as plain values; ``PairedComparison(**facts)`` is the inverse."""
+    return {
+        "examples": found.examples,
+        "both_right": found.both_right,
+        "only_first": found.only_first,
+        "only_second": found.only_second,
     }

@@ -67,6 +67,12 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
             f"privacy.ledger_dir={privacy.ledger_dir}: this run charges the ledgers in"
             f" {started['ledger_dir'] or run.file('ledgers')}; they cannot be exchanged"
         )
+    given, example = privacy.expected_examples, plans.example
+    if started and example and given not in (None, example.expected_examples):
+        raise UsageError(
+            f"privacy.expected_examples={given}: this run was planned with"
+            f" {example.expected_examples}; choose another directory"
+        )
     check_division(pipeline)
     if not run.done("federate", pipeline.marks["federate"]):
         # Clients in this process find the bench open, and its checks done.

@@ -12,12 +12,12 @@ import numpy as np
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import write_whole
+from fedlite.base.intervals import PairedComparison, Right
 from fedlite.distill.public import require_public
 from fedlite.report.words import percent
 from fedlite.search.archive import log_trial
 from fedlite.search.harness import Budget, OnTrial, Space, run_trials
 from fedlite.search.options import TuneOptions
-from fedlite.search.paired import Comparison, Correct
 from fedlite.search.result import SearchResult, conclude
 from fedlite.search.trials import Limits, Options, Outcome, Trial
 from fedlite.search.tune_world import Fold
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 CONFIRMATIONS = "confirmations"
 CORRECT_FILE = "correct.npy"
 
-Federate = Callable[[Options, int, Path], Correct]
+Federate = Callable[[Options, int, Path], Right]
 """(options of a trial, number of the fold, an empty folder) -> which of the fold's validation
 examples the federated student is right about."""
 
@@ -43,7 +43,7 @@ class TuneResult:
 
     search: SearchResult
     best: Trial
-    confirmation: Comparison | None
+    confirmation: PairedComparison | None
 
     @property
     def changed(self) -> bool:
@@ -70,7 +70,7 @@ def tune_federation(
     options are the first trial. The best of many scores is partly luck, so the best trial meets the
     hand-set options again on the other folds, whose validation examples no trial has seen. It is
     chosen if it is right about more of those, beyond chance
-    (:attr:`~fedlite.search.paired.Comparison.beyond_chance`); else the hand-set options are.
+    (:attr:`~fedlite.base.intervals.PairedComparison.verdict`); else the hand-set options are.
 
     Args:
         federate: runs one federation; a :class:`FedliteError` is a failed trial.
@@ -113,18 +113,16 @@ def tune_federation(
 
     kept = directory / CONFIRMATIONS / f"{identity[:16]}-of-{len(folds)}"  # folds follow from both
 
-    def correct(trial: Trial, number: int) -> Correct:
+    def right(trial: Trial, number: int) -> Right:
         folder = kept / f"{number}-{trial.number:03d}"
-        right = _confirmed(federate, trial.options, number, folder, len(folds[number].validation))
+        found = _confirmed(federate, trial.options, number, folder, len(folds[number].validation))
         on_confirmation()
-        return right
+        return found
 
-    met = [
-        Comparison.of(correct(best, number), correct(by_hand, number))
-        for number in range(1, len(folds))
-    ]
-    comparison = sum(met, Comparison(0, 0, 0))
-    if comparison.beyond_chance:
+    met = [(right(by_hand, number), right(best, number)) for number in range(1, len(folds))]
+    first, second = zip(*met, strict=True)
+    comparison = PairedComparison.of(np.concatenate(first), np.concatenate(second))
+    if comparison.verdict == "better":
         return TuneResult(found, best, comparison)
     unchanged = conclude("tune", trials, Limits(), "accuracy", lambda some: some[0])
     return TuneResult(unchanged, best, comparison)
@@ -148,7 +146,7 @@ def describe_tuning(result: TuneResult) -> str:
     low, high = met.interval
     text += (
         f" (set by hand: {percent(_score(search.trials[0]))}); on {met.examples} other public"
-        f" examples {100 * met.gain:+.1f} points (95% interval {100 * low:+.1f} to"
+        f" examples {100 * met.gained / met.examples:+.1f} points (95% interval {100 * low:+.1f} to"
         f" {100 * high:+.1f})"
     )
     verdict = "chosen" if result.changed else "no gain beyond chance, nothing is changed"
@@ -157,14 +155,14 @@ def describe_tuning(result: TuneResult) -> str:
 
 def _confirmed(
     federate: Federate, options: Options, number: int, folder: Path, examples: int
-) -> Correct:
+) -> Right:
     """What a federation gets right on another fold; kept, so that it is run once.
 
     One that fails gets nothing right.
     """
     path = folder / CORRECT_FILE
     if path.exists():
-        kept: Correct = np.load(path)
+        kept: Right = np.load(path)
         return kept
     shutil.rmtree(folder, ignore_errors=True)  # of one that was broken off
     folder.mkdir(parents=True)

@@ -42,12 +42,15 @@ def row(text: str, start: str, accountant: str) -> list[float]:
 def test_it_shows_every_guarantee_draws_a_picture_and_leaves_nothing_else(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    shown = printed(capsys, "experiment=fashion_mnist", NO_DATA, *FAST, "privacy.epsilon=4")
+    options = (*FAST, "privacy.epsilon=4", "privacy.expected_examples=null")
+    shown = printed(capsys, "experiment=fashion_mnist", NO_DATA, *options)
     assert [line for line in shown.splitlines() if len(line) > 80] == []
     assert shown.index("Example-level, local (chosen)") < shown.index("Example-level, aggregate")
     assert "Client-level, central" in shown
     assert shown.splitlines()[0].startswith("Clients: 50, all of them in each of 40 rounds.")
     assert "delta 1e-05 suits clients of fewer than 100,000 examples" in shown
+    assert "Constants worked out from private data" in shown
+    assert "privacy.expected_examples (the average number of examples" in " ".join(shown.split())
     assert [path.name for path in tmp_path.iterdir()] == ["plan.png"]
     with Image.open(tmp_path / "plan.png") as picture:
         assert picture.format == "PNG"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.report.card import wilson_interval
+from fedlite.base.intervals import wilson_interval
 from tests.compress.bundles import REPORT, ship
 from tests.compress.conftest import Digits
 

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fedlite import load_run
 from fedlite.cli.main import run
+from fedlite.privacy.accounting import compute_epsilon
+from fedlite.report.words import epsilon_text
 from tests.conftest import REPOSITORY, TINY
 from tests.e2e.command import refusal
 from tests.int8 import needs_exact_int8
@@ -55,6 +59,7 @@ UNIT = {
     "sampling",
     "steps",
     "participations_max",
+    "groups",
     "max_participations",
     "adjacency",
     "accountant",
@@ -87,7 +92,8 @@ SECTIONS: dict[str, set[str]] = {
         "pruned_student",
         "quantized_student",
     },
-    "privacy": {"private", "randomness", "protects", "units"},
+    "privacy": {"private", "randomness", "protects", "units", "derived_constants"},
+    "judgement": {"ships", "keep", "validation", "test"},
     "federation": {
         "num_clients",
         "rounds",
@@ -322,14 +328,31 @@ def test_a_sweep_runs_its_jobs_and_ends_with_a_table(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweep"
-    options = ["tracking=quiet", "-m", "privacy.epsilon=4,8"]
+    options = ["-m", "privacy.epsilon=4,8"]
     assert run(["simulate", *TINY, *QUICK, f"run.dir={folder}", *options]) == 0
     budgets = [read_report(folder / job)["privacy"]["units"][0]["budget"] for job in ("0", "1")]
     assert budgets == [4, 8]
-    assert "Sweep: 2 jobs" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "Sweep: 2 jobs" in shown
     table = (folder / "sweep.md").read_text()
     assert "privacy.epsilon" in table
     assert len((folder / "sweep.csv").read_text().splitlines()) == 3
+    # The same clients' examples were in both jobs: the larger budget is not what they spent.
+    together = read_report(folder / "0")["privacy"]["together"]
+    (unit,) = together["units"]
+    ledgers = [load_run(folder / job).ledgers()["digits-client-0000"] for job in ("0", "1")]
+    history = [charge.segment for ledger in ledgers for charge in ledger]
+    epsilon = compute_epsilon(history, 1e-5, "rdp")
+    assert unit["epsilon"] == pytest.approx(epsilon)
+    assert epsilon > 8.5
+    words = f"All 2 jobs together: epsilon {epsilon_text(epsilon)} at delta 1e-05"
+    card = (folder / "1" / "deploy" / "MODEL_CARD.md").read_text()
+    for text in (shown, table, card, (folder / "1" / "report.md").read_text()):
+        assert words in " ".join(text.split())
+    assert "dataset.evaluate_on=holdout" in table
+    board = EventAccumulator(str(folder)).Reload()
+    (event,) = board.Scalars("2_how_private/example_level_epsilon_of_all_jobs")
+    assert event.value == pytest.approx(epsilon)
 
 
 @pytest.mark.slow

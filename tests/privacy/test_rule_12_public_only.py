@@ -16,7 +16,7 @@ from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink import norms, qat, recover, schedule, sensitivity, shrinker
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
-from fedlite.distill import public, teacher
+from fedlite.distill import keep, public, teacher
 from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.distill.warm_start import warm_start
@@ -52,6 +52,7 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
             public,
             lambda data: warm_start(student, network, data, DistillOptions(), AUGMENT, 0),
         ),
+        "keep": (keep, lambda data: keep.keep_student(student, student, data, "best")),
         "distil": (
             public,
             lambda data: public.distil_on_public(
@@ -110,7 +111,7 @@ def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Ca
 
 
 NAMES = (
-    "train_teacher", "stop_teacher_early", "warm_start", "distil", "recover", "prune",
+    "train_teacher", "stop_teacher_early", "warm_start", "keep", "distil", "recover", "prune",
     "fold_norms", "train_quantization_aware", "shrink", "judge", "compare", "gradients", "export",
     "calibrate",
 )  # fmt: skip
@@ -162,11 +163,11 @@ def anything_with_inputs(data: Any) -> None:
         raise TypeError("only PublicData may be used here")
 
 
-@pytest.mark.parametrize("name", ["train_teacher", "distil", "recover", "calibrate"])
+@pytest.mark.parametrize("name", ["train_teacher", "keep", "distil", "recover", "calibrate"])
 def test_planted_guards_are_caught(
     name: str, world: ClientWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (teacher, public, recover, quantize):
+    for module in (teacher, keep, public, recover, quantize):
         monkeypatch.setattr(module, "require_public", anything_with_inputs)
     _, call = calls_of(world, tmp_path)[name]
     with caught("private data was accepted"):

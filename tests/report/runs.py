@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+from fedlite.base.intervals import PairedComparison
 from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.report.judged import judged_pair
 from fedlite.report.write import round_entry
 
 Report = dict[str, Any]
@@ -202,6 +204,25 @@ def search_section() -> dict[str, Any]:
     }
 
 
+VALIDATION = PairedComparison(120, 90, 4, 12)
+
+
+def judgement(
+    test: PairedComparison | None,
+    validation: PairedComparison | None = VALIDATION,
+    *,
+    ships: str = "federated_student",
+    keep: str = "best",
+) -> dict[str, Any]:
+    """The report's ``judgement`` of the public-only student (first) and the federated one."""
+    return {
+        "ships": ships,
+        "keep": keep,
+        "validation": validation and judged_pair(validation),
+        "test": test and judged_pair(test),
+    }
+
+
 def finished_report(
     *,
     epsilon: float = BUDGET,
@@ -248,6 +269,7 @@ def finished_report(
             "clients_failed": 0,
             "stopped": "",
         },
+        "judgement": judgement(PairedComparison(360, 284, 4, 26)),
         "compression": {
             "ratio": 0.3,
             "sparsity": 0.0,

@@ -43,7 +43,7 @@ def test_summary_shows_table_guarantee_gain_and_paths(report: Report) -> None:
         assert cell in text
     assert "epsilon 7.92 (budget 8) at delta 1e-05 for one example" in text
     assert "one image of a handwritten digit" in text
-    assert "bought 6.0 points" in text
+    assert "bought 6.1 points" in text
     assert "/runs/[a]/report.md" in text
     assert "NOT PRIVATE" not in text
 

@@ -109,7 +109,7 @@ def test_layout_opens_on_good_private_costly_and_names_real_tags(events: EventAc
 
 def test_final_texts_and_pictures(events: EventAccumulator) -> None:
     assert "Student, quantized" in text(events, "1_how_good/comparison")
-    assert "bought 6.0 points" in text(events, "1_how_good/comparison")
+    assert "bought 6.1 points" in text(events, "1_how_good/comparison")
     assert "Whom it does not protect" in text(events, "2_how_private/statement")
     assert "Noise multiplier" in text(events, "2_how_private/plan")
     assert "NOT PRIVATE" not in text(events, "1_how_good/comparison")

@@ -8,7 +8,6 @@ from fedlite.report.words import (
     epsilon_text,
     human_bytes,
     human_seconds,
-    what_private_data_bought,
 )
 
 
@@ -30,22 +29,3 @@ def test_human_bytes(size: int, shown: str) -> None:
 )
 def test_human_seconds(seconds: float, shown: str) -> None:
     assert human_seconds(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("federated", "words"),
-    [
-        (0.86, "bought 6.0 points of accuracy (22 of 360 test examples) over"),
-        (0.80, "bought nothing: the public-only student is as accurate"),
-        (0.79, "bought nothing: the public-only student is better by 1.0 points"),
-    ],
-)
-def test_it_says_so_when_private_data_bought_nothing(federated: float, words: str) -> None:
-    models = {"public_student": {"accuracy": 0.80}, "federated_student": {"accuracy": federated}}
-    sentence = what_private_data_bought({"models": models, "dataset": {"test": 360}})
-    assert sentence is not None
-    assert words in sentence
-
-
-def test_nothing_is_said_without_a_federated_student() -> None:
-    assert what_private_data_bought({"models": {"public_student": {"accuracy": 0.8}}}) is None

@@ -43,7 +43,7 @@ def test_every_picture_is_drawn_and_shown(tmp_path: Path, report: Report) -> Non
 def test_markdown_has_result_privacy_cost_and_configuration(tmp_path: Path, report: Report) -> None:
     text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
     assert text.startswith("# fedlite: digits\n\nOn **digits**, 20 clients and 20 rounds")
-    assert "bought 6.0 points" in text
+    assert "bought 6.1 points" in text
     for part in ("## Privacy", "## Cost", "48.1 MB", "42.2 s", "`federation.rounds`", "2.13.0"):
         assert part in text
     assert "partition.png" not in text

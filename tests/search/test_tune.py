@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fedlite.base.errors import FedliteError
+from fedlite.base.intervals import PairedComparison, Right
 from fedlite.data.types import ClientData, PublicData
 from fedlite.search.harness import Space
 from fedlite.search.options import TuneOptions
-from fedlite.search.paired import Comparison, Correct
 from fedlite.search.trials import Options
 from fedlite.search.tune import TuneResult, describe_tuning, tune_federation
 from fedlite.search.tune_world import Fold
@@ -34,7 +34,7 @@ class World:
         self.run: list[tuple[float, int]] = []
         self.break_at: int | None = None
 
-    def federate(self, options: Options, number: int, folder: Path) -> Correct:
+    def federate(self, options: Options, number: int, folder: Path) -> Right:
         if len(self.run) == self.break_at:
             raise KeyboardInterrupt
         rate = float(options["rate"])
@@ -44,7 +44,7 @@ class World:
         if rate in self.failing:
             raise FedliteError("diverged")
         draws = np.random.default_rng([round(100 * rate), number]).random(EXAMPLES)
-        right: Correct = draws < self.skill[rate][min(number, 1)]
+        right: Right = draws < self.skill[rate][min(number, 1)]
         return right
 
 
@@ -94,7 +94,7 @@ def test_hand_set_options_that_fail_are_replaced(tmp_path: Path) -> None:
 
 def test_a_winner_that_fails_elsewhere_gets_nothing_right_there(tmp_path: Path) -> None:
     class Fragile(World):
-        def federate(self, options: Options, number: int, folder: Path) -> Correct:
+        def federate(self, options: Options, number: int, folder: Path) -> Right:
             right = super().federate(options, number, folder)
             if number and options["rate"] == 0.4:
                 raise FedliteError("diverged")
@@ -104,7 +104,7 @@ def test_a_winner_that_fails_elsewhere_gets_nothing_right_there(tmp_path: Path) 
     assert found.best.options == {"rate": 0.4}
     assert not found.changed
     assert found.confirmation is not None
-    assert found.confirmation.won == 0
+    assert found.confirmation.second_right == 0
 
 
 @pytest.mark.parametrize("after", range(9))
@@ -153,20 +153,10 @@ def test_only_public_data_is_judged_on(tmp_path: Path) -> None:
     assert world.run == []
 
 
-def test_a_comparison_counts_what_one_of_two_is_right_about() -> None:
-    first, second = (np.array(list(text)) == "1" for text in ("11100", "10011"))
-    found = Comparison.of(first, second)
-    assert (found.won, found.lost, found.examples) == (2, 2, 5)
-    assert found.gain == 0
-    low, high = found.interval
-    assert low == pytest.approx(-high)
-    assert Comparison.of(first, first).interval == (0.0, 0.0)
-
-
-def test_chance_is_adopted_as_seldom_as_the_interval_says() -> None:
+def test_chance_is_adopted_as_seldom_as_the_test_says() -> None:
     """Two students that are equally good: at most one time in 40 one is called better."""
     rng, called = np.random.default_rng(0), 0
     for _ in range(4000):
         first, second = rng.random((2, 400)) < 0.8
-        called += Comparison.of(first, second).beyond_chance
+        called += PairedComparison.of(first, second).verdict == "better"
     assert called / 4000 < 0.035

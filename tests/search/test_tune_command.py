@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedlite.base.intervals import Right
 from fedlite.cli.main import run
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages.tune import Trials
-from fedlite.search.paired import Correct
 from fedlite.search.tune_world import public_folds
 from tests.conftest import TINY
 
@@ -95,7 +95,7 @@ def test_broken_off_it_says_how_to_go_on_and_does(
 ) -> None:
     asked: list[int] = []
 
-    def federate(self: Trials, options: Any, fold: int, folder: Path) -> Correct:
+    def federate(self: Trials, options: Any, fold: int, folder: Path) -> Right:
         asked.append(fold)
         if len(asked) == 2:
             raise KeyboardInterrupt
@@ -136,7 +136,7 @@ def federate_once(
     folder: Path,
     private: Callable[[np.ndarray], np.ndarray],
     trials: type[Trials] = Trials,
-) -> Correct:
+) -> Right:
     """One trial of a run on such data."""
     folder.mkdir()
     options = npz(folder / "data.npz", private)

@@ -1,4 +1,4 @@
-"""Compression: from the federated student to judged files; public data alone."""
+"""Compression: from the student that is kept to judged files; public data alone."""
 
 import dataclasses
 import shutil
@@ -19,11 +19,12 @@ from fedlite.compress.measure import measure_file
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.data.types import PublicData
+from fedlite.distill.keep import KeptStudent, keep_student
 from fedlite.privacy.randomness import derive_seed
 from fedlite.report.schema import ArtefactEntry, SearchSection
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
-from fedlite.runs.facts import CompressFacts, CompressionChoice, Searched
+from fedlite.runs.facts import CompressFacts, CompressionChoice, Searched, paired_facts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.search.archive import write_search
 from fedlite.search.compression import search_compression
@@ -45,10 +46,11 @@ def decided_by(config: Config) -> list[Any]:
 
 
 def run(pipeline: Pipeline) -> CompressFacts:
-    """Search the options if asked to, then make and judge the files in ``models/``."""
+    """Choose the student, search the options if asked to, make and judge files in ``models/``."""
     config, splits = pipeline.config.compress, pipeline.splits
+    kept = _keep(pipeline)
     shrinker = Shrinker(
-        pipeline.load(FEDERATED),
+        pipeline.load(kept.student),
         pipeline.load("teacher"),
         splits.task,
         splits.public,
@@ -64,12 +66,14 @@ def run(pipeline: Pipeline) -> CompressFacts:
     shutil.rmtree(unfinished, ignore_errors=True)
     with pipeline.progress.stage("compress", total=training_steps(config)) as bar:
         shrinker.on_step = lambda step: bar.advance()
-        made = compress_student(shrinker, judges, config, unfinished)
+        made = compress_student(shrinker, judges, config, unfinished, kept.student)
     # New files replace those of an earlier compression, which count no longer.
     pipeline.run.forget("compress", "evaluate", "report")
     replace_folder(unfinished, pipeline.run.file(MODELS_FOLDER))
     return {
         **searched,
+        "kept": kept.student,
+        "validation": paired_facts(kept.validation) if kept.validation else None,
         "options": _choice(config),
         "judges": len(judges),
         "artefacts": [_entry(one) for one in made.artefacts],
@@ -82,6 +86,16 @@ def run(pipeline: Pipeline) -> CompressFacts:
         "nonzero_weights": made.nonzero_weights,
         "max_difference": made.max_difference,
     }
+
+
+def _keep(pipeline: Pipeline) -> KeptStudent:
+    """The student that goes on, chosen on the public examples that trained no student."""
+    return keep_student(
+        pipeline.load("public_student"),
+        pipeline.load(FEDERATED),
+        pipeline.splits.public_validation,
+        pipeline.config.federation.keep,
+    )
 
 
 def _choice(config: CompressOptions) -> CompressionChoice:

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fedlite.base.errors import FedliteError
@@ -12,15 +13,23 @@ from fedlite.compress.exporting import export_file
 from fedlite.compress.format import suffix_of
 from fedlite.compress.judge import FEDERATED
 from fedlite.compress.measure import measure_eager, measure_file
+from fedlite.distill.keep import compare_pairs
 from fedlite.models.build import count_parameters
-from fedlite.runs.facts import BaselineFacts, CostFacts, EvaluateFacts, MeasurementFacts
+from fedlite.runs.facts import (
+    BaselineFacts,
+    CostFacts,
+    EvaluateFacts,
+    MeasurementFacts,
+    PairedFacts,
+    paired_facts,
+)
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.compress import COMPRESSED, MODELS_FOLDER
+from fedlite.serve.runtime import logits_of, open_runtime
 
 log = logging.getLogger(__name__)
 
 FULL_MODELS: tuple[ModelKey, ...] = ("teacher", "public_student", FEDERATED)
-ALSO_EAGER: tuple[ModelKey, ...] = ("teacher", FEDERATED)  # also measured in eager torch
 
 
 def run(pipeline: Pipeline) -> EvaluateFacts:
@@ -31,16 +40,18 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     parameters = {name: count_parameters(model) for name, model in full.items()}
     parameters |= dict.fromkeys(COMPRESSED, facts["parameters_after"])
     others = [name for name in config.formats if name != "onnx"]
+    also_eager: tuple[ModelKey, ...] = ("teacher", facts.get("kept", FEDERATED))
     found: EvaluateFacts = {"models": {}, "artefacts": {}, "baselines": []}
-    total = len(full) + len(others) + len(ALSO_EAGER) + 1 + len(artefacts)
+    total = len(full) + len(others) + len(also_eager) + 1 + len(artefacts)
     with pipeline.progress.stage("measure", total=total) as bar:
         for name, model in full.items():
             found["models"][name] = _export_and_measure(pipeline, model, name, "onnx")
             bar.advance(accuracy=found["models"][name]["accuracy"])
+        found["tested_pair"] = _tested_pair(pipeline)
         for format_name in others:
             found["baselines"] += _teacher_baseline(pipeline, full["teacher"], format_name)
             bar.advance()
-        for name in ALSO_EAGER:
+        for name in also_eager:
             found["baselines"] += _eager(pipeline, full[name], name, found["models"][name])
             bar.advance()
         if facts["folded_norms"]:
@@ -58,6 +69,16 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
                     found["models"][key] = measured
             bar.advance()
     return found
+
+
+def _tested_pair(pipeline: Pipeline) -> PairedFacts:
+    """The two students at full width on the same test examples, by the files just measured."""
+    test, models = pipeline.splits.test, pipeline.run.file(MODELS_FOLDER)
+    first, second = (
+        torch.from_numpy(logits_of(open_runtime(models / f"{name}.onnx"), test.inputs.numpy()))
+        for name in ("public_student", FEDERATED)
+    )
+    return paired_facts(compare_pairs(first, second, test.labels))
 
 
 def _teacher_baseline(

@@ -3,12 +3,20 @@
 From here on the run directory belongs to this plan: its ledgers do.
 """
 
+import logging
+
+from fedlite.runs.derived import derived_constants, derived_line
 from fedlite.runs.facts import PlanFacts
 from fedlite.runs.pipeline import Pipeline
 
+log = logging.getLogger(__name__)
+
 
 def run(pipeline: Pipeline) -> PlanFacts:
-    """Keep the plans that were calibrated, and whose examples the ledgers are of."""
+    """Keep the plans that were calibrated, and whose examples the ledgers are of; warn of constants
+    that private data filled in."""
+    if derived := derived_constants(pipeline.config):
+        log.warning("constants %s", derived_line(derived))
     return {
         "plans": pipeline.plans.to_facts(),
         "ledger_dir": pipeline.config.privacy.ledger_dir,

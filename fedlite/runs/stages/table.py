@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedlite.base.options import deciding, value_at
+from fedlite.federation.options import FederationOptions
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages import (
@@ -52,17 +53,33 @@ def options(*keys: str) -> Decides:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("data", None, None, options("dataset", "partition", "federation.num_clients", "seed")),
+    Stage(
+        "data",
+        None,
+        None,
+        lambda config: options("dataset", "partition", "federation.num_clients", "seed")(
+            _without_public_figures(config)
+        ),
+    ),
     Stage("teacher", teacher.run, "data", options("teacher")),
     Stage("warm_start", warm_start.run, "teacher", options("student", "distill")),
     Stage(
         "plan",
         plan.run,
         "warm_start",
-        options("privacy", "federation", "tracking.evaluate_every"),
+        lambda config: [
+            *options("privacy")(_without_public_figures(config)),
+            _rounds(_without_public_figures(config)),
+            config.tracking.evaluate_every,
+        ],
     ),
     Stage("federate", federate.run, "plan", options()),
-    Stage("compress", compress.run, "federate", compress.decided_by),
+    Stage(
+        "compress",
+        compress.run,
+        "federate",
+        lambda config: [*compress.decided_by(config), *_keep(config.federation)],
+    ),
     Stage("evaluate", evaluate.run, "compress", options("compress.measure")),
     Stage("report", report.run, "evaluate", options(), always=True),
     Stage("audit", audit.run, "evaluate", options("audit")),
@@ -79,7 +96,10 @@ STAGES: tuple[Stage, ...] = (
         "tune",
         tune.run,
         "data",
-        options("teacher", "student", "distill", "privacy", "federation", "tune"),
+        lambda config: [
+            *options("teacher", "student", "distill", "privacy", "tune")(config),
+            _rounds(config),
+        ],
     ),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}
@@ -129,6 +149,28 @@ def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> N
         assert stage.run is not None, name
         with pipeline.run.stage(name, mark) as facts:
             facts |= stage.run(pipeline)
+
+
+def _keep(federation: FederationOptions) -> list[Any]:
+    """Which student is compressed. The default adds nothing: what directories from before the
+    option hold is kept, and shows which student it was."""
+    return [] if federation.keep == "best" else [federation.keep]
+
+
+def _without_public_figures(config: Config) -> Config:
+    """Figures that a run works out itself where they are left open, so that giving them changes
+    nothing: the clients of a natural partition are counted in any case, and the plan keeps its
+    nominal examples (:func:`fedlite.runs.preflight.check_run` refuses others)."""
+    federation = config.federation
+    if config.partition.name == "natural":
+        federation = replace(federation, num_clients=None)
+    privacy = replace(config.privacy, expected_examples=None)
+    return replace(config, federation=federation, privacy=privacy)
+
+
+def _rounds(config: Config) -> dict[str, Any]:
+    """What decides the rounds: not which student is kept after them (a matter of compression)."""
+    return {key: value for key, value in deciding(config.federation).items() if key != "keep"}
 
 
 def _value(config: Config, key: str) -> Any:

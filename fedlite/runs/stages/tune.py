@@ -10,6 +10,7 @@ from typing import Self
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import write_whole
+from fedlite.base.intervals import Right
 from fedlite.base.options import deciding
 from fedlite.base.tensors import state_sha256
 from fedlite.data.options import DatasetOptions
@@ -25,7 +26,6 @@ from fedlite.runs.facts import TuneFacts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.saved import values_of
 from fedlite.search.archive import CSV_FILE, trials_csv
-from fedlite.search.paired import Correct
 from fedlite.search.trials import Options, identity_of
 from fedlite.search.tune import describe_tuning, tune_federation
 from fedlite.search.tune_space import tune_space
@@ -79,7 +79,7 @@ class Trials:
         ]
         return cls(config, real, simulated, data_sets, directory / "cache")
 
-    def federate(self, options: Options, fold: int, folder: Path) -> Correct:
+    def federate(self, options: Options, fold: int, folder: Path) -> Right:
         """Which validation examples of a fold the federated student is right about.
 
         Raises:
@@ -92,7 +92,7 @@ class Trials:
         test = trial.splits.test
         logits = predict_logits(trial.load("federated_student"), test.inputs)
         shutil.rmtree(trial.run.path)  # its ledgers too: they hold nothing of anybody
-        right: Correct = (logits.argmax(dim=1) == test.labels).numpy()
+        right: Right = (logits.argmax(dim=1) == test.labels).numpy()
         return right
 
     def simulated_config(self, options: Options, fold: int, directory: Path) -> Config:

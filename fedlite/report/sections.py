@@ -1,0 +1,70 @@
+"""Sections of ``report.json`` of their own: which student ships, and what a sweep's jobs spent."""
+
+from typing import Literal, TypedDict
+
+from fedlite.base.records import StudentKey
+
+
+class JudgedPair(TypedDict):
+    """The public-only and the federated student on the same examples, and what follows from it.
+
+    ``both_right`` and ``only_..._right`` are numbers of ``examples``. ``public_interval`` and
+    ``federated_interval`` are Wilson's 95% intervals of the accuracies. ``difference`` is the
+    federated student's accuracy minus the other's, ``difference_interval`` its exact 95% interval
+    given the examples on which they differ, ``p_value`` that of McNemar's exact test. ``verdict``
+    is of the federated student: ``no difference`` where p is 0.05 or more.
+    """
+
+    examples: int
+    both_right: int
+    only_public_right: int
+    only_federated_right: int
+    public_accuracy: float
+    public_interval: list[float]
+    federated_accuracy: float
+    federated_interval: list[float]
+    difference: float
+    difference_interval: list[float]
+    p_value: float
+    verdict: Literal["better", "worse", "no difference"]
+
+
+class JudgementSection(TypedDict):
+    """Which student at full width ships, by ``federation.keep``, and what the two are worth.
+
+    ``validation`` is on public examples that trained neither and decides; None where there are
+    none, or where ``keep`` is ``last`` in a directory that never asked. ``test`` is on the test set
+    and decides nothing; None where they were not compared there.
+    """
+
+    ships: StudentKey
+    keep: Literal["best", "last"]
+    validation: JudgedPair | None
+    test: JudgedPair | None
+
+
+class TogetherUnit(TypedDict):
+    """What ``jobs`` of a sweep spent together at one unit of privacy, at their smallest delta.
+
+    ``assumes_sums``: some of it counts only towards those who see no single update.
+    """
+
+    unit: Literal["example", "client"]
+    jobs: int
+    epsilon: float
+    delta: float
+    accountant: str
+    assumes_sums: bool
+
+
+class TogetherSection(TypedDict):
+    """All jobs of a sweep that trained on private data; ``not_private`` of them give no guarantee.
+
+    ``divisions`` counts the ways in which they divide the data among clients. Of more than one,
+    the example-level epsilon is that of whoever spent most in each.
+    """
+
+    jobs: int
+    not_private: int
+    divisions: int
+    units: list[TogetherUnit]

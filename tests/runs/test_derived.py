@@ -1,0 +1,86 @@
+"""Constants that private data filled in are said; shipped experiments give every one of them."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedlite.report.privacy_statement import privacy_statement
+from fedlite.runs.compose import compose_config, conf_dir
+from fedlite.runs.config import Config
+from fedlite.runs.derived import derived_constants, derived_line
+from fedlite.runs.splits import splits_of
+from fedlite.runs.stages import plan
+from tests.privacy.world import Untrained
+from tests.report.runs import finished_report
+
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+GIVEN = ("privacy.expected_examples=60", "dataset.public_size=150")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_leaves_no_constant_to_private_data(name: str) -> None:
+    assert derived_constants(compose_config([f"experiment={name}"])) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "left_open"),
+    [
+        ("fashion_mnist", "privacy.expected_examples=null"),
+        ("har", "privacy.expected_examples=null"),
+        ("mnist_writers_client", "federation.num_clients=null"),
+    ],
+)
+def test_what_an_experiment_gives_is_what_was_worked_out(
+    name: str, left_open: str, data_dir: Path
+) -> None:
+    config = compose_config([f"experiment={name}"])
+    sizes = splits_of(compose_config([f"experiment={name}", left_open])).client_sizes()
+    if config.federation.num_clients is not None:
+        assert len(sizes) == config.federation.num_clients
+    if config.privacy.expected_examples is not None:
+        assert sum(sizes) // len(sizes) == config.privacy.expected_examples
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ((), {"privacy.expected_examples", "dataset.public_size"}),
+        (GIVEN, set()),
+        ((*GIVEN, "dataset.class_names=null"), {"dataset.class_names"}),
+        ((*GIVEN, "privacy=client", "partition=natural"), {"federation.num_clients"}),
+        ((*GIVEN, "privacy=aggregate", "partition=natural"), {"federation.num_clients"}),
+        ((*GIVEN, "federation.fraction=0.5", "partition=natural"), {"federation.num_clients"}),
+        (("privacy=client",), {"dataset.public_size"}),
+        (("privacy=none",), set()),
+    ],
+)
+def test_what_is_left_open_is_named(options: tuple[str, ...], found: set[str]) -> None:
+    assert set(derived_constants(compose_config(options))) == found
+
+
+@pytest.mark.parametrize(("options", "warnings"), [((), 1), (GIVEN, 0)])
+def test_the_log_warns_once_and_in_one_line(
+    options: tuple[str, ...],
+    warnings: int,
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config("privacy.accountant=rdp", *options)
+    with caplog.at_level(logging.WARNING):
+        plan.run(Untrained(config, tmp_path))
+    lines = [one for one in caplog.messages if "worked out from private data" in one]
+    assert len(lines) == warnings
+    assert "\n" not in "".join(lines)
+
+
+def test_the_statement_counts_them_among_what_is_not_covered() -> None:
+    privacy = finished_report()["privacy"]
+    assert "worked out from its private data" not in privacy_statement(privacy)
+    privacy["derived_constants"] = derived_constants(compose_config([]))
+    text = privacy_statement(privacy)
+    missing = text[text.index("### Not covered") :]
+    assert "`privacy.expected_examples`: the average number of examples" in missing
+    assert derived_line(privacy["derived_constants"]).count("(") == 2
