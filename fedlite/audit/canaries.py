@@ -43,6 +43,7 @@ from fedlite.federation.options import FederationOptions, StrategyOptions
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model, load_state
 from fedlite.privacy.accounting import Segment, compute_epsilon
+from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.report.schema import AttackedBy, CanaryEntry, CanarySetting, UnitName
 
@@ -185,6 +186,11 @@ def make_target(
     return Target(kind, words, networks, inputs, labels, gradients, tuple(trained), steady, still)
 
 
+def batch_size(plan: PrivacyPlan) -> float:
+    """The constant that a noised sum must be divided by, worked out apart from the plan."""
+    return plan.sample_rate * plan.expected_examples
+
+
 def toss_coins(count: int, seed: int) -> NDArray[np.bool_]:
     """``count`` fair coins: which canaries take part."""
     return np.random.default_rng(seed).random(count) < 0.5
@@ -211,7 +217,7 @@ def audit_examples(audited: AuditedRun, target: Target, directory: Path) -> Cana
     if plan is not None:
         plan, federation = _fit(plan, target, federation, known + trainers)
     mechanism = _mechanism(plan, federation, audited.config.privacy.sample_rate)
-    scale = plan.expected_batch_size / plan.max_grad_norm if plan else 1.0
+    scale = batch_size(plan) / plan.max_grad_norm if plan else 1.0
     observers = [np.flatnonzero(owners == known + one) for one in range(trainers)]
     if plan is not None and plan.trust == "aggregate":
         observers = [np.arange(len(included))]
@@ -276,6 +282,7 @@ def audit_clients(audited: AuditedRun, target: Target, directory: Path) -> Canar
     local = Mechanism.of_steps(
         0.0, 1.0, steps=options.local_steps, momentum=options.momentum, pull=0.0
     )
+    noise = noise_of_updates(plan)
     overshoot = OVERSHOOT
     if plan.adaptive:  # until half of the clients are no longer cut
         overshoot *= math.exp(plan.clip_learning_rate * rounds)
@@ -283,11 +290,11 @@ def audit_clients(audited: AuditedRun, target: Target, directory: Path) -> Canar
         push = overshoot * plan.clip / options.learning_rate / float(local.gains.sum())
         target = target.scaled(push / float(target.gradients.norm(dim=1).median()))
     else:
-        clip = SMALL_STEP * plan.expected_cohort / plan.update_noise_multiplier
+        clip = SMALL_STEP * plan.expected_cohort / noise
         median = float(target.gradients.norm(dim=1).median()) * float(local.gains.sum())
         plan = replace(plan, clip=clip)
         federation = replace(federation, learning_rate=overshoot * clip / median)
-    mechanism = Mechanism(plan.update_noise_multiplier, plan.participation_rate, np.ones(1))
+    mechanism = Mechanism(noise, plan.participation_rate, np.ones(1))
     everybody = np.arange(len(included))
     watcher = Watcher(target, everybody, included, None)
     cohorts: list[list[int]] = []
@@ -337,6 +344,14 @@ def audit_clients(audited: AuditedRun, target: Target, directory: Path) -> Canar
         claim,
         tuple(checks),
     )
+
+
+def noise_of_updates(plan: ClientPlan) -> float:
+    """On the sum of clipped updates, in clips, worked out apart from the plan: beside noised bits,
+    what is left of the whole (Andrew et al. 2021, arXiv 1905.03871, theorem 1)."""
+    if not plan.adaptive:
+        return plan.noise_multiplier
+    return 1 / math.sqrt(1 / plan.noise_multiplier**2 - 1 / (4 * plan.bit_noise**2))
 
 
 class Watcher:
@@ -436,7 +451,7 @@ def _sampling_of_examples(
         colluders=0,
     )
     mechanism = _mechanism(plan, federation, plan.sample_rate)
-    scale = plan.expected_batch_size / plan.max_grad_norm / federation.learning_rate
+    scale = batch_size(plan) / plan.max_grad_norm / federation.learning_rate
     watcher = Watcher(target, np.arange(len(everybody)), everybody, plan)
 
     def watch(seen: Round) -> None:
@@ -494,5 +509,5 @@ def _fit(
     plan = replace(plan, max_grad_norm=clip)
     gain = math.sqrt(_mechanism(plan, replace(federation, learning_rate=1e-9), 1.0).power)
     shared = cohort if plan.trust == "aggregate" else 1
-    step = plan.noise_multiplier * clip * gain / (plan.expected_batch_size * shared)
+    step = plan.noise_multiplier * clip * gain / (batch_size(plan) * shared)
     return plan, replace(federation, learning_rate=SMALL_STEP / step)

@@ -29,7 +29,7 @@ class Retraining:
         audited: the run.
         networks: what is trained, as round 1 of the run was sent it.
         candidates: examples whose membership the audit decides, dealt to a reduced cohort.
-        directory: for the server's checkpoints and ledgers, removed by the caller.
+        directory: of scratch files, removed by the caller.
     """
 
     audited: AuditedRun

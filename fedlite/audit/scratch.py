@@ -6,6 +6,7 @@ audit sees what the server sees and touches neither client data nor a ledger of 
 """
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -105,7 +106,8 @@ class Scratch:
         plans: what requests carry and releases follow.
         privacy: the run's, with the unit that is audited; a policy file of the run is left out.
         federation: the run's, with rounds; clients are those of ``examples``.
-        directory: for ledgers and checkpoint, removed by the caller.
+        directory: where clients keep the teacher; removed by the caller. Ledgers and checkpoint
+            lie in a folder of their own there, which goes with the run.
         name: of this federation; draws of a deterministic run follow from it.
         seed: of draws that are not secret.
     """
@@ -131,16 +133,19 @@ class Scratch:
         Raises:
             FedliteError: a client failed or refused: it would not have in the run.
         """
-        with invented_world(self._simulation(), self._splits()):
-            grid = _Watched(self.num_clients, self._run_config())
-            federation = self._federation(grid, on_round)
-            run_rounds(grid, federation)
-        federation.checkpoint_path.unlink()
+        with tempfile.TemporaryDirectory(dir=self.directory) as folder:
+            simulation = self._simulation(Path(folder))
+            with invented_world(simulation, self._splits()):
+                grid = _Watched(self.num_clients, self._run_config(simulation))
+                federation = self._federation(grid, Path(folder), on_round)
+                run_rounds(grid, federation)
         if federation.stopped:
             raise FedliteError(f"audit: the rounds ended {federation.stopped}")
         return federation
 
-    def _federation(self, grid: "_Watched", on_round: Callable[[Round], None]) -> Federation:
+    def _federation(
+        self, grid: "_Watched", folder: Path, on_round: Callable[[Round], None]
+    ) -> Federation:
         config, networks, plans = self.config, self.networks, self.plans
         students = [networks.student_state]
 
@@ -164,22 +169,18 @@ class Scratch:
             num_clients=self.num_clients,
             plan=plans.example,
             client_plan=plans.client,
-            server_ledger=open_server_ledger(self._ledgers, config.dataset.name),
+            server_ledger=open_server_ledger(folder, config.dataset.name),
             student=networks.student_state,
             teacher=networks.teacher_state,
             evaluate=evaluate,
             on_round=watch,
-            checkpoint_path=self.directory / f"{self.name}.pt",
+            checkpoint_path=folder / "checkpoint.pt",
             secret_cohort=plans.client is not None and self.privacy.randomness == "secure",
             quiet=self.privacy.trust == "aggregate",
             frozen=networks.frozen,
         )
 
-    @property
-    def _ledgers(self) -> Path:
-        return self.directory / f"ledgers-{self.name}"
-
-    def _simulation(self) -> SimulationOptions:
+    def _simulation(self, folder: Path) -> SimulationOptions:
         return SimulationOptions(
             dataset=self.config.dataset,
             partition=PartitionOptions("iid"),
@@ -187,7 +188,7 @@ class Scratch:
             num_clients=self.num_clients,
             seed=self.seed,
             folder=str(self.directory / "nodes"),
-            ledger_dir=str(self._ledgers),
+            ledger_dir=str(folder),
         )
 
     def _splits(self) -> Splits:
@@ -203,7 +204,7 @@ class Scratch:
             _rows=tuple(np.flatnonzero(examples.owners == i) for i in range(self.num_clients)),
         )
 
-    def _run_config(self) -> dict[str, str]:
+    def _run_config(self, simulation: SimulationOptions) -> dict[str, str]:
         networks = self.networks
         client = ClientOptions(
             task=networks.task,
@@ -217,7 +218,7 @@ class Scratch:
             momentum=self.federation.momentum,
             seed=self.seed,
         )
-        return {CLIENT_OPTIONS: client.to_json(), SIMULATION: self._simulation().to_json()}
+        return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
 
 
 class _Watched(InProcessGrid):

@@ -1,16 +1,17 @@
 """Runs to be audited on embedded digits, small enough for tests."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from fedlite.audit.audited import AuditedRun
+from fedlite.audit.audited import Audited, AuditedRun
 from fedlite.audit.retrain import Retraining
 from fedlite.audit.scratch import Examples, Networks
+from fedlite.data.splits import Splits
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model
 from fedlite.runs.compose import compose_config
@@ -20,25 +21,30 @@ from tests.conftest import TINY
 SEEDED = "privacy.randomness=deterministic"
 
 
+@lru_cache(maxsize=16)
+def made_run(overrides: tuple[str, ...], rounds: int) -> AuditedRun:
+    """A run as audits see it, with networks that were not trained; made once for all tests."""
+    config = compose_config([*TINY, f"federation.rounds={rounds}", SEEDED, *overrides])
+    splits = splits_of(config)
+    sizes, private = splits.client_sizes(), config.privacy.private
+    return AuditedRun(
+        config=config,
+        splits=splits,
+        plans=Plans.build(config.privacy, config.federation, sizes) if private else Plans(),
+        student=build_model(config.student, splits.task, seed=0).eval(),
+        teacher=build_model(config.teacher, splits.task, seed=1).eval(),
+        participations=rounds,
+        rounds=rounds,
+        directory=Path(),
+    )
+
+
 @pytest.fixture
 def audited_run(tmp_path: Path) -> Callable[..., AuditedRun]:
-    """A run as audits see it, with networks that were not trained."""
+    """Build a run of ``rounds`` rounds from overrides."""
 
     def build(*overrides: str, rounds: int = 6) -> AuditedRun:
-        config = compose_config([*TINY, f"federation.rounds={rounds}", SEEDED, *overrides])
-        splits = splits_of(config)
-        private = config.privacy.private
-        sizes = splits.client_sizes()
-        return AuditedRun(
-            config=config,
-            splits=splits,
-            plans=Plans.build(config.privacy, config.federation, sizes) if private else Plans(),
-            student=build_model(config.student, splits.task, seed=0).eval(),
-            teacher=build_model(config.teacher, splits.task, seed=1).eval(),
-            participations=rounds,
-            rounds=rounds,
-            directory=tmp_path,
-        )
+        return replace(made_run(overrides, rounds), directory=tmp_path)
 
     return build
 
@@ -49,6 +55,16 @@ class World:
 
     audited: AuditedRun
     retraining: Retraining
+
+    @property
+    def config(self) -> Audited:
+        """Of the run."""
+        return self.audited.config
+
+    @property
+    def splits(self) -> Splits:
+        """The run's data."""
+        return self.audited.splits
 
 
 @pytest.fixture
@@ -69,5 +85,3 @@ def audit_world(audited_run: Callable[..., AuditedRun], tmp_path: Path) -> Calla
         return World(audited, Retraining(audited, networks, candidates, tmp_path))
 
     return build
-
-

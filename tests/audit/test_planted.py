@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedlite.audit.attacks import run_audits
 from fedlite.audit.audited import AuditedRun
@@ -34,6 +34,8 @@ SMALL = (
     "audit.parts=[dirac]",
     "privacy.accountant=rdp",
     "privacy.sample_rate=0.25",
+    "privacy.noise_multiplier=1.0",
+    "privacy.epsilon=null",
 )
 AGGREGATE = (*SMALL, "privacy=aggregate", "federation.num_clients=8")
 CLIENT = (*SMALL, "privacy=client", "federation.num_clients=10", "privacy.client.accountant=rdp")
@@ -153,7 +155,9 @@ def momentum_is_kept(patch: pytest.MonkeyPatch) -> None:
     def train(student: nn.Module, part: Any, *rest: Any) -> Any:
         start = {name: value.clone() for name, value in student.state_dict().items()}
         state = original(student, part, *rest)
-        speed = kept.setdefault(part.num_examples, {n: torch.zeros_like(v) for n, v in start.items()})
+        speed = kept.setdefault(
+            part.num_examples, {n: torch.zeros_like(v) for n, v in start.items()}
+        )
         for name, value in state.items():
             speed[name] = 0.9 * speed[name] + value - start[name]
             state[name] = start[name] + speed[name]
@@ -211,13 +215,13 @@ def divided_by_who_came(updates: Sequence[Any]) -> float:
 
 
 def weighted_clients(patch: pytest.MonkeyPatch) -> None:
-    """Every other client counts three times, after the clip, as more examples would."""
-    original, count = client_level.clip_update, [0]
+    """Half of the clients count three times as much as the others, after the clip."""
+    original = client_level.clip_update
 
     def clip(update: Any, norm: float) -> Any:
-        count[0] += 1
         cut, size = original(update, norm)
-        return {name: value * (0.5 + count[0] % 2) for name, value in cut.items()}, size
+        where = int(torch.cat([value.flatten() for value in update.values()]).abs().argmax())
+        return {name: value * (0.5 + where % 2) for name, value in cut.items()}, size
 
     patch.setattr(client_level, "clip_update", clip)
 
