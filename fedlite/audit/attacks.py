@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 
 from fedlite.audit import attack_charts, inversion, membership
 from fedlite.audit.audited import AuditedRun
-from fedlite.audit.canaries import audit_clients, audit_examples, student_target
+from fedlite.audit.canary_clients import audit_clients
+from fedlite.audit.canary_examples import audit_examples
 from fedlite.audit.dirac import one_hot_target
 from fedlite.audit.least_epsilon import least_epsilon
 from fedlite.audit.retrain import Retraining
 from fedlite.audit.scratch import Examples, Networks, quiet_flower
+from fedlite.audit.targets import student_target
 from fedlite.base.errors import UsageError
 from fedlite.base.files import read_json, write_json
 from fedlite.data.types import PublicData

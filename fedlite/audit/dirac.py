@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.audit.audited import AuditedRun
-from fedlite.audit.canaries import OVERSHOOT, Target, make_target
 from fedlite.audit.scratch import AS_THEY_ARE, Networks
+from fedlite.audit.targets import OVERSHOOT, Target, make_target
 from fedlite.data.types import Task
 from fedlite.distill.loss import LogitLoss, Loss
 from fedlite.distill.options import LossOptions
