@@ -15,7 +15,7 @@ from torch import nn
 from fedlite.audit.attacks import run_audits
 from fedlite.audit.audited import AuditedRun
 from fedlite.base.errors import FedliteError
-from fedlite.federation import client_app, cohort, release, training
+from fedlite.federation import client_app, release, training
 from fedlite.federation.sums.plain import PlainSum
 from fedlite.privacy import accounting, client_level, ledger, plan, steps
 from fedlite.privacy.client_level import ClientPlan
@@ -30,10 +30,10 @@ from tests.privacy.planted import ClipsWider, Plant, UnderstatesItsSensitivity
 SMALL = (
     "student=mlp",
     "student.kwargs.hidden=[16]",
-    "audit.canaries=100",
+    "audit.canaries=40",
     "audit.parts=[dirac]",
     "privacy.accountant=rdp",
-    "privacy.sample_rate=0.25",
+    "privacy.sample_rate=0.5",
     "privacy.noise_multiplier=1.0",
     "privacy.epsilon=null",
 )
@@ -226,13 +226,6 @@ def weighted_clients(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(client_level, "clip_update", clip)
 
 
-def cohorts_of_a_fixed_size(patch: pytest.MonkeyPatch) -> None:
-    def draw(count: int, rate: float, randomness: Randomness) -> list[int]:
-        return sorted(randomness.uniform(count).argsort()[: round(count * rate)].tolist())
-
-    patch.setattr(cohort, "draw_cohort", draw)
-
-
 # --- accountant -----------------------------------------------------------------------------------
 
 
@@ -274,7 +267,7 @@ CLIENT_BUGS: list[Plant] = [
 def test_a_bug_in_what_a_client_runs_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audited = audited_run(*SMALL)
+    audited = audited_run(*SMALL, rounds=4)
     bug(monkeypatch)
     assert found(audited)
 
@@ -283,7 +276,7 @@ def test_a_bug_in_what_a_client_runs_is_refused(
 def test_a_bug_in_the_sum_of_a_cohort_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audited = audited_run(*AGGREGATE)
+    audited = audited_run(*AGGREGATE, rounds=4)
     bug(monkeypatch)
     assert found(audited)
 
@@ -292,7 +285,7 @@ def test_a_bug_in_the_sum_of_a_cohort_is_refused(
 def test_a_bug_in_the_release_of_clients_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audited = audited_run(*CLIENT)
+    audited = audited_run(*CLIENT, rounds=4)
     bug(monkeypatch)
     assert found(audited)
 
@@ -301,6 +294,6 @@ def test_a_bug_in_the_release_of_clients_is_refused(
 def test_the_real_code_passes(
     options: tuple[str, ...], audited_run: Callable[..., AuditedRun]
 ) -> None:
-    audited = audited_run(*options)
+    audited = audited_run(*options, rounds=4)
     assert found(audited) == []
     assert {path.name for path in audited.directory.iterdir()} == {"audits.json", "pictures"}
