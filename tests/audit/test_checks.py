@@ -64,8 +64,8 @@ def released(
 
 
 def checks_of(directions: Directions, real: Mechanism, seed: int) -> dict[str, Check]:
-    seen, weights = released(directions, real, seed)
-    quiet, quiet_weights = released(directions, replace(real, noise=0.0), seed)
+    seen, _ = released(directions, real, seed)
+    _, quiet_weights = released(directions, replace(real, noise=0.0), seed)
     found = [
         check_noise([seen], PLAN),
         check_fresh_noise([seen]),

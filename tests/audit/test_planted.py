@@ -238,23 +238,38 @@ def a_quarter_of_epsilon(patch: pytest.MonkeyPatch) -> None:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-BUGS: list[Plant] = [
+def slow(bug: Plant) -> Any:
+    """One of a kind that the quick suite has another of."""
+    return pytest.param(bug, marks=pytest.mark.slow)
+
+
+BUGS: list[Any] = [
     everybody_is_sampled,
     batches_of_a_fixed_size,
-    the_same_batch_in_every_round,
-    no_clipping,
-    with_engine(ClipsWider),
+    slow(the_same_batch_in_every_round),
+    slow(no_clipping),
+    slow(with_engine(ClipsWider)),
     with_engine(UnderstatesItsSensitivity),
-    with_noise_of(0.0),
+    slow(with_noise_of(0.0)),
     with_noise_of(0.9),
     one_seed_for_all_noise,
     changed_training(the_private_path_is_skipped),
-    changed_training(two_steps_where_one_was_charged),
+    slow(changed_training(two_steps_where_one_was_charged)),
     momentum_is_kept,
     a_quarter_of_epsilon,
 ]
-AGGREGATE_BUGS: list[Plant] = [weighted_sum, shares_of_noise_without_the_root, with_noise_of(0.9)]
-CLIENT_BUGS: list[Plant] = [
+AGGREGATE_def slow(bug: Plant) -> Any:
+    """One of a kind that the quick suite has another of."""
+    return pytest.param(bug, marks=pytest.mark.slow)
+
+
+BUGS: list[Any] = [weighted_sum, shares_of_noise_without_the_root, with_noise_of(0.9)]
+CLIENT_def slow(bug: Plant) -> Any:
+    """One of a kind that the quick suite has another of."""
+    return pytest.param(bug, marks=pytest.mark.slow)
+
+
+BUGS: list[Any] = [
     clients_without_noise,
     clients_not_clipped,
     changed_release(factor=divided_by_who_came),
@@ -264,6 +279,24 @@ CLIENT_BUGS: list[Plant] = [
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_bug_in_what_a_client_runs_is_refused(
+    bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audited = audited_run(*SMALL, rounds=4)
+    bug(monkeypatch)
+    assert found(audited)
+
+
+@pytest.mark.parametrize("bug", AGGREGATE_BUGS, ids=lambda bug: bug.__name__)
+def test_a_bug_in_the_sum_of_a_cohort_is_refused(
+    bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audited = audited_run(*AGGREGATE, rounds=4)
+    bug(monkeypatch)
+    assert found(audited)
+
+
+@pytest.mark.parametrize("bug", @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_bug_in_what_a_client_runs_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
