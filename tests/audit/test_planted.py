@@ -238,6 +238,7 @@ def a_quarter_of_epsilon(patch: pytest.MonkeyPatch) -> None:
 
 # --- tests ----------------------------------------------------------------------------------------
 
+
 def slow(bug: Plant) -> Any:
     """One of a kind that the quick suite has another of."""
     return pytest.param(bug, marks=pytest.mark.slow)
@@ -258,27 +259,26 @@ BUGS: list[Any] = [
     momentum_is_kept,
     a_quarter_of_epsilon,
 ]
-AGGREGATE_def slow(bug: Plant) -> Any:
-    """One of a kind that the quick suite has another of."""
-    return pytest.param(bug, marks=pytest.mark.slow)
-
-
-BUGS: list[Any] = [weighted_sum, shares_of_noise_without_the_root, with_noise_of(0.9)]
-CLIENT_def slow(bug: Plant) -> Any:
-    """One of a kind that the quick suite has another of."""
-    return pytest.param(bug, marks=pytest.mark.slow)
-
-
-BUGS: list[Any] = [
+AGGREGATE_BUGS: list[Any] = [
+    weighted_sum,
+    shares_of_noise_without_the_root,
+    slow(with_noise_of(0.9)),
+]
+CLIENT_BUGS: list[Any] = [
     clients_without_noise,
-    clients_not_clipped,
+    slow(clients_not_clipped),
     changed_release(factor=divided_by_who_came),
-    weighted_clients,
-    a_quarter_of_epsilon,
+    slow(weighted_clients),
+    slow(a_quarter_of_epsilon),
 ]
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def name_of(bug: Plant) -> str:
+    """Of a planted bug."""
+    return bug.__name__
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=name_of)
 def test_a_bug_in_what_a_client_runs_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +287,7 @@ def test_a_bug_in_what_a_client_runs_is_refused(
     assert found(audited)
 
 
-@pytest.mark.parametrize("bug", AGGREGATE_BUGS, ids=lambda bug: bug.__name__)
+@pytest.mark.parametrize("bug", AGGREGATE_BUGS, ids=name_of)
 def test_a_bug_in_the_sum_of_a_cohort_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,25 +296,7 @@ def test_a_bug_in_the_sum_of_a_cohort_is_refused(
     assert found(audited)
 
 
-@pytest.mark.parametrize("bug", @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
-def test_a_bug_in_what_a_client_runs_is_refused(
-    bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    audited = audited_run(*SMALL, rounds=4)
-    bug(monkeypatch)
-    assert found(audited)
-
-
-@pytest.mark.parametrize("bug", AGGREGATE_BUGS, ids=lambda bug: bug.__name__)
-def test_a_bug_in_the_sum_of_a_cohort_is_refused(
-    bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    audited = audited_run(*AGGREGATE, rounds=4)
-    bug(monkeypatch)
-    assert found(audited)
-
-
-@pytest.mark.parametrize("bug", CLIENT_BUGS, ids=lambda bug: bug.__name__)
+@pytest.mark.parametrize("bug", CLIENT_BUGS, ids=name_of)
 def test_a_bug_in_the_release_of_clients_is_refused(
     bug: Plant, audited_run: Callable[..., AuditedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
