@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from fedlite.audit.dirac import DiracAudit
+from fedlite.audit.canaries import CanaryAudit
 from fedlite.audit.inversion import CLIPPED, NOISE_ALONE, NOISED, PLAIN, Inversion
 from fedlite.audit.membership import COMPRESSED, CONTROL, STUDENT, MembershipAudit
 from fedlite.data.types import Task
@@ -30,14 +30,14 @@ PANELS = {
 }
 
 
-def canary_scores(audit: DiracAudit) -> Figure:
+def canary_scores(audit: CanaryAudit) -> Figure:
     """Draw the scores of canaries that took part and of those that did not."""
     words = [f"audited: epsilon is at least {audit.bound.epsilon:.2f} (95% confidence)"]
     if audit.claimed_epsilon is not None:
         words.append(f"claimed: at most {audit.claimed_epsilon:.2f}")
     figure, axes = chart(
         f"How far canaries stand out: one {audit.unit} each",
-        "score, in clip norms",
+        "score",
         "canaries",
         ", ".join(words) + f", at delta {audit.delta:g}",
     )

@@ -1,24 +1,39 @@
 """Running the attacks that the options ask for, and keeping what they find."""
 
-import copy
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from fedlite.audit import attack_charts, dirac, inversion, membership
+from fedlite.audit import attack_charts, inversion, membership
 from fedlite.audit.audited import AuditedRun
-from fedlite.audit.retrain import Candidates, Retraining
+from fedlite.audit.canary_clients import audit_clients
+from fedlite.audit.canary_examples import audit_examples
+from fedlite.audit.dirac import one_hot_target
+from fedlite.audit.least_epsilon import least_epsilon
+from fedlite.audit.retrain import Retraining
+from fedlite.audit.scratch import Examples, Networks, quiet_flower
+from fedlite.audit.targets import student_target
 from fedlite.base.errors import UsageError
 from fedlite.base.files import read_json, write_json
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import build_loss
+from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import make_randomness
 from fedlite.report.drawing import save_figure
 from fedlite.report.progress import Progress
-from fedlite.report.schema import AuditsSection
+from fedlite.report.schema import (
+    AccountingEntry,
+    AttackedBy,
+    AuditsSection,
+    CanaryEntry,
+    UnitName,
+)
 from fedlite.report.tensorboard import RunBoard
 
 AUDITS_FILE = "audits.json"
@@ -60,63 +75,71 @@ def run_audits(
 
 
 def _dirac(audited: AuditedRun, progress: Progress) -> Found:
-    config, plans = audited.config, audited.plans
-    found = []
-    seed = audited.seed("coins")
-    with progress.stage("canaries") as bar:
-        if plans.example is not None or plans.client is None:
-            plan = plans.example
-            mode = config.privacy.randomness if plan else "deterministic"
-            found.append(
-                dirac.audit_examples(
-                    plan=plan,
-                    steps=plan.steps if plan else config.federation.local_steps,
-                    sample_rate=plan.sample_rate if plan else config.privacy.sample_rate,
-                    participations=audited.participations,
-                    canaries=config.audit.canaries,
-                    coins_seed=seed,
-                    noise_of=lambda number: make_randomness(mode, seed, "examples", number),
-                )
-            )
-        if plans.client is not None:
-            found.append(
-                dirac.audit_clients(
-                    plan=plans.client,
-                    rounds=audited.rounds,
-                    canaries=config.audit.canaries,
-                    coins_seed=seed,
-                    noise_of=lambda number: make_randomness(
-                        config.privacy.randomness, seed, "clients", number
-                    ),
-                )
-            )
+    """Canaries in the run's own student and in the one-hot layer, and the run's accounting."""
+    plans, found = audited.plans, []
+    with (
+        progress.stage("canaries") as bar,
+        tempfile.TemporaryDirectory(dir=audited.directory) as folder,
+        quiet_flower(),
+    ):
+        targets = [one_hot_target(audited, audited.config.audit.canaries)]
+        if plans.example is not None or plans.client is not None:
+            targets.append(student_target(audited))
+        for target in targets:
+            if plans.example is not None or plans.client is None:
+                found.append(audit_examples(audited, target, Path(folder)))
+            if plans.client is not None:
+                found.append(audit_clients(audited, target, Path(folder)))
         bar.advance(0, lower_bound=max(one.bound.epsilon for one in found))
+    parts: dict[AttackedBy, dict[UnitName, CanaryEntry]] = {"student": {}, "layer": {}}
+    for one in found:
+        parts[one.target.kind][one.unit] = one.record()
     names = {"example": "audit_dirac", "client": "audit_dirac_client"}
     return (
-        {"dirac": {one.unit: one.record() for one in found}},
-        {names[one.unit]: attack_charts.canary_scores(one) for one in found},
+        {
+            "canaries": parts["student"],
+            "dirac": parts["layer"],
+            "accounting": audited_accounting(audited),
+        },
+        {
+            names[one.unit]: attack_charts.canary_scores(one)
+            for one in found
+            if one.target.kind == "layer"
+        },
     )
+
+
+def audited_accounting(audited: AuditedRun) -> dict[UnitName, AccountingEntry]:
+    """What the run's charges cost for certain, beside what its own accountant says of them."""
+    found: dict[UnitName, AccountingEntry] = {}
+    example, client = audited.plans.example, audited.plans.client
+    if example is not None:
+        noise, rate, steps = example.segment
+        least = least_epsilon(noise, rate, steps * audited.participations, example.delta)
+        found["example"] = _accounted(example.epsilon_after(audited.participations), least, example)
+    if client is not None:
+        noise, rate, steps = client.segment
+        least = least_epsilon(noise, rate, steps * audited.rounds, client.delta)
+        found["client"] = _accounted(client.epsilon_after(audited.rounds), least, client)
+    return found
+
+
+def _accounted(claimed: float, least: float, plan: PrivacyPlan | ClientPlan) -> AccountingEntry:
+    return {
+        "claimed_epsilon": claimed,
+        "lower_bound": least,
+        "delta": plan.delta,
+        "passed": claimed >= least,
+    }
 
 
 def _membership(audited: AuditedRun, progress: Progress) -> Found:
     config, splits = audited.config, audited.splits
-    options, plan = config.audit, audited.plans.example
-    nominal = config.privacy.expected_examples or sum(splits.client_sizes()) // splits.num_clients
-    control = options.control and config.privacy.private
+    options, control = config.audit, config.audit.control and config.privacy.private
     models = (options.targets + options.shadows) * (2 if control else 1)
-    student = copy.deepcopy(audited.student)
     with progress.stage("membership", total=models) as bar:
         found = membership.audit_membership(
-            Retraining(
-                config=config,
-                plans=audited.plans,
-                rounds=audited.rounds if plan is None else audited.participations,
-                nominal=plan.expected_examples if plan else nominal,
-                student=student,
-                start={name: value.clone() for name, value in student.state_dict().items()},
-                candidates=_candidates(audited, nominal),
-                directory=audited.directory,
-            ),
+            Retraining(audited, Networks.of(audited), _candidates(audited), audited.directory),
             targets=options.targets,
             shadows=options.shadows,
             claimed_epsilon=audited.claimed_epsilon,
@@ -131,9 +154,14 @@ def _membership(audited: AuditedRun, progress: Progress) -> Found:
     return {"membership": found.record()}, {"audit_membership": attack_charts.membership_roc(found)}
 
 
-def _candidates(audited: AuditedRun, nominal: int) -> Candidates:
+def _candidates(audited: AuditedRun) -> Examples:
     """Twice the nominal size of each audited client, half of which will be members."""
-    test, clients = audited.splits.test, audited.config.audit.clients
+    config, splits, plan = audited.config, audited.splits, audited.plans.example
+    average = sum(splits.client_sizes()) // splits.num_clients
+    nominal = config.privacy.expected_examples or average
+    test, clients = splits.test, config.audit.clients
+    if plan is not None and plan.trust == "aggregate":
+        clients = max(2, clients)  # the smallest sum with noise that its observer does not know
     count = min(len(test), 2 * nominal * clients)
     if count < SMALLEST_CLIENT * clients:
         raise UsageError(
@@ -141,12 +169,8 @@ def _candidates(audited: AuditedRun, nominal: int) -> Candidates:
             f" fewer than {SMALLEST_CLIENT} candidates for each; give fewer clients"
         )
     rows = np.random.default_rng(audited.seed("candidates")).permutation(len(test))[:count]
-    inputs = test.inputs[torch.from_numpy(rows)]
-    labels = test.labels[torch.from_numpy(rows)]
-    taught = taught_answers(
-        audited.teacher, inputs, build_loss(audited.config.distill).teacher_taps
-    )
-    return Candidates(inputs, labels, taught, np.arange(count) % clients)
+    chosen = torch.from_numpy(rows)
+    return Examples(test.inputs[chosen], test.labels[chosen], np.arange(count) % clients, clients)
 
 
 def _inversion(audited: AuditedRun, progress: Progress) -> Found:

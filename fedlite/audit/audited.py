@@ -1,12 +1,11 @@
 """What an audit must know of a run: its options, plans, and what clients were charged for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
 
-from fedlite.audit.dirac import LARGEST_DELTA
 from fedlite.audit.options import AuditOptions
 from fedlite.compress.options import CompressOptions
 from fedlite.data.options import DatasetOptions
@@ -14,9 +13,13 @@ from fedlite.data.splits import Splits
 from fedlite.distill.options import DistillOptions
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
+from fedlite.models.options import ModelOptions
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.options import PrivacyOptions
+from fedlite.privacy.options import PrivacyOptions, Unit
+from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import derive_seed
+
+LARGEST_DELTA = 1e-5  # a larger one would drown a bound; every plan has an epsilon here too
 
 
 class Audited(Protocol):
@@ -30,6 +33,12 @@ class Audited(Protocol):
 
     @property
     def distill(self) -> DistillOptions: ...
+
+    @property
+    def teacher(self) -> ModelOptions: ...
+
+    @property
+    def student(self) -> ModelOptions: ...
 
     @property
     def privacy(self) -> PrivacyOptions: ...
@@ -76,6 +85,16 @@ class AuditedRun:
         segment = (plan.noise_multiplier, plan.sample_rate, plan.steps * self.participations)
         return compute_epsilon([segment], self.delta, plan.accountant)
 
+    def privacy(self, unit: Unit) -> PrivacyOptions:
+        """The run's options with the unit that is audited. Its budget is the run's; a policy file
+        is left out, because it is for the devices' data."""
+        return replace(self.config.privacy, unit=unit, policy=None)
+
     def seed(self, purpose: str) -> int:
         """For a draw of the audit's own."""
         return derive_seed(self.config.seed, f"audit-{purpose}")
+
+
+def sum_level(plan: PrivacyPlan) -> PrivacyPlan:
+    """The plan by which one training carries all the noise that a released sum carries."""
+    return replace(plan, trust="local", min_cohort=1, colluders=0)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedlite.audit.dirac import sum_level
+from fedlite.audit.audited import sum_level
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import Answers, answers_of
 from fedlite.distill.loss import Loss, example_losses

@@ -100,6 +100,8 @@ def attack(
     shadows: Floats,
     shadow_members: Members,
     delta: float,
+    *,
+    confidence: float = CONFIDENCE,
 ) -> Attack:
     """Attack the targets with all shadows.
 
@@ -113,6 +115,7 @@ def attack(
         shadows: (S, m) confidences of the shadows, S of 4 or more.
         shadow_members: (S, m) from :func:`balanced_members`.
         delta: at which epsilon is meant.
+        confidence: of the bound.
     """
     rest = [np.arange(len(shadows)) != one for one in range(len(shadows))]
     known = np.concatenate(
@@ -133,7 +136,11 @@ def attack(
     correct = int((members & guessed_in).sum() + (~members & guessed_out).sum())
     guesses = int(guessed_in.sum() + guessed_out.sum())
     epsilon = epsilon_lower_bound(
-        canaries=len(scores), guesses=guesses, correct=correct, delta=delta
+        canaries=len(scores),
+        guesses=guesses,
+        correct=correct,
+        delta=delta,
+        confidence=confidence,
     )
     return Attack(
         auc=float(roc_auc_score(members, scores)),

@@ -5,19 +5,20 @@ drawn by fair coins, and shadows, from which the attacker learns. All of them go
 training, and through the real compression where the compressed student is audited too.
 """
 
-import logging
+import copy
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from torch import Tensor, nn
 
+from fedlite.audit.error_rate import error_of_bound
 from fedlite.audit.lira import Attack, Floats, Members, attack, balanced_members, confidence
 from fedlite.audit.retrain import Retraining
+from fedlite.audit.scratch import quiet_flower
 from fedlite.compress.shrink.shrinker import Shrinker
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import predict_logits
@@ -94,7 +95,7 @@ def audit_membership(
         control: trains all of them once more without privacy, to show what the attack can do.
         on_model: called after each student.
     """
-    seed, candidates = retraining.config.seed, len(retraining.candidates)
+    seed, candidates = retraining.audited.config.seed, len(retraining.candidates.labels)
     coins = np.random.default_rng(derive_seed(seed, "audit-target-coins"))
     members = np.concatenate(
         [
@@ -102,23 +103,29 @@ def audit_membership(
             balanced_members(shadows, candidates, derive_seed(seed, "audit-shadow-members")),
         ]
     )
+    error = error_of_bound(retraining.audited.config)
     seen: dict[Attacked, list[Floats]] = {}
-    with tempfile.TemporaryDirectory(dir=retraining.directory) as scratch, _quiet_flower():
+    network = copy.deepcopy(retraining.audited.student)
+    with tempfile.TemporaryDirectory(dir=retraining.directory) as folder, quiet_flower():
+        scratch = replace(retraining, directory=Path(folder))
         for number, chosen in enumerate(members):
-            student = _trained(retraining, chosen, number, private=True)
+            student = _trained(scratch, network, chosen, number, private=True)
             _keep(seen, STUDENT, predict_logits(student, retraining.candidates.inputs), retraining)
             if compression is not None:
-                logits = _compressed_logits(student, retraining, compression, Path(scratch))
+                logits = _compressed_logits(student, retraining, compression, Path(folder))
                 _keep(seen, COMPRESSED, logits, retraining)
             on_model()
         for number, chosen in enumerate(members if control else []):
-            student = _trained(retraining, chosen, number, private=False)
+            student = _trained(scratch, network, chosen, number, private=False)
             _keep(seen, CONTROL, predict_logits(student, retraining.candidates.inputs), retraining)
             on_model()
     return MembershipAudit(
         claimed_epsilon,
         delta,
-        {name: _attack(np.stack(rows), members, targets, delta) for name, rows in seen.items()},
+        {
+            name: _attack(np.stack(rows), members, targets, delta, error)
+            for name, rows in seen.items()
+        },
         {
             "candidates": candidates,
             "clients": retraining.candidates.num_clients,
@@ -128,23 +135,32 @@ def audit_membership(
     )
 
 
-def _attack(confidences: Floats, members: Members, targets: int, delta: float) -> Attack:
+def _attack(
+    confidences: Floats, members: Members, targets: int, delta: float, error: float
+) -> Attack:
     return attack(
-        confidences[:targets], members[:targets], confidences[targets:], members[targets:], delta
+        confidences[:targets],
+        members[:targets],
+        confidences[targets:],
+        members[targets:],
+        delta,
+        confidence=1 - error,
     )
 
 
-def _trained(retraining: Retraining, members: Members, number: int, *, private: bool) -> nn.Module:
+def _trained(
+    retraining: Retraining, network: nn.Module, members: Members, number: int, *, private: bool
+) -> nn.Module:
     state = retraining.train(members, number, private=private)
-    load_state(retraining.student, state, where="audited student")
-    return retraining.student.eval()
+    load_state(network, state, where="audited student")
+    return network.eval()
 
 
 def _compressed_logits(
     student: nn.Module, retraining: Retraining, compression: Compression, directory: Path
 ) -> Tensor:
     """The candidates' logits as the deployed form of ``student`` answers in ONNX Runtime."""
-    config = retraining.config
+    config = retraining.audited.config
     shrinker = Shrinker(
         student,
         compression.teacher,
@@ -163,15 +179,3 @@ def _keep(
 ) -> None:
     labels = retraining.candidates.labels.numpy()
     seen.setdefault(name, []).append(confidence(logits.numpy(), labels))
-
-
-@contextmanager
-def _quiet_flower() -> Iterator[None]:
-    """Flower logs two lines a round, which the rounds of many models would bury the log in."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -12,9 +12,11 @@ usage: fedlite audit DIR [option=value ...]
   audit.inversion_steps=N   of each search for an example with a given gradient
   audit=quick               fewer models and steps: a minute or two on digits
 
-Lower bounds of epsilon that hold with 95% confidence. One above the claim is
-said in red and exits 1. Writes audits.json, pictures, TensorBoard and the
-report. No client's data are used and no ledger is charged.
+Messages go to the run's own train handler, in ledgers of the audit's own. A
+lower bound of epsilon above the claim, or a check of what ran that fails, is
+said in red and exits 1; all together are wrong in 5% of audits of correct
+code. Writes audits.json, pictures, TensorBoard and the report. No client's
+data are used and no ledger of the run is charged.
 """
 
 from fedlite.cli.jobs import StageCommand, run_command

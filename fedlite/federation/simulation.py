@@ -7,6 +7,8 @@ node opens such a world only if its own node config says that it is simulated.
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -80,13 +82,37 @@ class Simulation:
         return open_ledger(directory, self.client_policy(client_id), sync=folder is not None)
 
 
-@lru_cache(maxsize=2)
+_invented: dict[str, Simulation] = {}  # by the options that clients are sent
+
+
+@contextmanager
+def invented_world(options: SimulationOptions, splits: Splits) -> Iterator[None]:
+    """Let simulated clients of this process hold invented examples (an audit's) instead of a data
+    set's; all else of them is as in any simulation.
+
+    Raises:
+        UsageError: the policy cannot be read.
+    """
+    key = options.to_json()
+    policy = run_policy(options.privacy, options.dataset.name, splits.num_clients)
+    _invented[key] = Simulation(options, splits, policy)
+    try:
+        yield
+    finally:
+        del _invented[key]
+
+
 def open_simulation(options_json: str) -> Simulation:
     """The world of these options in this process, made once.
 
     Raises:
         UsageError: the data or the policy cannot be read.
     """
+    return _invented.get(options_json) or _read_simulation(options_json)
+
+
+@lru_cache(maxsize=2)
+def _read_simulation(options_json: str) -> Simulation:
     options = SimulationOptions.from_json(options_json)
     splits = load_splits(options.dataset, options.partition, options.num_clients, options.seed)
     policy = run_policy(options.privacy, options.dataset.name, splits.num_clients)

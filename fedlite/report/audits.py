@@ -1,12 +1,19 @@
 """What audits mean: each lower bound against its claim, in the terminal and in report.md."""
 
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from fedlite.base.errors import FedliteError
-from fedlite.report.schema import Attacked, AuditsSection, InversionEntry
+from fedlite.report.schema import (
+    Attacked,
+    AuditsSection,
+    CheckEntry,
+    CheckName,
+    InversionEntry,
+)
 from fedlite.report.table import plain_table
 from fedlite.report.words import human_seconds
 
@@ -15,6 +22,14 @@ ATTACKED: dict[Attacked, str] = {
     "compressed": "Compressed student",
     "control": "Control: the same without privacy",
 }
+_CHECKED: dict[CheckName, str] = {
+    "noise": "the noise multiplier of what was released is",
+    "fresh noise": "the largest correlation of two releases' noise is",
+    "push": "the push of an example or client in the data, against the planned one, is",
+    "evenness": "the spread of pushes over examples or clients, against the planned one, is",
+    "sampling": "the spread of how many are sampled, against that of Poisson sampling, is",
+    "spending": "the epsilon that is reported after the audit's own rounds is",
+}
 _CAPTIONS = {
     "dirac": ("audit_dirac", "Scores of canary examples"),
     "dirac_client": ("audit_dirac_client", "Scores of canary clients"),
@@ -22,18 +37,36 @@ _CAPTIONS = {
     "inversion": ("audit_inversion", "Gradient inversion of a planted public example"),
 }
 _INTRODUCTION = (
-    "Attacks on this run's code at this run's plan. Each lower bound of epsilon is what an attack"
-    " has shown with 95% confidence; one above the claim would refute it. A low one proves nothing:"
-    " attacks see less than a guarantee covers. They used test examples, a planted public example"
-    " and invented canaries, never a client's data, and charged no ledger."
+    "Attacks on this run's code at this run's plan: Flower messages to the clients' own train"
+    " handler (policy, ledger, sampling, loss, gradient engine, noise, sum protocol) and the"
+    " server's own release of what came back. Each lower bound of epsilon is what an attack has"
+    " shown; one above the claim would refute it. A low one proves nothing: attacks see less than"
+    " a guarantee covers. Each check compares what ran with what was charged. Bounds and checks"
+    " share one error rate: all of them together are wrong in at most 5% of the audits of correct"
+    " code. They used test examples, a planted public example and invented canaries, never a"
+    " client's data, and charged ledgers of the audit's own, which are gone."
+)
+_UNSEEN = (
+    "Not seen: how the secret key of the noise is kept, what else a device sends or a server keeps,"
+    " layers that see something else than one example (they are tried before training), and what"
+    " runs on devices whose code is not this one."
+)
+_PLACES: tuple[tuple[Literal["canaries", "dirac"], str], ...] = (
+    ("canaries", "Canaries in the student"),
+    ("dirac", "Canaries"),
 )
 
 
 def bounds(audits: AuditsSection) -> list[tuple[str, float | None, float]]:
     """Name, claimed epsilon (None: no claim) and lower bound of each attack but the control."""
-    rows = [
-        (f"Canaries, one {unit}", found["claimed_epsilon"], found["lower_bound"])
-        for unit, found in audits.get("dirac", {}).items()
+    rows: list[tuple[str, float | None, float]] = [
+        (f"{label}, one {unit}", found["claimed_epsilon"], found["lower_bound"])
+        for key, label in _PLACES
+        for unit, found in audits.get(key, {}).items()
+    ]
+    rows += [
+        (f"Accounting, one {unit}", counted["claimed_epsilon"], counted["lower_bound"])
+        for unit, counted in audits.get("accounting", {}).items()
     ]
     if membership := audits.get("membership"):
         for name, attack in membership["attacks"].items():
@@ -43,13 +76,30 @@ def bounds(audits: AuditsSection) -> list[tuple[str, float | None, float]]:
     return rows
 
 
-def violations(audits: AuditsSection) -> list[str]:
-    """One line for every lower bound that lies above its claim."""
+def checks(audits: AuditsSection) -> list[tuple[str, CheckEntry]]:
+    """Name of the attack, and each test of what ran against the plan."""
     return [
+        (f"{label}, one {unit}", check)
+        for key, label in _PLACES
+        for unit, found in audits.get(key, {}).items()
+        for check in found.get("checks", [])
+    ]
+
+
+def violations(audits: AuditsSection) -> list[str]:
+    """One line for every lower bound that lies above its claim, and every check that failed."""
+    refuted = [
         f"{name.lower()}: epsilon is at least {bound:.2f}, claimed were {claimed:.2f}"
         for name, claimed, bound in bounds(audits)
         if claimed is not None and bound > claimed
     ]
+    other = [
+        f"{name.lower()}: {_CHECKED[check['name']]} {check['measured']:.4g}, by the plan"
+        f" {check['planned']:.4g}"
+        for name, check in checks(audits)
+        if not check["passed"]
+    ]
+    return refuted + other
 
 
 def _verdict(claimed: float | None, bound: float) -> str:
@@ -69,6 +119,31 @@ def _attack_rows(audits: AuditsSection) -> list[tuple[str, ...]]:
         (ATTACKED[name], f"{one['auc']:.3f}", *(f"{rate:.1%}" for rate in one["tpr"].values()))
         for name, one in attacks.items()
     ]
+
+
+def _check_row(name: str, check: CheckEntry) -> tuple[str, ...]:
+    return (
+        name,
+        check["name"],
+        f"{check['measured']:.4g}",
+        f"{check['planned']:.4g}",
+        f"{check['p_value']:.2g}",
+        "holds" if check["passed"] else "FAILED",
+    )
+
+
+def _attacked(audits: AuditsSection) -> list[str]:
+    """What the canaries attacked, and what no attack here can see."""
+    found = {
+        label: one["attacked"]
+        for key, label in _PLACES
+        for one in audits.get(key, {}).values()
+        if "attacked" in one
+    }
+    if not found:
+        return []
+    text = "; ".join(f"{label}: {words}" for label, words in found.items())
+    return [f"Attacked: {text}. {_UNSEEN}"]
 
 
 def _inversion_text(inversion: InversionEntry) -> str:
@@ -92,6 +167,13 @@ def audits_markdown(audits: AuditsSection) -> str:
     if rows:
         head = ["| Audit | Epsilon claimed | At least | Result |", "| :-- | --: | --: | :-- |"]
         parts.append("\n".join([*head, *rows]))
+    if lines := [_check_row(name, check) for name, check in checks(audits)]:
+        head = [
+            "| Check of what ran | | Measured | By the plan | p-value | Result |",
+            "| :-- | :-- | --: | --: | --: | :-- |",
+        ]
+        parts.append("\n".join([*head, *(f"| {' | '.join(line)} |" for line in lines)]))
+    parts += _attacked(audits)
     if attacks := _attack_rows(audits):
         head = [
             "| Membership inference (LiRA) against | AUC | True at 1% false | At 0.1% false |",
@@ -111,7 +193,7 @@ def audits_markdown(audits: AuditsSection) -> str:
 def print_audits(audits: AuditsSection, console: Console) -> None:
     """Print what the audits found as small tables, a failure in red."""
     table = plain_table("Audits: what an attacker could show, against what is claimed")
-    for column in ("Audit", "Epsilon claimed", "At least (95%)", "Result"):
+    for column in ("Audit", "Epsilon claimed", "At least", "Result"):
         table.add_column(column, justify="left" if column in ("Audit", "Result") else "right")
     for name, claimed, bound in bounds(audits):
         verdict = _verdict(claimed, bound)
@@ -119,6 +201,16 @@ def print_audits(audits: AuditsSection, console: Console) -> None:
         table.add_row(name, _claim(claimed), f"{bound:.2f}", Text(verdict, style=style))
     console.print()
     console.print(table)
+    if lines := [_check_row(name, check) for name, check in checks(audits)]:
+        table = plain_table("What ran, against what was charged")
+        for column in ("Attack", "Check", "Measured", "By the plan", "p-value", "Result"):
+            left = column in ("Attack", "Check", "Result")
+            table.add_column(column, justify="left" if left else "right")
+        for *cells, verdict in lines:
+            style = "bold red" if verdict == "FAILED" else "green"
+            table.add_row(*cells, Text(verdict, style=style))
+        console.print()
+        console.print(table)
     if attacks := _attack_rows(audits):
         table = plain_table("Membership inference: right guesses of members")
         for column in ("Attacked", "AUC", "at 1% false", "at 0.1% false"):

@@ -12,6 +12,8 @@ from fedlite.report.sections import JudgementSection, TogetherSection
 
 UnitName = Literal["example", "client"]
 Attacked = Literal["student", "compressed", "control"]
+AttackedBy = Literal["student", "layer"]
+CheckName = Literal["noise", "fresh noise", "push", "evenness", "sampling", "spending"]
 SearchMeasure = Literal["accuracy", "latency_ms", "bytes", "parameters"]
 TimedPart = Literal["teacher", "warm_start", "plan", "federate", "compress", "evaluate", "total"]
 TrafficPart = Literal["bytes_down", "bytes_up", "teacher_bytes"]
@@ -320,10 +322,37 @@ class CanarySetting(TypedDict):
     trust: NotRequired[str]
 
 
+class CheckEntry(TypedDict):
+    """One test of what ran against the plan: ``measured`` beside ``planned``, and how likely a
+    correct mechanism looks as odd. ``passed`` is False below the share of the audit's error rate
+    that the test has."""
+
+    name: CheckName
+    measured: float
+    planned: float
+    p_value: float
+    passed: bool
+
+
+class AccountingEntry(TypedDict):
+    """What a unit's charges cost for certain, worked out apart from the accountants, beside the
+    epsilon that the run claims at the same ``delta``."""
+
+    claimed_epsilon: float
+    lower_bound: float
+    delta: float
+    passed: bool
+
+
 class CanaryEntry(LowerBound, CanarySetting):
-    """The audit of one unit by ``canaries``. Epsilon and ``passed`` are None without a claim."""
+    """The audit of one unit by ``canaries``. Epsilon and ``passed`` are None without a claim.
+
+    ``attacked`` says what in words; the first audits had one object, and no ``checks``.
+    """
 
     unit: UnitName
+    attacked: NotRequired[str]
+    checks: NotRequired[list[CheckEntry]]
     claimed_epsilon: float | None
     delta: float
     canaries: int
@@ -374,10 +403,13 @@ class InversionEntry(TypedDict):
 class AuditsSection(TypedDict, total=False):
     """The content of ``audits.json``, empty before the first audit; ``seconds`` are by part.
 
-    ``dirac`` is by unit of privacy.
+    ``canaries`` (in the run's student), ``dirac`` (in the one-hot layer) and ``accounting`` are by
+    unit of privacy.
     """
 
     seconds: dict[str, float]
+    canaries: dict[UnitName, CanaryEntry]
+    accounting: dict[UnitName, AccountingEntry]
     dirac: dict[UnitName, CanaryEntry]
     membership: MembershipEntry
     inversion: InversionEntry

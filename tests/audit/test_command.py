@@ -47,7 +47,8 @@ def test_all_parts_reach_files_report_and_tensorboard(
     assert "holds" in shown
 
     found = audits(own_run)
-    assert set(found) == {"seconds", "dirac", "membership", "inversion"}
+    parts = {"canaries", "dirac", "accounting", "membership", "inversion"}
+    assert set(found) == {"seconds", *parts}
     assert set(found["seconds"]) == {"dirac", "membership", "inversion"}
     dirac = found["dirac"]["example"]
     assert dirac["steps"] == 3  # one in each of the three rounds
@@ -61,6 +62,8 @@ def test_all_parts_reach_files_report_and_tensorboard(
     assert report["audits"] == found
     text = (own_run / "report.md").read_text()
     assert "| Canaries, one example |" in text
+    assert "| Canaries in the student, one example | noise |" in text
+    assert "Attacked: Canaries in the student: cnn, the run's own student" in text
     assert all(f"(pictures/{name})" in text for name in names)
     assert report["privacy"]["units"][0]["audited_epsilon"] == dirac["lower_bound"]
 
@@ -88,12 +91,9 @@ def test_a_refuted_claim_is_said_in_red_and_fails_with_all_results_kept(
     def no_noise(total: ClippedSum, *_: object) -> tuple[Tensor, ...]:
         return total.value
 
-    monkeypatch.setattr(steps, "add_noise", no_noise)
-    own = json.loads((own_run / "state.json").read_text())
-    own["stages"]["plan"]["plans"]["example"]["noise_multiplier"] = 20.0  # a small claim
-    (own_run / "state.json").write_text(json.dumps(own))
+    monkeypatch.setattr(steps, "add_noise", no_noise)  # at a claim of 8
     monkeypatch.setenv("FORCE_COLOR", "1")
-    options = (*SMALL, "audit.canaries=1000", "audit.parts=[dirac]")
+    options = (*SMALL, "audit.parts=[dirac]")
     assert run(["audit", f"run.dir={own_run}", *options]) == 1
     printed = capsys.readouterr()
     assert "\x1b[1;31mAUDIT FAILED" in printed.out

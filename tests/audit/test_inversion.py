@@ -46,7 +46,7 @@ def test_a_dense_student_gives_the_example_away_until_there_is_noise(
     audit_world: Callable[..., World], privacy: str
 ) -> None:
     world = audit_world("student=mlp", f"privacy={privacy}")
-    found = inverted(world, student_of(world), plans=world.retraining.plans)
+    found = inverted(world, student_of(world), plans=world.audited.plans)
     assert found.method == "closed form"
     assert found.cosine["plain"] > 0.999
     assert found.cosine["clipped"] > 0.999
@@ -67,7 +67,7 @@ def test_a_convolutional_student_gives_its_features_away(
     audit_world: Callable[..., World],
 ) -> None:
     world = audit_world()
-    found = inverted(world, student_of(world), plans=world.retraining.plans)
+    found = inverted(world, student_of(world), plans=world.audited.plans)
     assert found.layer == "classifier.0"
     assert found.features_cosine["plain"] > 0.999
     assert found.features_cosine["clipped"] > 0.999
@@ -88,7 +88,7 @@ def test_a_student_that_hides_its_input_gives_its_features_away(
     audit_world: Callable[..., World],
 ) -> None:
     world = audit_world("student=scattering", "student.kwargs.orientations=2")
-    found = inverted(world, student_of(world), plans=world.retraining.plans)
+    found = inverted(world, student_of(world), plans=world.audited.plans)
     assert found.shown == "features"
     assert found.cosine["plain"] > 0.999
     assert abs(found.cosine["noised"]) < 0.8
@@ -100,7 +100,7 @@ def test_the_student_is_not_changed(audit_world: Callable[..., World]) -> None:
     world = audit_world()
     student = student_of(world)
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    inverted(world, student, plans=world.retraining.plans)
+    inverted(world, student, plans=world.audited.plans)
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 

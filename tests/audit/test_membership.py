@@ -29,14 +29,16 @@ def test_every_form_is_attacked_and_the_record_is_plain(
     trained = []
     found = audited(
         world,
-        compression=Compression(world.retraining.student, world.splits.task, world.splits.public),
+        compression=Compression(
+            world.audited.teacher, world.audited.splits.task, world.audited.splits.public
+        ),
         control=True,
         on_model=lambda: trained.append(1),
     )
     record = json.loads(json.dumps(found.record()))
     assert len(trained) == 2 * (2 + 4)
     assert set(record["attacks"]) == {"student", "compressed", "control"}
-    assert record["attacks"]["student"]["trials"] == 2 * len(world.retraining.candidates)
+    assert record["attacks"]["student"]["trials"] == 2 * len(world.retraining.candidates.labels)
     assert record["targets"] == 2
     assert record["clients"] == 2
     assert set(record["attacks"]["student"]["tpr"]) == {"0.01", "0.001"}

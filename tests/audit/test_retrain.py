@@ -1,5 +1,6 @@
 """Retrained students follow the run's plan, on the audit's own choice of members."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fedlite.audit import retrain
+from fedlite.audit import scratch
 from fedlite.base.errors import FedliteError
 from fedlite.federation import training
 from fedlite.federation.messages import State
@@ -25,16 +26,20 @@ PLAIN_AVERAGE = ("federation=fedavg", "federation.ema_decay=0")
 def moved(world: World, members: np.ndarray, number: int = 0, *, private: bool = True) -> Tensor:
     """The change of all weights that retraining made."""
     state: State = world.retraining.train(members, number, private=private)
-    return torch.cat([(state[k] - v).flatten() for k, v in world.retraining.start.items()])
+    return torch.cat(
+        [(state[k] - v).flatten() for k, v in world.retraining.networks.student_state.items()]
+    )
 
 
 def one_each(world: World) -> np.ndarray:
     """One member in every client: what it adds is nothing beside the noise."""
-    return np.arange(len(world.retraining.candidates)) < world.retraining.candidates.num_clients
+    return (
+        np.arange(len(world.retraining.candidates.labels)) < world.retraining.candidates.num_clients
+    )
 
 
 def everybody(world: World) -> np.ndarray:
-    return np.ones(len(world.retraining.candidates), dtype=np.bool_)
+    return np.ones(len(world.retraining.candidates.labels), dtype=np.bool_)
 
 
 def test_a_deterministic_audit_repeats_itself_and_models_differ(
@@ -68,13 +73,14 @@ def test_a_member_moves_the_student_and_an_outsider_does_not(
 
 
 def check_the_noise_of_the_plan(audit_world: Callable[..., World], trust: str) -> None:
-    """Local: every client adds all of it; aggregate: the cohort's sum does."""
-    clients, power = 4, {"local": 0.5, "aggregate": 1.0}[trust]
+    """Local: every client adds all of it; aggregate: all but one of the cohort do together."""
+    clients = 4
     world = audit_world(*PLAIN_AVERAGE, f"privacy.trust={trust}", clients=clients, rounds=1)
-    plan = world.retraining.plans.example
+    plan = world.audited.plans.example
     assert plan is not None
-    per_client = plan.noise_multiplier * plan.max_grad_norm * world.config.federation.learning_rate
-    expected = per_client / (plan.sample_rate * world.retraining.nominal * clients**power)
+    whole = plan.noise_multiplier * plan.max_grad_norm * world.config.federation.learning_rate
+    summed = whole * math.sqrt({"local": clients, "aggregate": clients / (clients - 1)}[trust])
+    expected = summed / (plan.sample_rate * plan.expected_examples * clients)
     found = float(moved(world, one_each(world)).std())
     assert found == pytest.approx(expected, rel=0.05), "not the noise of the plan"
 
@@ -89,13 +95,13 @@ def check_the_clip_of_the_plan(audit_world: Callable[..., World]) -> None:
         "distill.alpha=1",
         rounds=1,
     )
-    plan, candidates = world.retraining.plans.example, world.retraining.candidates
+    plan, candidates = world.audited.plans.example, world.retraining.candidates
     assert plan is not None
     tame = moved(world, everybody(world))
     candidates.inputs[3] *= 1000
     candidates.labels[3] = (candidates.labels[3] + 5) % 10
     apart = float((moved(world, everybody(world)) - tame).norm())
-    step = world.config.federation.learning_rate / world.retraining.nominal / 2  # of two clients
+    step = world.config.federation.learning_rate / plan.expected_examples / 2  # of two clients
     assert apart > 0
     assert apart <= 2 * plan.max_grad_norm * step * 1.01, "not the clip of the plan"
 
@@ -172,13 +178,13 @@ def test_cohorts_are_as_secret_as_those_of_the_run(
     audit_world: Callable[..., World],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, found = retrain.run_rounds, []
+    real, found = scratch.run_rounds, []
 
     def spy(grid: Grid, federation: Federation) -> None:
         found.append(federation.secret_cohort)
         real(grid, federation)
 
-    monkeypatch.setattr(retrain, "run_rounds", spy)
+    monkeypatch.setattr(scratch, "run_rounds", spy)
     world = audit_world(*options)
     world.retraining.train(everybody(world), 0, private=True)
     assert found == [secret]
@@ -193,24 +199,28 @@ def test_without_privacy_two_models_of_the_same_data_are_the_same(
     assert torch.equal(first, second)
 
 
-def test_a_client_that_fails_is_an_error(audit_world: Callable[..., World]) -> None:
-    world = audit_world()
-    members = everybody(world)
-    members[::2] = False  # the first client is left without data
-    with pytest.raises(FedliteError, match="a client failed"):
-        moved(world, members)
+def test_a_client_that_refuses_is_an_error(audit_world: Callable[..., World]) -> None:
+    world = audit_world(rounds=2)
+    longer = replace(world.audited, participations=3)  # than the budget allows
+    with pytest.raises(FedliteError, match="did not train in round 3: epsilon"):
+        replace(world.retraining, audited=longer).train(everybody(world), 0, private=True)
+
+
+def test_the_pull_of_fedprox_is_retrained_with(audit_world: Callable[..., World]) -> None:
+    """One step away and a part of it back: exactly the rest is left."""
+    options = ("federation=fedprox", "federation.ema_decay=0", "federation.learning_rate=0.5")
+    pulled, free = (
+        audit_world(*options, f"federation.strategy.proximal_mu={mu}", rounds=1)
+        for mu in (0.5, 0.0)
+    )
+    rest = moved(pulled, everybody(pulled)) / moved(free, everybody(free))
+    assert float(rest.median()) == pytest.approx(0.75, rel=1e-3)
 
 
 def test_client_level_noise_is_that_of_the_release(audit_world: Callable[..., World]) -> None:
     world = audit_world(*PLAIN_AVERAGE, "privacy=client", rounds=3)
-    plan = world.retraining.plans.client
+    plan = world.audited.plans.client
     assert plan is not None
     expected = np.sqrt(3) * plan.update_noise_multiplier * plan.clip / plan.expected_cohort
     spread = float(moved(world, one_each(world)).std())
     assert spread == pytest.approx(expected, rel=0.05)
-
-
-def test_the_run_directory_is_left_as_it_was(audit_world: Callable[..., World]) -> None:
-    world = audit_world()
-    world.retraining.train(everybody(world), 0, private=True)
-    assert list(world.retraining.directory.iterdir()) == []

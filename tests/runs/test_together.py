@@ -18,7 +18,7 @@ from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory, run_id_of
 from fedlite.runs.together import spent_together
 from tests.privacy.planted import caught
-from tests.privacy.world import ledger_of
+from tests.privacy.world import begun, ledger_of
 
 CLIENTS = 4
 SMALL = ("privacy.accountant=rdp", "federation.num_clients=4", "federation.rounds=3")
@@ -43,11 +43,11 @@ def a_run(
     for client, segments in enumerate(charges):
         for number, segment in enumerate(segments, 1):
             charge = Charge(run.run_id, number, *segment)
-            ledger = ledger_of(folder, config, client)
+            ledger = begun(ledger_of(folder, config, client))
             assert ledger.charge(charge, delta=1e-5, **FREELY).accepted
     for number in range(1, server + 1):
         assert plans.client is not None
-        ledger = open_server_ledger(folder, config.dataset.name)
+        ledger = begun(open_server_ledger(folder, config.dataset.name))
         charge = Charge(run.run_id, number, *plans.client.segment)
         assert ledger.charge(charge, delta=1e-3, **FREELY).accepted
     assert run_id_of(directory) == directory.name
