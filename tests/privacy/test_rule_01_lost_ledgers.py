@@ -18,7 +18,9 @@ from fedlite.privacy import ledger as ledger_module
 from fedlite.privacy.ledger import Charge, Ledger, LedgerError, create_ledgers, sync_ledgers
 from fedlite.privacy.marks import Mark, mark_of
 from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
 from tests.e2e.command import refusal
+from tests.federation.test_device import OPTIONS, policy_of
 from tests.privacy.planted import Plant, caught
 from tests.privacy.test_rule_01_ledger_file import another_process, begun, charge
 from tests.privacy.world import ClientWorld
@@ -253,12 +255,10 @@ def test_charges_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
 # --- a device -------------------------------------------------------------------------------
 
 
-def ward(folder: Path) -> dict[str, str]:
+def ward(folder: Path, config: Config) -> dict[str, str]:
     """A device's folder; its node config."""
     folder.mkdir()
-    (folder / "policy.yaml").write_text(
-        "data_set: ward-7\nmax_epsilon: 50\nrandomness: deterministic\n"
-    )
+    (folder / "policy.yaml").write_text(policy_of(splits_of(config).task))
     rng = np.random.default_rng(0)
     inputs = rng.integers(0, 17, (40, 1, 8, 8), dtype=np.uint8)
     np.savez(folder / "own.npz", inputs=inputs, labels=rng.integers(0, 10, 40))
@@ -268,9 +268,9 @@ def ward(folder: Path) -> dict[str, str]:
 def test_a_device_trains_once_its_owner_has_begun_its_ledger_and_while_it_is_there(
     tiny_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node = ward(tmp_path / "ward")
-    options = ("student=mlp", "privacy.randomness=deterministic", "privacy.accountant=rdp")
-    world = ClientWorld(tiny_config(*options), tmp_path / "server", node, simulated=False)
+    config = tiny_config(*OPTIONS)
+    node = ward(tmp_path / "ward", config)
+    world = ClientWorld(config, tmp_path / "server", node, simulated=False)
     path = tmp_path / "ward" / "kept" / "ward-7.ledger"
 
     def trains(server_round: int) -> bool:
@@ -296,9 +296,9 @@ def test_a_device_trains_once_its_owner_has_begun_its_ledger_and_while_it_is_the
 
 
 def test_what_is_wrong_with_an_init_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policy = f"policy={ward(tmp_path / 'ward')['policy']}"
+    policy = f"policy={ward(tmp_path / 'ward', tiny_config())['policy']}"
     folder = f"ledger-dir={tmp_path}"
     for arguments in (
         [],

@@ -139,7 +139,11 @@ def test_the_marks_are_those_of_the_runs_that_were_started_before(
     ],
 )
 def test_a_figure_that_was_worked_out_may_be_given_later(given: str, left_open: str) -> None:
-    assert fingerprints(compose_config([given])) == fingerprints(compose_config([given, left_open]))
+    marks, open_marks = (
+        fingerprints(compose_config(some)) for some in ([given], [given, left_open])
+    )
+    del marks["tune"], open_marks["tune"]  # a tuning divides its data by what is given
+    assert marks == open_marks
 
 
 def test_a_stage_without_options_of_its_own_has_the_mark_of_the_one_before() -> None:
