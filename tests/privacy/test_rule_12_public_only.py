@@ -22,6 +22,7 @@ from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.distill.warm_start import warm_start
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
+from tests.tasks import shaped
 
 Call = Callable[[Any], object]
 
@@ -30,11 +31,18 @@ TEACHER = TeacherOptions("t", "m", epochs=1)
 AUGMENT = AugmentOptions()
 
 
-def calls_of(world: ClientWorld, folder: Path) -> dict[str, tuple[ModuleType, Call]]:
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a network for images of digits."""
+    path = tmp_path_factory.mktemp("exported") / "student.onnx"
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    export_onnx(network.eval(), shaped((1, 8, 8), 10), path, CONFIG.opset)
+    return path
+
+
+def calls_of(world: ClientWorld, folder: Path, onnx: Path) -> dict[str, tuple[ModuleType, Call]]:
     """Everything that learns after or beside DP-SGD, and the module in which it is guarded."""
     student, network, splits = world.student, world.teacher, world.splits
-    onnx = folder / "student.onnx"
-    export_onnx(student.eval(), splits.task, onnx, CONFIG.opset)
     options: dict[str, Any] = {
         "steps": 1, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0,
         "loss": build_loss(DistillOptions()), "augment": AUGMENT, "seed": 0,
@@ -141,9 +149,9 @@ def world(client_world: Callable[..., ClientWorld]) -> ClientWorld:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_functions_that_see_public_data_refuse_private_data(
-    name: str, world: ClientWorld, tmp_path: Path
+    name: str, world: ClientWorld, tmp_path: Path, onnx: Path
 ) -> None:
-    calls = calls_of(world, tmp_path)
+    calls = calls_of(world, tmp_path, onnx)
     assert set(calls) == set(NAMES)
     _, call = calls[name]
     check_private_data_is_refused(call, world.splits.client(0))
@@ -165,11 +173,11 @@ def anything_with_inputs(data: Any) -> None:
 
 @pytest.mark.parametrize("name", ["train_teacher", "keep", "distil", "recover", "calibrate"])
 def test_planted_guards_are_caught(
-    name: str, world: ClientWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, world: ClientWorld, tmp_path: Path, onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (teacher, keep, public, recover, quantize):
         monkeypatch.setattr(module, "require_public", anything_with_inputs)
-    _, call = calls_of(world, tmp_path)[name]
+    _, call = calls_of(world, tmp_path, onnx)[name]
     with caught("private data was accepted"):
         check_private_data_is_refused(call, world.splits.client(0))
 
