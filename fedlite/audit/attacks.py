@@ -25,15 +25,15 @@ from fedlite.distill.loss import build_loss
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import make_randomness
-from fedlite.report.drawing import save_figure
-from fedlite.report.progress import Progress
-from fedlite.report.schema import (
+from fedlite.report.audit_sections import (
     AccountingEntry,
     AttackedBy,
     AuditsSection,
     CanaryEntry,
     UnitName,
 )
+from fedlite.report.drawing import save_figure
+from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 
 AUDITS_FILE = "audits.json"

@@ -35,7 +35,7 @@ from fedlite.audit.targets import Target
 from fedlite.federation.options import FederationOptions, StrategyOptions
 from fedlite.privacy.accounting import Segment, compute_epsilon
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.report.schema import CanaryEntry, CanarySetting, UnitName
+from fedlite.report.audit_sections import CanaryEntry, CanarySetting, UnitName
 
 SAMPLED = 4096  # coordinates whose noise is compared from release to release
 SMALL_STEP = 2e-5  # of one weight in a release: gradients stay what the auditor worked out

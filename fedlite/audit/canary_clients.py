@@ -26,7 +26,7 @@ from fedlite.audit.scratch import Examples, Round, Scratch, flattened
 from fedlite.audit.targets import OVERSHOOT, Target
 from fedlite.federation.plans import Plans
 from fedlite.privacy.client_level import ClientPlan
-from fedlite.report.schema import CanarySetting
+from fedlite.report.audit_sections import CanarySetting
 
 MOST_RELEASES, MOST_STUDENT_RELEASES = 100, 10
 MOST_CALLS = 2000  # of canary clients, all rounds together

@@ -28,7 +28,7 @@ from fedlite.audit.targets import OVERSHOOT, Target
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.report.schema import CanarySetting
+from fedlite.report.audit_sections import CanarySetting
 
 LOCAL_CLIENTS = 2  # each with its own half of the canaries, so that they could share their noise
 SHARERS = 4  # clients whose shares of noise add up, under aggregate trust

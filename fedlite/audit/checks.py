@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from fedlite.report.schema import CheckEntry, CheckName
+from fedlite.report.audit_sections import CheckEntry, CheckName
 
 Floats = NDArray[np.float64]
 _RANK_CUTOFF = 1e-6  # of the largest eigenvalue

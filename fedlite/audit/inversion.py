@@ -25,7 +25,7 @@ from fedlite.federation.workbench import TrainedPart
 from fedlite.privacy.client_level import clip_update, release_average
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
-from fedlite.report.schema import InversionEntry
+from fedlite.report.audit_sections import InversionEntry
 
 State = dict[str, Tensor]
 

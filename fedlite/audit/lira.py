@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from fedlite.audit.one_run import CONFIDENCE, Bound, bound_from_scores, epsilon_lower_bound
-from fedlite.report.schema import AttackEntry
+from fedlite.report.audit_sections import AttackEntry
 
 Floats = NDArray[np.float64]
 Members = NDArray[np.bool_]

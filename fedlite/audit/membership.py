@@ -24,7 +24,7 @@ from fedlite.data.types import PublicData, Task
 from fedlite.distill.evaluate import predict_logits
 from fedlite.models.build import load_state
 from fedlite.privacy.randomness import derive_seed
-from fedlite.report.schema import Attacked, MembershipEntry, MembershipSetting
+from fedlite.report.audit_sections import Attacked, MembershipEntry, MembershipSetting
 from fedlite.serve.runtime import logits_of, open_runtime
 
 STUDENT: Final = "student"

@@ -10,7 +10,7 @@ from fedlite.audit.scratch import Networks
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import build_loss, example_losses
 from fedlite.models.build import build_model, load_state
-from fedlite.report.schema import AttackedBy
+from fedlite.report.audit_sections import AttackedBy
 
 STUDENT_CANARIES = 200
 LARGEST_DIRECTIONS = 20_000_000  # numbers

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedlite.base.errors import FedliteError
-from fedlite.report.schema import (
+from fedlite.report.audit_sections import (
     Attacked,
     AuditsSection,
     CheckEntry,

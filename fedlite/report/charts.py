@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from fedlite.base.records import ModelKey
+from fedlite.report.audit_sections import UnitName
 from fedlite.report.drawing import (
     COLOURS,
     INK,
@@ -23,7 +24,7 @@ from fedlite.report.drawing import (
     percent_axis,
     style_axes,
 )
-from fedlite.report.schema import RoundEntry, UnitName
+from fedlite.report.schema import RoundEntry
 from fedlite.report.words import MODEL_LABELS, NOT_PRIVATE
 
 _CURVES = ("#2563eb", "#7c3aed", "#0d9488", "#16a34a", "#475569")

@@ -15,10 +15,11 @@ from torch.utils.tensorboard import SummaryWriter
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
+from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.hparams import result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
-from fedlite.report.schema import AuditsSection, PrivacySection, Report, SearchSection
+from fedlite.report.schema import PrivacySection, Report, SearchSection
 from fedlite.report.searches import search_markdown
 from fedlite.report.table import comparison_markdown
 from fedlite.report.words import (

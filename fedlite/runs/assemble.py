@@ -13,10 +13,10 @@ from fedlite.base.intervals import PairedComparison
 from fedlite.federation.plans import Plans
 from fedlite.privacy.groups import GROUP_SIZES, group_epsilon, largest_histories
 from fedlite.privacy.ledger import segments
+from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.judged import judged_pair
 from fedlite.report.schema import (
     ArtefactEntry,
-    AuditsSection,
     CompressionSection,
     FederationSection,
     FileMeasures,

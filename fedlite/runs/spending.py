@@ -16,9 +16,9 @@ from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.division import read_division
 from fedlite.privacy.ledger import Charge, fitting_accountant, segments
 from fedlite.privacy.plan import PrivacyPlan
+from fedlite.report.audit_sections import AuditsSection, UnitName
 from fedlite.report.schema import (
     AuditedBound,
-    AuditsSection,
     ClientUnit,
     EpsilonsByClient,
     EpsilonsOfReleases,
@@ -26,7 +26,6 @@ from fedlite.report.schema import (
     NoiseShares,
     PrivacySection,
     RoundEntry,
-    UnitName,
 )
 from fedlite.runs.config import Config
 
