@@ -156,6 +156,8 @@ _NUMBERS = (
     ("Trust", "trust"),
     ("Audited lower bound of epsilon", "audited_epsilon"),
     ("The audit's own claim, and its delta", "audited_claim", "audited_delta"),
+    ("What the audit attacked", "audited_objects"),
+    ("What the audit found", "audited_verdict"),
 )
 
 

@@ -147,11 +147,17 @@ class NoiseShares(TypedDict, total=False):
 
 
 class AuditedBound(TypedDict, total=False):
-    """The lower bound that an audit measured, and the epsilon claimed there, both at its delta."""
+    """The lower bound that an audit measured, and the epsilon claimed there, both at its delta.
+
+    ``audited_objects`` is what its canaries attacked, ``audited_verdict`` what it found of the
+    claim; absent from the reports of the first audits.
+    """
 
     audited_epsilon: float
     audited_claim: float | None
     audited_delta: float
+    audited_objects: str
+    audited_verdict: str
 
 
 class PrivacyUnit(AuditedBound):

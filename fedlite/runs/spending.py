@@ -16,7 +16,12 @@ from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.division import read_division
 from fedlite.privacy.ledger import Charge, fitting_accountant, segments
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.report.audit_sections import AuditsSection, UnitName
+from fedlite.report.audit_sections import (
+    AccountingEntry,
+    AuditsSection,
+    CanaryEntry,
+    UnitName,
+)
 from fedlite.report.schema import (
     AuditedBound,
     ClientUnit,
@@ -138,11 +143,33 @@ def _audited(name: UnitName, audits: AuditsSection) -> AuditedBound:
     found = audits.get("dirac", {}).get(name)
     if found is None:
         return {}
-    return {
+    bound: AuditedBound = {
         "audited_epsilon": found["lower_bound"],
         "audited_claim": found["claimed_epsilon"],
         "audited_delta": found["delta"],
     }
+    student = audits.get("canaries", {}).get(name)
+    attacked = [entry for entry in (found, student) if entry is not None and "attacked" in entry]
+    if attacked:
+        bound["audited_objects"] = "; ".join(entry["attacked"] for entry in attacked)
+        bound["audited_verdict"] = _verdict(attacked, audits.get("accounting", {}).get(name))
+    return bound
+
+
+def _verdict(attacked: Sequence[CanaryEntry], accounting: AccountingEntry | None) -> str:
+    """What refutes the claim, or that nothing did."""
+    refuted = [
+        f"a lower bound of {entry['lower_bound']:.2f}"
+        for entry in attacked
+        if (claim := entry["claimed_epsilon"]) is not None and entry["lower_bound"] > claim
+    ]
+    failed = {
+        one["name"] for entry in attacked for one in entry.get("checks", []) if not one["passed"]
+    }
+    refuted += [f"the check of {name}" for name in sorted(failed)]
+    if accounting is not None and not accounting["passed"]:
+        refuted.append("the charges, which cost more")
+    return f"refuted by {', '.join(refuted)}" if refuted else "nothing refutes the claim"
 
 
 def _example_unit(plan: PrivacyPlan, spent: Spent | None, audited: AuditedBound) -> ExampleUnit:

@@ -66,6 +66,9 @@ def test_all_parts_reach_files_report_and_tensorboard(
     assert "Attacked: Canaries in the student: cnn, the run's own student" in text
     assert all(f"(pictures/{name})" in text for name in names)
     assert report["privacy"]["units"][0]["audited_epsilon"] == dirac["lower_bound"]
+    card = (own_run / "deploy" / "MODEL_CARD.md").read_text()
+    assert "cnn, the run's own student" in card
+    assert "| What the audit found | nothing refutes the claim |" in card
 
     events = EventAccumulator(str(own_run), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
@@ -100,6 +103,10 @@ def test_a_refuted_claim_is_said_in_red_and_fails_with_all_results_kept(
     (line,) = printed.err.splitlines()[-1:]
     assert "the privacy claim of this run does not hold" in line
     assert audits(own_run)["dirac"]["example"]["passed"] is False
+    card = (own_run / "deploy" / "MODEL_CARD.md").read_text()
+    assert "| What the audit attacked | a one-hot layer" in card
+    assert "| What the audit found | refuted by" in card
+    assert "the check of noise" in card
 
 
 @pytest.mark.slow
