@@ -5,7 +5,11 @@ clients, and where an option is left open it does: what then follows from the pr
 covered by any epsilon, and is said.
 """
 
+from collections.abc import Sequence
+
 from fedlite.runs.config import Config
+
+FAR_OFF = 1.5  # times the clients' average, or as much below it
 
 
 def derived_constants(config: Config) -> dict[str, str]:
@@ -33,3 +37,23 @@ def derived_line(derived: dict[str, str]) -> str:
     """One line on them: what they are, and how to give them."""
     constants = "; ".join(f"{key} ({origin})" for key, origin in derived.items())
     return f"worked out from private data, not covered by epsilon, unless given: {constants}"
+
+
+def far_off_line(config: Config, sizes: Sequence[int]) -> str:
+    """That ``privacy.expected_examples`` is far from what simulated clients hold; "" if it is not.
+
+    Any value keeps the guarantee, but batches are divided by it: where it goes with another number
+    of clients, steps come out too long or too short.
+
+    Args:
+        sizes: examples of each client.
+    """
+    given, average = config.privacy.expected_examples, sum(sizes) / len(sizes)
+    if not config.privacy.example_level or given is None:
+        return ""
+    if average / FAR_OFF <= given <= average * FAR_OFF:
+        return ""
+    return (
+        f"privacy.expected_examples={given}: the clients of this simulation hold {average:.0f} on"
+        " average, and their steps are divided by what was given; give it anew for this division"
+    )

@@ -9,7 +9,7 @@ import pytest
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.runs.compose import compose_config, conf_dir
 from fedlite.runs.config import Config
-from fedlite.runs.derived import derived_constants, derived_line
+from fedlite.runs.derived import derived_constants, derived_line, far_off_line
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages import plan
 from tests.privacy.world import Untrained
@@ -84,3 +84,12 @@ def test_the_statement_counts_them_among_what_is_not_covered() -> None:
     missing = text[text.index("### Not covered") :]
     assert "`privacy.expected_examples`: the average number of examples" in missing
     assert derived_line(privacy["derived_constants"]).count("(") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "far_off"), [("100", False), ("149", False), ("151", True), ("66", True)]
+)
+def test_a_constant_of_another_division_is_warned_of(given: str, far_off: bool) -> None:
+    config = compose_config([f"privacy.expected_examples={given}"])
+    assert bool(far_off_line(config, [50, 150])) is far_off
+    assert far_off_line(compose_config(["privacy=client"]), [1]) == ""
