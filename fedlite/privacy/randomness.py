@@ -44,6 +44,9 @@ class Randomness(Protocol):
         contribution leaves (Mironov 2012).
         """
 
+    def seed(self) -> int:
+        """63 bits for a generator of others: torch's own, which dropout draws from."""
+
 
 class SecureRandomness:
     """Cryptographically secure draws; every instance has a fresh 256-bit key."""
@@ -68,11 +71,16 @@ class SecureRandomness:
         summed = four.reshape(4, count).sum(axis=0) / 2.0
         return torch.from_numpy(summed).reshape(shape)
 
+    def seed(self) -> int:
+        """63 secret bits."""
+        return int.from_bytes(self._stream.update(bytes(8)), "big") >> 1
+
 
 class DeterministicRandomness:
     """Seeded draws for tests and debugging. NOT PRIVATE."""
 
     def __init__(self, seed: int) -> None:
+        self._seed, self._seeds = seed, 0
         self._generator = torch.Generator().manual_seed(seed)
 
     def uniform(self, count: int) -> Tensor:
@@ -82,6 +90,11 @@ class DeterministicRandomness:
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """Standard normal float64 values of ``shape``."""
         return torch.randn(shape, dtype=torch.float64, generator=self._generator)
+
+    def seed(self) -> int:
+        """63 bits that follow from the seed and from how many were drawn; other draws stay."""
+        self._seeds += 1
+        return derive_seed(self._seed, "torch", self._seeds)
 
 
 def make_randomness(mode: str, seed: int, purpose: str, *parts: int) -> Randomness:

@@ -47,7 +47,7 @@ def train_steps(
         expected_batch_size: the public constant that the noised sum is divided by (rule 3).
         learning_rate: of SGD.
         momentum: of SGD, over these steps alone.
-        randomness: of sampling and noise.
+        randomness: of sampling, noise and dropout.
         plan: clipping and noise; None trains without privacy on the same sampled batches.
         engine: how the clipped sum is made.
         after_step: an update that depends on weights alone (FedProx), applied after the noise
@@ -79,11 +79,14 @@ def train_steps(
     with _in_training(model):
         if plan is None:
             for batch in sampler:
-                move(plain_sum(model, example_losses, _rows(batch)))
+                with _own_draws(randomness):
+                    summed = plain_sum(model, example_losses, _rows(batch))
+                move(summed)
             return taken
         with engine(model, example_losses, plan.max_grad_norm) as gradients:
             for batch in sampler:
-                total = gradients.clipped_sum(_rows(batch))
+                with _own_draws(randomness):
+                    total = gradients.clipped_sum(_rows(batch))
                 move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
 
@@ -99,6 +102,15 @@ def _in_training(model: nn.Module) -> Iterator[None]:
         model.zero_grad(set_to_none=True)
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def _own_draws(randomness: Randomness) -> Iterator[None]:
+    """Let a pass that draws from torch's own generator (dropout) draw from ``randomness``: as
+    secret as the noise, or as repeatable. The generator goes on afterwards where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(randomness.seed())
+        yield
 
 
 def plain_sum(

@@ -23,6 +23,9 @@ class Silent:
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         return torch.zeros(shape)
 
+    def seed(self) -> int:
+        return 0
+
 
 def make_client_plan(**changes: object) -> ClientPlan:
     """A plan of 40 clients of which 10 are expected in a round."""

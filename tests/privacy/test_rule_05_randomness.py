@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.options import DistillOptions
 from fedlite.federation import client_app
 from fedlite.privacy.clipping import ENGINES, Engine
+from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import (
     DeterministicRandomness,
     Randomness,
@@ -18,11 +22,14 @@ from fedlite.privacy.randomness import (
     derive_seed,
     make_randomness,
 )
+from fedlite.privacy.steps import train_steps
 from fedlite.report.privacy_statement import privacy_statement
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
 Make = Callable[..., Randomness]
+
+NO_ANSWERS = Answers(torch.zeros(5, 10))
 
 
 # --- the checks -----------------------------------------------------------------------------
@@ -175,6 +182,41 @@ def test_seeds_are_derived_for_each_purpose_client_and_round() -> None:
     assert len(seeds) == 100
     again = [DeterministicRandomness(derive_seed(0, "cohort", 1, 2)).uniform(3) for _ in range(2)]
     assert torch.equal(again[0], again[1])
+
+
+class Dropping(nn.Sequential):
+    """A student that draws from torch's own generator."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+
+
+@pytest.mark.parametrize("plan", [make_plan(), None], ids=["private", "not private"])
+def test_dropout_is_as_secret_or_as_repeatable_as_the_noise(plan: PrivacyPlan | None) -> None:
+    model, (inputs, labels) = Dropping(), batch((1, 8, 8), 5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def moved(randomness: Randomness, global_seed: int) -> Tensor:
+        torch.manual_seed(global_seed)  # as a student's own file may do
+        model.load_state_dict(before)
+        train_steps(
+            model,
+            example_losses(build_loss(DistillOptions(alpha=0.0)), inputs, labels, NO_ANSWERS),
+            len(labels),
+            steps=2,
+            sample_rate=1.0,
+            expected_batch_size=1.0,
+            learning_rate=1.0,
+            momentum=0.0,
+            randomness=randomness,
+            plan=plan,
+        )
+        return model[2].weight.detach().clone()
+
+    secret = [moved(SecureRandomness(), 7) for _ in range(2)]
+    assert not torch.equal(*secret)
+    repeated = [moved(DeterministicRandomness(3), seed) for seed in (7, 8)]
+    assert torch.equal(*repeated)
 
 
 @pytest.mark.parametrize("randomness", [SecureRandomness(), DeterministicRandomness(0)])
