@@ -131,9 +131,13 @@ def _archive(path: Path, rules: DataRules) -> tuple[Array, Array]:
 
 
 def _classes(labels: Array, class_names: tuple[str, ...]) -> torch.Tensor:
-    """Labels (n,) as places among the class names; -1 for what is none of them."""
-    if labels.dtype.kind == "U":
-        places = {name: place for place, name in enumerate(class_names)}
+    """Labels (n,), names or places, as places among the class names; -1 for what is none of them.
+
+    A place may be written as text: one text among numbers makes all of an archive's labels text.
+    """
+    if labels.dtype.kind in "UO":
+        places = {str(place): place for place in range(len(class_names))}
+        places |= {name: place for place, name in enumerate(class_names)}
         return torch.tensor([places.get(str(label), -1) for label in labels], dtype=torch.int64)
     values = labels.astype(np.float64)
     known = (values >= 0) & (values < len(class_names)) & (values == np.floor(values))

@@ -88,12 +88,13 @@ class Workbench:
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
         """The teacher's answers on a client's examples, asked once for these examples; where there
-        are none, nobody is asked."""
+        are none, nobody is asked. A teacher that cannot be used fails either way."""
 
         def ask() -> Answers:
+            teacher = self._teacher(sha256)
             if len(data) == 0:
                 return Answers(torch.empty((0, self.options.task.num_classes)))
-            return taught_answers(self._teacher(sha256), data.inputs, self.loss.teacher_taps)
+            return taught_answers(teacher, data.inputs, self.loss.teacher_taps)
 
         return _once(self._answers, sha256, data, ask)
 

@@ -92,6 +92,8 @@ BAD_ROWS = [
     "Ford",
     "Ford,42,70,Ill",
     "Ford,42,70," + "ill" * 50_000,
+    'Ford,42,70,"towel',
+    'Ford,"42,70,ill',
 ]
 
 
@@ -103,6 +105,13 @@ def test_a_row_that_does_not_fit_is_left_out_and_no_other_notices(row: str, tmp_
     assert torch.equal(found.data.labels, clean.data.labels)
     assert found.left_out == 1
     assert "1 of 3 examples are left out" in found.without()
+
+
+def test_one_label_of_another_kind_changes_no_other(tmp_path: Path) -> None:
+    labels = np.array([*LABELS[:-1].tolist(), "?"])
+    found = archive(tmp_path, labels=labels)
+    assert found.data.labels.tolist() == LABELS[:-1].tolist()
+    assert found.left_out == 1
 
 
 ROW = st.tuples(

@@ -196,7 +196,8 @@ def test_a_client_refuses_a_student_with_batch_statistics_whatever_its_server_le
         made = ClientWorld(tiny_config(*own, f"privacy={privacy}"), tmp_path / privacy)
         made.grid.send_and_receive([made.request(1)])
         assert "BatchNorm1d" in made.grid.failure()
-        assert not (tmp_path / privacy / "ledgers").exists()
+        ledgers = (tmp_path / privacy).rglob("*.ledger")
+        assert all(len(path.read_text().splitlines()) == 1 for path in ledgers), "charged"
 
 
 def test_a_network_that_cannot_be_built_is_one_line(

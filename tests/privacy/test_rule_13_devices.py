@@ -177,11 +177,12 @@ def check_sizes_look_alike(folder: Path) -> None:
     for count in (0, 1, 12, 100_000):
         ward = Ward(folder / str(count))
         write_examples(ward.folder / "own.npz", *patients(count))
-        messages = (ward.hello(), ward.teach(), ward.request(), ward.request(2, delta=1e-3))
+        taught = (ward.teach(), ward.request(), ward.request(2, delta=1e-3))
+        messages = (ward.hello(), ward.request(), ward.request(epsilon=1e-9), *taught)
         replies = [told(ward.ask(message)) for message in messages]
         seen.append((*replies, ward.charges()))
     assert all(replies == seen[0] for replies in seen), "a reply tells how many examples there are"
-    assert seen[0][2][0]["report"]["status"] == "trained"
+    assert seen[0][4][0]["report"]["status"] == "trained"
     assert seen[0][-1] == 1
 
 
