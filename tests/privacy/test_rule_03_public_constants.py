@@ -36,6 +36,7 @@ def one_example_less(world: ClientWorld, client_id: int) -> Iterator[None]:
 
 def settings_of(world: ClientWorld, client_id: int) -> tuple[object, ...]:
     """What one round of training is really done with, and what of it is charged and told."""
+    assert world.client(client_id).workbench  # whose check of the student takes steps of its own
     used: list[object] = []
     noised: list[Tensor] = []
     real_noise, real_step = steps.add_noise, torch.optim.SGD.step

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Message
-from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
 from fedlite.base.errors import FedliteError
@@ -106,20 +105,30 @@ def test_planted_names_are_caught_and_rejected_by_the_server(
         check_arrays(arrays, world.student.state_dict())
 
 
-def test_the_planted_bug_no_cleanup_is_caught(
-    client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = client_world()
-    monkeypatch.setattr(GradSampleHooks, "cleanup", lambda self: None)
-    with caught("private values hang on the student"):
-        check_nothing_hangs_on_the_student(world)
+CLEAN = OpacusHooks._clean
 
 
-def test_the_planted_bug_sums_that_are_not_forgotten_is_caught(
-    client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+def no_cleanup(self: OpacusHooks) -> None:
+    """Opacus' hooks stay on the student."""
+
+
+def sums_that_are_not_forgotten(self: OpacusHooks) -> None:
+    """The clipped sum stays on the student."""
+    sums = [parameter.summed_grad for parameter in self._clipper.params]
+    CLEAN(self)
+    for parameter, summed in zip(self._clipper.params, sums, strict=True):
+        parameter.summed_grad = summed
+
+
+@pytest.mark.parametrize("bug", [no_cleanup, sums_that_are_not_forgotten])
+def test_planted_leftovers_are_caught(
+    bug: Callable[[OpacusHooks], None],
+    client_world: Callable[..., ClientWorld],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = client_world()
-    monkeypatch.setattr(OpacusHooks, "_forget", lambda self: None)
+    assert world.client().workbench  # whose check of the student would notice, too
+    monkeypatch.setattr(OpacusHooks, "_clean", bug)
     with caught("private values hang on the student"):
         check_nothing_hangs_on_the_student(world)
 

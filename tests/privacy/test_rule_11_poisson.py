@@ -65,6 +65,8 @@ def test_it_is_opacus_sampler_that_clients_train_with(
     assert client_app.train_client is training.train_client
     assert training.train_steps is steps.train_steps
     assert steps.PoissonSampler is PoissonSampler
+    world = client_world()
+    assert world.client().workbench  # whose check of the student takes steps of its own
     used: list[PoissonSampler] = []
     real = PoissonSampler.__iter__
 
@@ -73,7 +75,7 @@ def test_it_is_opacus_sampler_that_clients_train_with(
         return real(self)
 
     monkeypatch.setattr(PoissonSampler, "__iter__", spy)
-    client_world().train(1)
+    world.train(1)
     assert len(used) == 1
 
 
