@@ -19,6 +19,7 @@ OPTIONS = (f"federation.local_steps={STEPS}", "privacy.sample_rate=0.001")
 
 def check_steps_taken_are_steps_charged(world: ClientWorld) -> None:
     """Nearly all batches are empty; each is an update by noise all the same."""
+    assert world.client().workbench  # whose check of the student takes steps of its own
     updates: list[float] = []
     real = torch.optim.SGD.step
 
@@ -82,6 +83,7 @@ def test_planted_bugs_are_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = client_world(*OPTIONS)
+    assert world.client().workbench  # whose check of the student would notice, too
     plant(monkeypatch)
     with caught(because):
         check_steps_taken_are_steps_charged(world)
