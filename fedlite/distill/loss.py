@@ -71,31 +71,49 @@ def example_losses(
     return losses
 
 
-def check_separable(loss: Loss, option: str = LOSSES.option) -> None:
+def check_separable(
+    loss: Loss, option: str = LOSSES.option, like: tuple[Answers, Answers] | None = None
+) -> None:
     """Refuse a loss in which one row's gradient depends on another row (rule 6).
 
     Args:
         loss: tried on made-up answers.
         option: what names it in the error, with its value where that is known.
+        like: what student and teacher answer, on any examples: the made-up answers have these
+            numbers of classes and shapes of features. Without it logits of 5 classes, and features
+            (n, 6).
 
     Raises:
-        UsageError: the loss looks across rows.
+        UsageError: the loss looks across rows, or fails.
     """
+    student, teacher = like or tuple(map(_plain, (loss.student_taps, loss.teacher_taps)))
 
-    def unpacked(rows: Tensor, taps: Sequence[str]) -> Answers:
-        logits, *rest = torch.split(rows, [PROBE_CLASSES] + [PROBE_FEATURES] * len(taps), dim=1)
-        features: Mapping[str, Tensor] = dict(zip(taps, rest, strict=True))
-        return Answers(logits, features)
-
-    def losses(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
-        answers = unpacked(student, loss.student_taps), unpacked(teacher, loss.teacher_taps)
-        return loss(answers[0], labels, answers[1])
+    def losses(one: Tensor, labels: Tensor, other: Tensor) -> Tensor:
+        return loss(_unpacked(one, student), labels, _unpacked(other, teacher))
 
     widths = [
-        PROBE_CLASSES + PROBE_FEATURES * len(taps)
-        for taps in (loss.student_taps, loss.teacher_taps)
+        sum(values[:1].numel() for values in (model.logits, *model.features.values()))
+        for model in (student, teacher)
     ]
-    check_row_separable(losses, widths=(widths[0], widths[1]), classes=PROBE_CLASSES, option=option)
+    classes = student.logits.shape[1]
+    check_row_separable(losses, widths=(widths[0], widths[1]), classes=classes, option=option)
+
+
+def _plain(taps: Sequence[str]) -> Answers:
+    return Answers(
+        torch.zeros((1, PROBE_CLASSES)), dict.fromkeys(taps, torch.zeros(1, PROBE_FEATURES))
+    )
+
+
+def _unpacked(rows: Tensor, like: Answers) -> Answers:
+    """Answers in the shapes of ``like``, of rows (n, ...) that hold all of one example."""
+    kinds = (like.logits, *like.features.values())
+    parts = torch.split(rows, [one[:1].numel() for one in kinds], dim=1)
+    logits, *rest = (
+        part.reshape(len(rows), *one.shape[1:]) for part, one in zip(parts, kinds, strict=True)
+    )
+    features: Mapping[str, Tensor] = dict(zip(like.features, rest, strict=True))
+    return Answers(logits, features)
 
 
 def check_taps(loss: Loss, student: nn.Module, teacher: nn.Module) -> None:

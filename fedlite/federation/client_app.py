@@ -73,6 +73,8 @@ def train(message: Message, context: Context) -> Message:
         # What can fail without touching private gradients comes before the charge.
         data, bench = client.data, client.workbench
         load_state(bench.student, request.state, where=f"round {request.round}")
+        if plan is not None:
+            bench.check_weights()
         part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
         work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
         protocol: SumProtocol = SUMS.find(bench.options.sum_protocol)

@@ -5,7 +5,7 @@ because no server can be taken at its word.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,32 @@ from torch.nn.parameter import is_lazy
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.data.types import ClientData, Task
-from fedlite.distill.answers import Answers, taught_answers
+from fedlite.distill.answers import Answers, answers_of, taught_answers
 from fedlite.distill.loss import Loss, check_separable, check_taps
 from fedlite.federation.messages import State, check_arrays, to_arrays, to_state
-from fedlite.models.build import frozen_names, load_state
-from fedlite.privacy.clipping import ExampleLosses
-from fedlite.privacy.gradient_probe import check_gradients, explained
+from fedlite.models.build import FixedFrontEnd, frozen_names, load_state
+from fedlite.privacy.clipping import ENGINES, ExampleLosses
+from fedlite.privacy.gradient_probe import (
+    TOLERANCE,
+    check_gradients,
+    check_large_batches,
+    explained,
+)
 from fedlite.privacy.options import Protects
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.privacy.probe import SEEDS, check_private_model, check_rows, made_up, randomised
+from fedlite.privacy.probe import Asked, check_many_rows, check_private_model, check_rows
 from fedlite.privacy.randomness import DeterministicRandomness
 from fedlite.privacy.steps import train_steps
+from fedlite.privacy.trials import (
+    FEW,
+    MANY,
+    SCALES,
+    SEEDS,
+    made_up_few,
+    made_up_labels,
+    made_up_many,
+    randomised,
+)
 
 PartOf = Callable[[nn.Module, Loss, ClientData, Answers], tuple[nn.Module, ExampleLosses, int]]
 """(student, loss, examples, teacher's answers) -> what training moves, its losses, how many."""
@@ -76,17 +91,79 @@ def check_student(
     check_private_model(student, task)
     if not unit.example_level:
         return
-    check_separable(loss, loss_option)
-    check_rows(teacher, task, "teacher", modes=(False,))
+    asked_of_teacher = asked_of(loss.teacher_taps)
+    check_rows(teacher, task, "teacher", modes=(False,), asked=asked_of_teacher)
+    check_many_rows(teacher, task, "teacher", asked_of_teacher)
+    if isinstance(student, FixedFrontEnd):
+        check_rows(student, task, "student", modes=(False,), asked=asked_of_front_end)
+        check_many_rows(student, task, "student", asked_of_front_end)
+    check_separable(loss, loss_option, _answers_like(student, teacher, loss, task))
     with torch.random.fork_rng(devices=[]):
         for seed in SEEDS:
-            trial, data = randomised(student, seed), _examples(task, seed)
-            taught = taught_answers(randomised(teacher, seed), data.inputs, loss.teacher_taps)
+            trial, inputs = randomised(student, seed), made_up_few(task, seed)
+            labels = made_up_labels(len(inputs), task.num_classes, seed)
+            taught = taught_answers(randomised(teacher, seed), inputs, loss.teacher_taps)
             with explained(trial):
+                data = ClientData(-1, inputs, labels)
                 module, losses, count = part_of(trial, loss, data, taught)
             with explained(module):
                 check_gradients(module, losses, count, seed)
+        _check_large_batches(student, teacher, loss, task, part_of)
         _check_step(student, trial, module, losses, count)
+
+
+def asked_of(taps: Sequence[str]) -> Asked:
+    """Of a network: its logits, and the features that a loss taps."""
+
+    def asked(model: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
+        found = answers_of(model, inputs, taps)
+        return (found.logits, *found.features.values())
+
+    return asked
+
+
+def asked_of_front_end(student: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
+    """Of a student with a fixed front end in evaluation: its features, which clients train on, its
+    head's answers to them and its own.
+
+    Raises:
+        UsageError: the last two differ.
+    """
+    assert isinstance(student, FixedFrontEnd)
+    features = student.features(inputs)
+    by_head, answers = student.head(features), student(inputs)
+    if by_head.shape != answers.shape or not torch.allclose(
+        by_head, answers, TOLERANCE, 1e-5, equal_nan=True
+    ):
+        raise UsageError(
+            f"student: head(features(inputs)) answers {tuple(by_head.shape)} for {len(inputs)}"
+            f" examples, other than forward's {tuple(answers.shape)}; with fixed_front_end=True let"
+            " forward be head(features(inputs)), with one row of features for each example"
+        )
+    return features, by_head, answers
+
+
+def _answers_like(
+    student: nn.Module, teacher: nn.Module, loss: Loss, task: Task
+) -> tuple[Answers, Answers]:
+    """What both answer to two made-up examples, for its shapes."""
+    inputs = made_up_many(task, 2)
+    with explained(student):
+        own = taught_answers(student, inputs, loss.student_taps)
+    with explained(teacher, "teacher"):
+        return own, taught_answers(teacher, inputs, loss.teacher_taps)
+
+
+def _check_large_batches(
+    student: nn.Module, teacher: nn.Module, loss: Loss, task: Task, part_of: PartOf
+) -> None:
+    trial, inputs = randomised(student, SEEDS[0]), made_up_many(task, MANY)
+    labels = torch.randint(task.num_classes, (MANY,), generator=torch.Generator().manual_seed(MANY))
+    taught = taught_answers(teacher, inputs, loss.teacher_taps)
+    with explained(trial):
+        module, losses, _ = part_of(trial, loss, ClientData(-1, inputs, labels), taught)
+    with explained(module):
+        check_large_batches(module, losses, (len(SCALES), FEW, MANY), ENGINES["opacus"])
 
 
 def check_travels(student: nn.Module) -> None:
@@ -168,9 +245,3 @@ def _check_step(
 
 def _copy_of(state: State) -> State:
     return {name: value.detach().clone() for name, value in state.items()}
-
-
-def _examples(task: Task, seed: int) -> ClientData:
-    """Made-up examples of every class in turn."""
-    inputs = made_up(task, seed)
-    return ClientData(-1, inputs, torch.arange(len(inputs)) % task.num_classes)

@@ -21,9 +21,11 @@ from fedlite.distill.answers import Answers, taught_answers
 from fedlite.distill.loss import Loss, build_loss, check_taps, example_losses
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
-from fedlite.federation.student_check import check_student
+from fedlite.federation.student_check import asked_of, asked_of_front_end, check_student
 from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
 from fedlite.privacy.clipping import ExampleLosses
+from fedlite.privacy.probe import check_rows_here
+from fedlite.privacy.trials import made_up
 
 FEATURE_BATCH = 256  # examples at a time through a fixed front end
 
@@ -85,6 +87,26 @@ class Workbench:
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
     _answers: _Kept[Answers] = field(default_factory=dict)
     _features: _Kept[Tensor] = field(default_factory=dict)
+    _tried: str = ""  # the hash of the student's weights that were tried last
+
+    def check_weights(self) -> None:
+        """Refuse to train at the student's weights where one example touches another's answer.
+
+        A server may send any: they are tried on made-up examples before anything is charged, once
+        for all clients of this process. Whatever is drawn for it leaves the generators as they
+        were.
+
+        Raises:
+            UsageError: names the effect, or the layer that fails.
+        """
+        sha256 = state_sha256(self.student.state_dict())
+        if sha256 == self._tried:
+            return
+        inputs, student = made_up(self.options.task, seed=0), self.student
+        check_rows_here(student.train(), inputs, "student")
+        if isinstance(student, FixedFrontEnd):
+            check_rows_here(student.eval(), inputs, "student", asked_of_front_end)
+        self._tried = sha256
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
         """The teacher's answers on a client's examples, asked once for these examples; where there
@@ -118,6 +140,9 @@ class Workbench:
                 raise FedliteError("teacher: the stored copy does not have its hash")
             check_taps(self.loss, self.student, teacher)
             teacher.eval().requires_grad_(requires_grad=False)
+            if self.options.example_level:
+                inputs, asked = made_up(task, seed=0), asked_of(self.loss.teacher_taps)
+                check_rows_here(teacher, inputs, "teacher", asked)
             self._teachers[sha256] = teacher
         return self._teachers[sha256]
 

@@ -29,6 +29,13 @@ from fedlite.privacy.layers import described, instead_of
 LONGEST_REASON = 160  # characters of what a library says
 TOLERANCE = 3e-4  # of the norm of the whole gradient; rounding reached 1e-5
 
+UNCLIPPED = 1e6  # a clip norm above every gradient of a trial at inputs of the usual size
+
+MIXED = (
+    "student: the gradient of one example depends on the others in its batch, which breaks the"
+    " clipping of single examples; let no layer and no loss look across dimension 0, nor at its"
+    " length (use nn.GroupNorm, no batch statistics)"
+)
 RANDOM = (
     "changes from one pass to the next although dropout is off, by random draws or by what is kept"
     " between batches; draw with nn.Dropout alone, and keep nothing"
@@ -100,11 +107,15 @@ def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
     except Exception as error:  # of foreign code: any kind
         name = _raised_in(model, error)
         layer = model.get_submodule(name)
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:LONGEST_REASON]
         raise UsageError(
-            f"{who}: {described(name, layer)} fails in a trial on made-up examples: {reason};"
-            f" {instead_of(layer)}"
+            f"{who}: {described(name, layer)} fails in a trial on made-up examples:"
+            f" {first_line(error)}; {instead_of(layer)}"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What foreign code said when it failed, in one line that is not too long."""
+    return (str(error).strip() or repr(error)).splitlines()[0][:LONGEST_REASON]
 
 
 def _raised_in(model: nn.Module, error: BaseException) -> str:
@@ -160,6 +171,33 @@ def check_gradients(
     trial.check_under_dropout(engines)
 
 
+def check_large_batches(
+    model: nn.Module, example_losses: ExampleLosses, sizes: tuple[int, int, int], engine: Engine
+) -> None:
+    """Refuse a model or a loss that treats an example in a large batch in another way.
+
+    At the weights that ``model`` has, in training mode, without dropout: the losses of a batch are
+    those of its parts; of the smaller batch the summed gradient too, and the engine's sum with no
+    gradient clipped.
+
+    Args:
+        model: what a step moves.
+        example_losses: the run's own loss on ``sizes[-1]`` made-up examples.
+        sizes: of parts, of the smaller batch and of the larger one.
+        engine: for the sum.
+
+    Raises:
+        UsageError: names the effect, and what to use instead.
+        GradientError: the engine found not one gradient for each example.
+    """
+    model.train()
+    few, many, most = sizes
+    trial = _Trial(model, example_losses, torch.arange(most), seed=0)
+    with NoDropout():
+        trial.check_parts(torch.arange(many), few, engine)
+        trial.check_losses(many)
+
+
 @dataclass(frozen=True)
 class _Trial:
     """A model at some weights, and its losses on made-up examples ``every``."""
@@ -193,6 +231,34 @@ class _Trial:
                 torch.manual_seed(self.seed)
                 found = made.clipped_sum(self.every)
             self._compare(found, masked, self.every, clip, name)
+
+    def check_parts(self, rows: Tensor, part: int, engine: Engine) -> None:
+        """The summed gradient of ``rows`` at once, and the engine's unclipped sum, are those of
+        ``part`` at a time."""
+        losses = [self._losses(some) for some in torch.split(rows, part)]
+        single = [_gradients(self.model, one) for one in losses]
+        together = self._losses(rows)
+        if not _agree(together.detach(), torch.cat(losses).detach()):
+            raise UsageError(MIXED)
+        summed = [torch.stack(ones).sum(dim=0) for ones in zip(*single, strict=True)]
+        most = TOLERANCE * sum(_norm(one) for one in single) + 1e-6 * len(rows)
+        finite = bool(torch.isfinite(together).all())
+        if finite and _norm(_difference(_gradients(self.model, together), summed)) > most:
+            raise UsageError(MIXED)
+        with engine(self.model, self.example_losses, UNCLIPPED, len(rows)) as made:
+            difference = _norm(_difference(made.clipped_sum(rows).value, summed))
+        if finite and difference > most:
+            raise UsageError(
+                f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
+                f" {difference:.2g}; let no layer depend on the length of the batch"
+            )
+
+    def check_losses(self, part: int) -> None:
+        """The losses of all examples at once are those of ``part`` at a time."""
+        with torch.no_grad():
+            apart = [self._losses(some) for some in torch.split(self.every, part)]
+            if not _agree(self._losses(self.every), torch.cat(apart)):
+                raise UsageError(MIXED)
 
     def is_random(self) -> bool:
         """Whether the losses change with the draws, or from one time to the next."""
@@ -256,11 +322,7 @@ class _Trial:
         torch.manual_seed(self.seed)
         for one, other in zip(gradients, self._in_one_batch(), strict=True):
             if _norm(_difference(one, other)) > TOLERANCE * _norm(one):
-                raise UsageError(
-                    "student: the gradient of one example depends on the others in its batch,"
-                    " which breaks the clipping of single examples; let no layer and no loss look"
-                    " across dimension 0, nor at its length (use nn.GroupNorm, no batch statistics)"
-                )
+                raise UsageError(MIXED)
         named = [name for name, value in model.named_parameters() if value.requires_grad]
         worst = named[max(range(len(named)), key=lambda i: float(difference[i].norm()))]
         path = worst.rpartition(".")[0]
@@ -271,6 +333,11 @@ class _Trial:
             f" autograd's {share}, most in '{worst}' (engine {engine});"
             f" {instead_of(layer)}"
         )
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether losses are the same but for rounding; those that are not finite too."""
+    return torch.allclose(one, other, rtol=TOLERANCE, atol=1e-5, equal_nan=True)
 
 
 def _gradients(model: nn.Module, losses: Tensor, *, again: bool = False) -> Gradients:

@@ -1,56 +1,35 @@
 """What DP-SGD refuses: models and losses in which one example touches another's answer."""
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fedlite.base.errors import UsageError
-from fedlite.privacy.gradient_probe import RANDOM, TOLERANCE, NoDropout, explained
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.privacy.gradient_probe import RANDOM, TOLERANCE, NoDropout, explained, first_line
 from fedlite.privacy.layers import MIXING, described, instead_of
+from fedlite.privacy.trials import (
+    FEW,
+    MANY,
+    REDRAWN_SEEDS,
+    SCALES,
+    SEEDS,
+    Examples,
+    made_up,
+    made_up_labels,
+    made_up_many,
+    randomised,
+    redrawn,
+)
 
-SEEDS = (0, 1, 2)  # of the weights and inputs that a model is tried with
-SCALES = (1.0, 10.0, 0.1, 3.0)  # of the inputs of one trial
-
-
-class Examples(Protocol):
-    """Inputs that a model takes, made up: what a task can draw of its own kind."""
-
-    def random(self, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` random inputs."""
-
-
-def made_up(examples: Examples, seed: int) -> Tensor:
-    """Inputs of one trial, of one size each: (len(SCALES), ...)."""
-    inputs = examples.random(len(SCALES), torch.Generator().manual_seed(seed))
-    if not inputs.is_floating_point():
-        return inputs
-    return inputs * torch.tensor(SCALES).reshape(-1, *[1] * (inputs.ndim - 1))
+Asked = Callable[[nn.Module, Tensor], Sequence[Tensor]]
+"""(model, inputs (n, ...)) -> what it answers, each (n, ...)."""
 
 
-def randomised(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of ``model`` with other weights, so that nothing hides behind a layer of zeros.
-
-    All that travels is moved, frozen parameters and float buffers too: a server may send them with
-    any values. Each tensor is moved by about its own size; where it is zero, by the usual size of
-    initial weights.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    moved = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            usual = max(1, parameter[:1].numel()) ** -0.5 if parameter.ndim > 1 else 0.2
-            size = float(parameter.square().mean().sqrt()) if parameter.numel() else 0.0
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_((size or usual) * noise.to(parameter.dtype) / 2)
-        travels = moved.state_dict()
-        for name, buffer in moved.named_buffers():
-            if name in travels and buffer.is_floating_point():
-                grown = torch.rand(buffer.shape, generator=generator).to(buffer.dtype)
-                buffer.mul_(1 + grown / 2).add_(grown / 10)
-    return moved
+def forward_alone(model: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
+    """The model's output, and nothing else."""
+    return (model(inputs),)
 
 
 def check_private_model(model: nn.Module, examples: Examples) -> None:
@@ -80,14 +59,25 @@ def check_private_model(model: nn.Module, examples: Examples) -> None:
     check_rows(model, examples, "student", modes=(True, False))
 
 
-def check_rows(model: nn.Module, examples: Examples, who: str, *, modes: Sequence[bool]) -> None:
+def check_rows(
+    model: nn.Module,
+    examples: Examples,
+    who: str,
+    *,
+    modes: Sequence[bool],
+    asked: Asked = forward_alone,
+) -> None:
     """The answer to every example is the same alone as in a batch; nothing of the model moves.
+
+    At weights near the model's own in every mode, and at weights drawn anew, with modes by turns;
+    examples come one or three at a time, and all together.
 
     Args:
         model: left as it is.
         examples: what it takes.
         who: names it in the error.
         modes: of training mode; dropout lets everything pass.
+        asked: what is asked of it.
 
     Raises:
         UsageError: names the effect, or the layer that fails.
@@ -95,34 +85,76 @@ def check_rows(model: nn.Module, examples: Examples, who: str, *, modes: Sequenc
     for seed in SEEDS:
         with explained(model, who):
             probe = randomised(model, seed)
-        inputs = made_up(examples, seed)
         for training in modes:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                _check_rows(probe.train(training), inputs, who)
+            part = 1 if training == (seed != 1) else 3
+            check_rows_here(probe.train(training), made_up(examples, seed), who, asked, part)
+    for seed in REDRAWN_SEEDS:
+        with explained(model, who):
+            probe = redrawn(model, seed)
+        training = modes[seed % len(modes)]
+        check_rows_here(probe.train(training), made_up(examples, seed), who, asked, part=3)
 
 
-def _check_rows(probe: nn.Module, inputs: Tensor, who: str) -> None:
-    """In the mode and at the weights that ``probe`` has."""
-    before = {name: value.clone() for name, value in _arrays(probe).items()}
-    parts = (inputs[:1], inputs[1:2], inputs[2:])
-    with explained(probe, who), NoDropout(), torch.no_grad():
-        together = probe(inputs)
-        again = probe(inputs)
-        apart = torch.cat([probe(part) for part in parts])
-    for name, value in _arrays(probe).items():
+def check_many_rows(
+    model: nn.Module, examples: Examples, who: str, asked: Asked = forward_alone
+) -> None:
+    """The answers in evaluation are the same in a large batch as in parts of it.
+
+    Args:
+        model, examples, who, asked: as of :func:`check_rows`, which has tried single rows.
+
+    Raises:
+        UsageError: names the effect, or the layer that fails.
+    """
+    with explained(model, who):
+        probe = randomised(model, SEEDS[0]).eval()
+    inputs = made_up_many(examples, MANY)
+    check_rows_here(probe, inputs[:FEW], who, asked, part=len(SCALES))
+    check_rows_here(probe, inputs, who, asked, part=FEW)
+
+
+def check_rows_here(
+    model: nn.Module, inputs: Tensor, who: str, asked: Asked = forward_alone, part: int = 1
+) -> None:
+    """:func:`check_rows` in the mode and at the weights that ``model`` has.
+
+    Args:
+        inputs: (n, ...), made up.
+        part: examples at a time that are compared with all together.
+
+    Raises:
+        UsageError: names the effect, or the layer that fails.
+    """
+    before = {name: value.clone() for name, value in _arrays(model).items()}
+    with (
+        torch.random.fork_rng(devices=[]),
+        explained(model, who),
+        NoDropout(),
+        torch.no_grad(),
+    ):
+        torch.manual_seed(len(inputs))
+        together, again = asked(model, inputs), asked(model, inputs)
+        parts = [asked(model, some) for some in torch.split(inputs, part)]
+        apart = [torch.cat(values) for values in zip(*parts, strict=True)]
+    for name, value in _arrays(model).items():
         if not torch.equal(value, before[name]):
             raise UsageError(
                 f"{who}: '{name}' changes in a forward pass; under differential privacy nothing may"
                 " follow private data but by noised steps"
             )
-    if not _equal_rows(together, again):
-        raise UsageError(f"{who}: its output {RANDOM}")
-    if together.shape != apart.shape or not _equal_rows(together, apart):
-        raise UsageError(
-            f"{who}: the output of one example depends on the others in its batch; this breaks"
-            " the clipping of single examples (use nn.GroupNorm, no batch statistics)"
-        )
+    for whole, repeated, single in zip(together, again, apart, strict=True):
+        if len(whole) != len(inputs):
+            raise UsageError(
+                f"{who}: answers {len(whole)} rows for {len(inputs)} examples; let dimension 0 of"
+                " every output and of every feature that a loss taps be the examples of the batch"
+            )
+        if not _equal_rows(whole, repeated):
+            raise UsageError(f"{who}: its output {RANDOM}")
+        if whole.shape != single.shape or not _equal_rows(whole, single):
+            raise UsageError(
+                f"{who}: the output of one example depends on the others in its batch; this breaks"
+                " the clipping of single examples (use nn.GroupNorm, no batch statistics)"
+            )
 
 
 def _arrays(model: nn.Module) -> dict[str, Tensor]:
@@ -132,6 +164,8 @@ def _arrays(model: nn.Module) -> dict[str, Tensor]:
 
 def _equal_rows(one: Tensor, other: Tensor) -> bool:
     """Whether rows agree within the tolerance of their own size; values that are not finite too."""
+    if one.shape != other.shape:
+        return False
     difference = torch.nan_to_num(one.double() - other.double()).flatten(1).norm(dim=1)
     size = torch.nan_to_num(other.double()).flatten(1).norm(dim=1)
     same = torch.equal(torch.isfinite(one), torch.isfinite(other))
@@ -147,7 +181,8 @@ def check_row_separable(
 ) -> None:
     """Refuse a loss in which one row's loss or gradient depends on another row (rule 6).
 
-    Every row is tried alone and in batches, at several made-up answers of several sizes.
+    Every row is tried alone and in batches, at several made-up answers of several sizes, with
+    labels all different, in pairs and all equal; and a large batch against parts of it.
 
     Args:
         losses: (student's values (n, widths[0]), labels (n,), teacher's values (n, widths[1])) ->
@@ -157,41 +192,80 @@ def check_row_separable(
         option: what names the loss in the error.
 
     Raises:
-        UsageError: the loss looks across rows, gives no gradient, or not one value for each row.
+        UsageError: the loss looks across rows, fails, gives no gradient, or not one value for each
+            row.
     """
-    rows = len(SCALES)
-    labels = torch.arange(rows) % classes
-    scales = torch.tensor(SCALES)[:, None]
+    rows = 2 * len(SCALES)
+    scales = torch.tensor(2 * SCALES)[:, None]
+    for seed in SEEDS:
+        student, teacher = _made_up_values(rows, widths, seed)
+        values = (scales * student, scales.flip(0) * teacher)
+        trial = _LossTrial(losses, values, made_up_labels(rows, classes, seed), option)
+        trial.check(slice(0, rows), 1)
+        trial.check(slice(1, 3), 1)
+    trial = _LossTrial(
+        losses,
+        _made_up_values(MANY, widths, MANY),
+        torch.randint(classes, (MANY,), generator=torch.Generator().manual_seed(MANY)),
+        option,
+    )
+    trial.check(slice(0, FEW), len(SCALES))
+    trial.check(slice(0, MANY), FEW)
 
-    def found(some: slice) -> tuple[Tensor, Tensor]:
-        leaf = student[some].clone().requires_grad_()
-        values = losses(leaf, labels[some], teacher[some])
-        if values.shape != labels[some].shape:
+
+def _made_up_values(rows: int, widths: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Of student and teacher; two rows are equal."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (torch.randn((rows, width), generator=generator) for width in widths)
+    student[-1], teacher[-1] = student[-2], teacher[-2]
+    return student, teacher
+
+
+@dataclass(frozen=True)
+class _LossTrial:
+    """A loss, and made-up answers of student and teacher with their labels."""
+
+    losses: Callable[[Tensor, Tensor, Tensor], Tensor]
+    answers: tuple[Tensor, Tensor]
+    labels: Tensor
+    option: str
+
+    def check(self, some: slice, part: int) -> None:
+        """The losses and gradients of ``some`` rows at once are those of ``part`` at a time."""
+        starts = range(some.start, some.stop, part)
+        parts = [self._found(slice(at, min(at + part, some.stop))) for at in starts]
+        value, gradient = map(torch.cat, zip(*parts, strict=True))
+        values, gradients = self._found(some)
+        if not (_equal_rows(values[:, None], value[:, None]) and _equal_rows(gradients, gradient)):
             raise UsageError(
-                f"{option}: answers shape {tuple(values.shape)} for {len(leaf)} examples; a loss"
+                f"{self.option}: the loss of one example depends on other rows of the batch, which"
+                " breaks the clipping of single examples (privacy rule 6); use distill.loss=soft or"
+                " privacy=none"
+            )
+        if not gradient.any():
+            raise UsageError(f"{self.option}: no gradient reaches the student's answers")
+
+    def _found(self, some: slice) -> tuple[Tensor, Tensor]:
+        """Losses and gradients of rows that are given to the loss together."""
+        student, teacher = (values[some] for values in self.answers)
+        leaf, labels = student.clone().requires_grad_(), self.labels[some]
+        try:
+            values = self.losses(leaf, labels, teacher)
+        except FedliteError:
+            raise
+        except Exception as error:  # of foreign code: any kind
+            raise UsageError(
+                f"{self.option}: fails in a trial on made-up answers to {len(labels)} examples:"
+                f" {first_line(error)}; a loss takes logits and tapped features as the networks"
+                " give them, and labels below the number of classes, or distill.loss=soft"
+            ) from error
+        if not isinstance(values, Tensor) or values.shape != labels.shape:
+            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise UsageError(
+                f"{self.option}: answers shape {shape} for {len(leaf)} examples; a loss"
                 f" gives one value for each, ({len(leaf)},)"
             )
         if not values.requires_grad:
-            raise UsageError(f"{option}: no gradient reaches the student's answers")
+            raise UsageError(f"{self.option}: no gradient reaches the student's answers")
         (gradient,) = torch.autograd.grad(values.sum(), leaf, materialize_grads=True)
         return values.detach(), gradient
-
-    for seed in SEEDS:
-        generator = torch.Generator().manual_seed(seed)
-        student = scales * torch.randn((rows, widths[0]), generator=generator)
-        teacher = scales.flip(0) * torch.randn((rows, widths[1]), generator=generator)
-        single = zip(*(found(slice(row, row + 1)) for row in range(rows)), strict=True)
-        value, gradient = map(torch.cat, single)
-        for some in (slice(0, rows), slice(1, 3)):
-            values, gradients = found(some)
-            if not (
-                _equal_rows(values[:, None], value[some, None])
-                and _equal_rows(gradients, gradient[some])
-            ):
-                raise UsageError(
-                    f"{option}: the loss of one example depends on other rows of the batch, which"
-                    " breaks the clipping of single examples (privacy rule 6); use"
-                    " distill.loss=soft or privacy=none"
-                )
-        if not gradient.any():
-            raise UsageError(f"{option}: no gradient reaches the student's answers")

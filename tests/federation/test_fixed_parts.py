@@ -10,6 +10,7 @@ from torch import Tensor
 from fedlite.data.types import ClientData
 from fedlite.distill.answers import Answers
 from fedlite.distill.loss import example_losses
+from fedlite.federation import workbench
 from fedlite.federation.messages import ARRAYS, State, to_state
 from fedlite.federation.workbench import TrainedPart, Workbench
 from fedlite.models.build import FixedFrontEnd, frozen_names
@@ -48,15 +49,15 @@ def test_features_are_computed_once_for_all_rounds(
     tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = ScatteringCNN.features
+    original = workbench.features_of
 
-    def counting(self: ScatteringCNN, inputs: Tensor) -> Tensor:
-        seen.append(len(inputs))
-        return original(self, inputs)
+    def counting(student: FixedFrontEnd, data: ClientData) -> Tensor:
+        seen.append(len(data))
+        return original(student, data)
 
     world = ClientWorld(tiny_config(*SCATTERING), tmp_path)
     assert world.client().workbench, "built, and tried on made-up inputs, before they are counted"
-    monkeypatch.setattr(ScatteringCNN, "features", counting)
+    monkeypatch.setattr(workbench, "features_of", counting)
     reply(world, 1)
     assert sum(seen) == len(world.splits.client(0))
     reply(world, 2)

@@ -124,7 +124,7 @@ def test_a_teacher_is_asked_once_about_the_same_examples(
     monkeypatch.setattr(kind, "forward", counting)
     student(made, 1)
     tried = sum(seen) - len(made.splits.client(0))  # made-up examples, of the student's check
-    assert 0 < tried < 100
+    assert tried > 0
     for server_round in (2, 3):
         student(made, server_round)
     assert sum(seen) == tried + len(made.splits.client(0))
