@@ -9,10 +9,10 @@ import torch
 
 from fedlite.audit.audited import LARGEST_DELTA, AuditedRun
 from fedlite.audit.canaries import (
-    SMALL_STEP,
     CanaryAudit,
     Watcher,
     concluded,
+    small_step,
     still_server,
     toss_coins,
 )
@@ -56,7 +56,7 @@ def audit_clients(audited: AuditedRun, target: Target, directory: Path) -> Canar
         push = overshoot * plan.clip / options.learning_rate / float(local.gains.sum())
         target = target.scaled(push / float(target.gradients.norm(dim=1).median()))
     else:
-        clip = SMALL_STEP * plan.expected_cohort / noise
+        clip = small_step(target, options.local_steps) * plan.expected_cohort / noise
         median = float(target.gradients.norm(dim=1).median()) * float(local.gains.sum())
         plan = replace(plan, clip=clip)
         federation = replace(federation, learning_rate=overshoot * clip / median)

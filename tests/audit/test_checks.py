@@ -16,11 +16,10 @@ from fedlite.audit.checks import (
     Mechanism,
     Seen,
     check_evenness,
-    check_fresh_noise,
-    check_noise,
     check_push,
     check_sampling,
     check_spending,
+    observed,
 )
 from fedlite.audit.error_rate import (
     BOUNDS_OF_CANARIES,
@@ -29,6 +28,10 @@ from fedlite.audit.error_rate import (
     ERROR_RATE,
     error_of_bound,
     error_of_check,
+)
+from fedlite.audit.noise_checks import (
+    check_fresh_noise,
+    check_noise,
 )
 from fedlite.runs.compose import compose_config
 from tests.privacy.releases import make_client_plan
@@ -59,7 +62,7 @@ def released(
     noise = np.einsum("s,rsd->rd", real.gains, rng.normal(size=(releases, steps, directions.size)))
     vectors = [directions.total(w) + real.noise * n for w, n in zip(weights, noise, strict=True)]
     everywhere = np.arange(directions.size)
-    seen = [(directions.along(v), float(v @ v), v) for v in vectors]
+    seen = [observed(directions, vector, everywhere) for vector in vectors]
     return Seen.of(directions, included, seen, everywhere), weights[:, included]
 
 
