@@ -1,5 +1,6 @@
 """Checks of a mechanism on releases made by its very definition: false alarms, and what is seen."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,9 @@ from fedlite.audit.error_rate import (
 )
 from fedlite.audit.noise_checks import (
     check_fresh_noise,
+    check_neighbours,
     check_noise,
+    check_shape,
 )
 from fedlite.runs.compose import compose_config
 from tests.privacy.releases import make_client_plan
@@ -40,14 +43,16 @@ PLAN = Mechanism.of_steps(1.0, 0.3, steps=2, momentum=0.5, pull=0.1)
 
 
 def oblique(examples: int, size: int) -> Directions:
-    """Unit directions that overlap: a common part in all of them."""
+    """Unit directions that overlap, a common part in all of them, in arrays of three sizes."""
     rng = np.random.default_rng(12345)
     rows = rng.normal(size=(examples, size)) + 2 * rng.normal(size=size)
-    return Directions(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    rows[:, size // 4 : size // 2] = 0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Directions(rows, (size // 3, size - size // 3 - 8, 8))
 
 
 def on_axes(examples: int, size: int) -> Directions:
-    return Directions(-np.eye(examples, size))
+    return Directions(-np.eye(examples, size), (size - 8, 8))
 
 
 def released(
@@ -72,6 +77,8 @@ def checks_of(directions: Directions, real: Mechanism, seed: int) -> dict[str, C
     found = [
         check_noise([seen], PLAN),
         check_fresh_noise([seen]),
+        check_neighbours([seen]),
+        check_shape([seen], PLAN),
         check_push([seen], PLAN),
         check_evenness([seen], PLAN),
         check_sampling(quiet_weights, replace(PLAN, noise=0.0)),
@@ -110,6 +117,62 @@ def test_noise_that_comes_again_is_seen_in_a_part_of_a_release_too() -> None:
     again[7, :200] = again[3, :200]
     assert check_fresh_noise([seen]).p_value > 0.01
     assert check_fresh_noise([replace(seen, samples=again)]).p_value < 1e-4
+
+
+def lacking(seen: Seen, where: slice) -> Seen:
+    """Without the noise of one array, of which all coordinates were sampled."""
+    samples = seen.samples.copy()
+    samples[:, where] = 0
+    parts = np.split(samples**2, np.cumsum(seen.directions.parts)[:-1], axis=1)
+    energies = np.stack([part.sum(axis=1) for part in parts], axis=1)
+    return replace(seen, samples=samples, energies=energies)
+
+
+@pytest.mark.parametrize("make", [oblique, on_axes])
+def test_noise_that_one_small_array_lacks_is_seen(make: Callable[[int, int], Directions]) -> None:
+    seen, _ = released(make(12, 4000), PLAN, seed=0)
+    assert check_noise([seen], PLAN).p_value > 0.01
+    found = check_noise([lacking(seen, slice(-8, None))], PLAN)
+    assert found.p_value < 1e-4
+    assert found.measured == 0
+
+
+def test_noise_that_neighbours_share_is_seen() -> None:
+    seen, _ = released(on_axes(12, 200), PLAN, seed=0)
+    shared = seen.samples.copy()
+    shared[:, 1::2] = shared[:, ::2]
+    assert check_noise([seen], PLAN).p_value > 0.01
+    assert check_neighbours([replace(seen, samples=shared)]).p_value < 1e-4
+
+
+def test_noise_of_the_right_size_that_is_not_gaussian_is_seen() -> None:
+    seen, _ = released(on_axes(12, 200), PLAN, seed=0)
+    half = PLAN.noise * np.sqrt(3 * PLAN.power)
+    flat = np.random.default_rng(0).uniform(-half, half, seen.samples.shape)
+    assert check_shape([replace(seen, samples=flat)], PLAN).p_value < 1e-4
+
+
+@pytest.mark.parametrize("size", [12, 13, 14, 40])
+def test_a_release_that_examples_explain_all_but_all_of_is_not_tested(size: int) -> None:
+    """Nor does it fail: there is no noise to be seen beside them."""
+    seen, _ = released(Directions(np.eye(12, size), (size - 4, 4)), PLAN, seed=0)
+    found = [check_noise([seen], PLAN), check_fresh_noise([seen])]
+    assert [(check.tested, check.p_value) for check in found] == [(False, 1.0)] * 2
+    assert all(check.record(0.01)["passed"] for check in found)
+    few = [check_neighbours([seen]), check_shape([seen], PLAN)]
+    assert all(check.p_value > 0.01 for check in few)
+    assert [check.tested for check in few] == [size > 14, size > 13]
+
+
+def test_one_example_that_counts_twice_is_seen() -> None:
+    """In a sum over a thousand it is not: 1 in 1000 pushes more."""
+    directions = on_axes(1000, 2000)
+    seen, weights = released(directions, PLAN, seed=0, releases=400)
+    first = int(np.flatnonzero(seen.included)[0])
+    along = seen.along.copy()
+    along[:, first] -= weights[:, 0]
+    assert check_push([seen], PLAN).p_value > 0.01
+    assert check_push([replace(seen, along=along)], PLAN).p_value < 1e-4
 
 
 @pytest.mark.parametrize("count", [60, 200])
