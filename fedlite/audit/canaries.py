@@ -45,6 +45,7 @@ from fedlite.report.audit_sections import CanaryEntry, CanarySetting, UnitName
 
 SAMPLED = 4096  # coordinates whose noise is compared from release to release
 SMALL_STEP = 2e-5  # of one weight in a release: gradients stay what the auditor worked out
+QUIET = 0.05  # the noise multiplier under which it is read off who was sampled, and how often
 ROUNDED = 20.0  # times the rounding of the largest weight is the least step that is told from it
 
 

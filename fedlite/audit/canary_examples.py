@@ -9,6 +9,7 @@ import torch
 
 from fedlite.audit.audited import LARGEST_DELTA, AuditedRun
 from fedlite.audit.canaries import (
+    QUIET,
     CanaryAudit,
     Watcher,
     concluded,
@@ -34,7 +35,6 @@ LOCAL_CLIENTS = 2  # each with its own half of the canaries, so that they could 
 SHARERS = 4  # clients whose shares of noise add up, under aggregate trust
 MOST_STEPS = 400  # of canaries in the one-hot layer; fewer rounds are audited, at their own claim
 MOST_STUDENT_STEPS = 60
-QUIET = 0.05  # the noise multiplier under which the sampling of examples is read off
 XRAY_CANARIES, XRAY_DRAWS = 100, 20
 
 

@@ -327,6 +327,18 @@ def check_sampling(weights: Floats, mechanism: Mechanism) -> Check:
     return Check("sampling", found[0][0], 1.0, p_value)
 
 
+def check_counting(seen: Seen, asked: Floats, noise: float) -> Check:
+    """Who is in a cohort counts once and nobody else does, in releases of next to no ``noise``.
+
+    Of all weights read off, the one furthest from what was ``asked`` (R, n), against Gaussian noise
+    (Bonferroni). The directions are axes of norm 1.
+    """
+    weights = np.stack([seen.directions.solve(one) for one in seen.along])[:, seen.included]
+    most = float(np.abs(weights - asked).max())
+    p_value = min(1.0, 2 * asked.size * float(norm.sf(most / noise)))
+    return Check("counting", most, 0.0, p_value)
+
+
 def check_spending(reported: float, least: float) -> Check:
     """The epsilon that a client reports is not less than its charges cost for certain: no chance is
     involved, so the p-value is 0 or 1."""

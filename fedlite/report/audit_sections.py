@@ -6,7 +6,15 @@ UnitName = Literal["example", "client"]
 Attacked = Literal["student", "compressed", "control"]
 AttackedBy = Literal["student", "layer"]
 CheckName = Literal[
-    "noise", "fresh noise", "neighbours", "shape", "push", "evenness", "sampling", "spending"
+    "noise",
+    "fresh noise",
+    "neighbours",
+    "shape",
+    "push",
+    "evenness",
+    "sampling",
+    "counting",
+    "spending",
 ]
 
 

@@ -30,6 +30,7 @@ _CHECKED: dict[CheckName, str] = {
     "push": "the push of an example or client in the data, against the planned one, is",
     "evenness": "the spread of pushes over examples or clients, against the planned one, is",
     "sampling": "the spread of how many are sampled, against that of Poisson sampling, is",
+    "counting": "the most by which a client counts more or less often than it was asked is",
     "spending": "the epsilon that is reported after the audit's own rounds is",
 }
 _CAPTIONS = {

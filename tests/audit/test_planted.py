@@ -238,6 +238,10 @@ def changed_release(**changes: Callable[[Any], Any]) -> Callable[[pytest.MonkeyP
     return plant
 
 
+def the_first_counts_twice(updates: Sequence[Any]) -> Sequence[Any]:
+    return [*updates[:1], *updates]
+
+
 def clients_without_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClientPlan, "update_noise_multiplier", property(lambda plan: 0.0))
 
@@ -319,6 +323,7 @@ CLIENT_BUGS: list[Any] = [
     slow(clients_not_clipped),
     changed_release(factor=divided_by_who_came),
     slow(weighted_clients),
+    changed_release(updates=the_first_counts_twice),
     slow(a_quarter_of_epsilon),
 ]
 
