@@ -16,6 +16,7 @@ from fedlite.audit.checks import (
     Floats,
     Mechanism,
     Seen,
+    check_counting,
     check_evenness,
     check_push,
     check_sampling,
@@ -213,6 +214,16 @@ def test_gains_are_what_sgd_with_momentum_and_a_pull_does(
         moved = (moved + speed) * (1 - pull)
     gains = Mechanism.of_steps(1.0, 0.5, steps=steps, momentum=momentum, pull=pull).gains
     assert float(gains @ gradients) == pytest.approx(moved, abs=1e-9)
+
+
+def test_a_client_that_counts_twice_is_seen_in_quiet_releases() -> None:
+    plan = Mechanism(0.05, 0.5, np.ones(1))
+    seen, asked = released(Directions(np.eye(12, 60)), plan, seed=0)
+    assert check_counting(seen, asked, plan.noise).p_value > 0.01
+    asked[3, 2] += 1
+    found = check_counting(seen, asked, plan.noise)
+    assert found.p_value < 1e-4
+    assert found.measured == pytest.approx(1, abs=0.3)
 
 
 def test_less_than_the_charges_cost_is_no_spending() -> None:
