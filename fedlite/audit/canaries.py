@@ -9,6 +9,7 @@ What is attacked is either the run's own student, on random examples with random
 made for it (:mod:`fedlite.audit.dirac`), where a thousand canaries never meet.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,11 +26,16 @@ from fedlite.audit.checks import (
     Mechanism,
     Seen,
     check_evenness,
-    check_fresh_noise,
-    check_noise,
     check_push,
+    observed,
 )
 from fedlite.audit.error_rate import ERROR_RATE, error_of_bound, error_of_check
+from fedlite.audit.noise_checks import (
+    check_fresh_noise,
+    check_neighbours,
+    check_noise,
+    check_shape,
+)
 from fedlite.audit.one_run import Bound, bound_from_scores
 from fedlite.audit.targets import Target
 from fedlite.federation.options import FederationOptions, StrategyOptions
@@ -39,6 +45,8 @@ from fedlite.report.audit_sections import CanaryEntry, CanarySetting, UnitName
 
 SAMPLED = 4096  # coordinates whose noise is compared from release to release
 SMALL_STEP = 2e-5  # of one weight in a release: gradients stay what the auditor worked out
+QUIET = 0.05  # the noise multiplier under which it is read off who was sampled, and how often
+ROUNDED = 20.0  # times the rounding of the largest weight is the least step that is told from it
 
 
 @dataclass(frozen=True)
@@ -103,22 +111,30 @@ class Watcher:
         norms = gradients.norm(dim=1, keepdim=True)
         if plan is not None:  # else a client's whole update is cut, whose norm is above the clip
             norms = norms.clamp(min=plan.max_grad_norm)
-        self._directions = Directions((gradients / norms.clamp(min=1e-30)).numpy())
+        sizes = [target.networks.student_state[name].numel() for name in target.names]
+        self._directions = Directions((gradients / norms.clamp(min=1e-30)).numpy(), sizes)
         self._included = included[rows]
         size = self._directions.size
         rng = np.random.default_rng(0)
         self._sampled = np.sort(rng.choice(size, min(size, SAMPLED), replace=False))
-        self._releases: list[tuple[Floats, float, Floats]] = []
+        self._releases: list[tuple[Floats, Floats, Floats]] = []
 
     def see(self, release: Tensor) -> None:
         """Take in one release (d,), in clip norms."""
-        vector = release.numpy()
-        products = self._directions.along(vector)
-        self._releases.append((products, float(vector @ vector), vector[self._sampled]))
+        self._releases.append(observed(self._directions, release.numpy(), self._sampled))
 
     def seen(self) -> Seen:
         """Everything so far."""
         return Seen.of(self._directions, self._included, self._releases, self._sampled)
+
+
+def small_step(target: Target, steps: int) -> float:
+    """How far noise should move a weight in a release of so many local ``steps``: little, but far
+    beyond what rounding does to the largest weight in all of them."""
+    state = target.networks.student_state
+    largest = max(float(state[name].abs().max()) for name in target.names)
+    rounding = torch.finfo(torch.float32).eps * largest * math.sqrt(steps)
+    return max(SMALL_STEP, ROUNDED * rounding)
 
 
 def scores_of(seen: Seen, mechanism: Mechanism) -> Floats:
@@ -162,6 +178,8 @@ def concluded(
                 check_evenness(seen, mechanism),
                 *checks,
             )
+        if target.still:  # where there are coordinates that nothing ever pushes
+            checks = (check_neighbours(seen), check_shape(seen, mechanism), *checks)
     confidence = 1 - error_of_bound(config)
     bound = bound_from_scores(scores, included, delta, confidence=confidence)
     error = error_of_check(config)

@@ -6,29 +6,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedlite.audit.audited import LARGEST_DELTA, AuditedRun
 from fedlite.audit.canaries import (
-    SMALL_STEP,
+    QUIET,
     CanaryAudit,
     Watcher,
     concluded,
+    small_step,
     still_server,
     toss_coins,
 )
 from fedlite.audit.checks import (
+    Floats,
     Mechanism,
+    Seen,
+    check_counting,
     check_sampling,
     check_spending,
 )
 from fedlite.audit.least_epsilon import least_epsilon
 from fedlite.audit.scratch import Examples, Round, Scratch, flattened
 from fedlite.audit.targets import OVERSHOOT, Target
+from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
+from fedlite.federation.rounds import Federation
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.report.audit_sections import CanarySetting
 
 MOST_RELEASES, MOST_STUDENT_RELEASES = 100, 10
+QUIET_RELEASES = 10  # of next to no noise, which show how often each client counts
 MOST_CALLS = 2000  # of canary clients, all rounds together
 MOST_STUDENT_CALLS = 300
 
@@ -56,35 +64,13 @@ def audit_clients(audited: AuditedRun, target: Target, directory: Path) -> Canar
         push = overshoot * plan.clip / options.learning_rate / float(local.gains.sum())
         target = target.scaled(push / float(target.gradients.norm(dim=1).median()))
     else:
-        clip = SMALL_STEP * plan.expected_cohort / noise
+        clip = small_step(target, options.local_steps) * plan.expected_cohort / noise
         median = float(target.gradients.norm(dim=1).median()) * float(local.gains.sum())
         plan = replace(plan, clip=clip)
         federation = replace(federation, learning_rate=overshoot * clip / median)
     mechanism = Mechanism(noise, plan.participation_rate, np.ones(1))
-    everybody = np.arange(len(included))
-    watcher = Watcher(target, everybody, included, None)
-    cohorts: list[list[int]] = []
-
-    def watch(seen: Round) -> None:
-        assert seen.clip is not None
-        moved = flattened(seen.start, target.names) - flattened(seen.result, target.names)
-        watcher.see(moved * plan.expected_cohort / seen.clip)
-        cohorts.append(sorted(seen.replies))
-
-    clients = np.flatnonzero(included)
-    owners = np.repeat(np.arange(len(clients)), 1 + np.arange(len(clients)) % 3)
-    rows = torch.from_numpy(clients[owners])
-    made = Scratch(
-        config=audited.config,
-        networks=target.networks,
-        examples=Examples(target.inputs[rows], target.labels[rows], owners, len(clients)),
-        plans=Plans(client=plan),
-        privacy=replace(audited.privacy("client"), sample_rate=1.0),
-        federation=federation,
-        directory=directory,
-        name=f"{target.kind}-clients",
-        seed=audited.seed(f"{target.kind}-clients"),
-    ).run(watch)
+    name = f"{target.kind}-clients"
+    seen, asked, made = _releases(audited, plan, target, included, federation, directory, name)
     noise_multiplier, sample_rate, steps = plan.segment
     segment = (noise_multiplier, sample_rate, steps * rounds)
     facts: CanarySetting = {
@@ -96,20 +82,61 @@ def audit_clients(audited: AuditedRun, target: Target, directory: Path) -> Canar
     reported = made.history[-1].client_level_epsilon or 0.0
     checks = [check_spending(reported, least_epsilon(*segment, plan.delta))]
     if target.still:
-        asked = np.array([[float(i in cohort) for i in range(len(clients))] for cohort in cohorts])
         checks.append(check_sampling(asked, replace(mechanism, noise=0.0)))
+        quiet = replace(plan, noise_multiplier=QUIET, epsilon=1e12, accountant="rdp")
+        federation = replace(federation, rounds=min(rounds, QUIET_RELEASES))
+        plain, asked, _ = _releases(
+            audited, quiet, target, included, federation, directory, "counting"
+        )
+        checks.append(check_counting(plain, asked, noise_of_updates(quiet)))
     claim = (segment, min(plan.delta, LARGEST_DELTA), plan.accountant)
     return concluded(
         audited,
         "client",
         target,
-        [watcher.seen()],
-        [everybody],
+        [seen],
+        [np.arange(len(included))],
         mechanism,
         facts,
         claim,
         tuple(checks),
     )
+
+
+def _releases(
+    audited: AuditedRun,
+    plan: ClientPlan,
+    target: Target,
+    included: NDArray[np.bool_],
+    federation: FederationOptions,
+    directory: Path,
+    name: str,
+) -> tuple[Seen, Floats, Federation]:
+    """What was released, and which of the n clients in the data was in each cohort, (R, n)."""
+    watcher = Watcher(target, np.arange(len(included)), included, None)
+    clients = np.flatnonzero(included)
+    asked: list[list[float]] = []
+
+    def watch(seen: Round) -> None:
+        assert seen.clip is not None
+        moved = flattened(seen.start, target.names) - flattened(seen.result, target.names)
+        watcher.see(moved * plan.expected_cohort / seen.clip)
+        asked.append([float(client in seen.replies) for client in range(len(clients))])
+
+    owners = np.repeat(np.arange(len(clients)), 1 + np.arange(len(clients)) % 3)
+    rows = torch.from_numpy(clients[owners])
+    made = Scratch(
+        config=audited.config,
+        networks=target.networks,
+        examples=Examples(target.inputs[rows], target.labels[rows], owners, len(clients)),
+        plans=Plans(client=plan),
+        privacy=replace(audited.privacy("client"), sample_rate=1.0),
+        federation=federation,
+        directory=directory,
+        name=name,
+        seed=audited.seed(name),
+    ).run(watch)
+    return watcher.seen(), np.array(asked), made
 
 
 def noise_of_updates(plan: ClientPlan) -> float:

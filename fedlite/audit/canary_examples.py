@@ -9,10 +9,11 @@ import torch
 
 from fedlite.audit.audited import LARGEST_DELTA, AuditedRun
 from fedlite.audit.canaries import (
-    SMALL_STEP,
+    QUIET,
     CanaryAudit,
     Watcher,
     concluded,
+    small_step,
     still_server,
     toss_coins,
 )
@@ -34,7 +35,6 @@ LOCAL_CLIENTS = 2  # each with its own half of the canaries, so that they could 
 SHARERS = 4  # clients whose shares of noise add up, under aggregate trust
 MOST_STEPS = 400  # of canaries in the one-hot layer; fewer rounds are audited, at their own claim
 MOST_STUDENT_STEPS = 60
-QUIET = 0.05  # the noise multiplier under which the sampling of examples is read off
 XRAY_CANARIES, XRAY_DRAWS = 100, 20
 
 
@@ -64,8 +64,10 @@ def audit_examples(audited: AuditedRun, target: Target, directory: Path) -> Cana
     if plan is not None and plan.trust == "aggregate":
         observers = [np.arange(len(included))]
     watchers = [Watcher(target, rows, included, plan) for rows in observers]
+    trained: set[int] = set()
 
     def watch(seen: Round) -> None:
+        trained.update(seen.replies)
         start = flattened(seen.start, target.names)
         moved = {i: start - flattened(s, target.names) for i, s in seen.replies.items()}
         if len(watchers) == 1:
@@ -99,7 +101,7 @@ def audit_examples(audited: AuditedRun, target: Target, directory: Path) -> Cana
         return concluded(audited, "example", target, seen, observers, mechanism, facts, None, ())
     facts |= {"noise_multiplier": plan.noise_multiplier, "trust": plan.trust}
     segment = (plan.noise_multiplier, plan.sample_rate, steps * rounds)
-    reported = max(made.history[-1].epsilons)
+    reported = min(made.history[-1].epsilons[client] for client in trained)
     checks = [check_spending(reported, least_epsilon(*segment, plan.delta))]
     if target.still:
         checks.append(_sampling_of_examples(audited, plan, target, directory))
@@ -175,7 +177,7 @@ def _fit(
     gain = math.sqrt(_mechanism(plan, replace(federation, learning_rate=1e-9), 1.0).power)
     shared = cohort if plan.trust == "aggregate" else 1
     step = plan.noise_multiplier * clip * gain / (batch_size(plan) * shared)
-    return plan, replace(federation, learning_rate=SMALL_STEP / step)
+    return plan, replace(federation, learning_rate=small_step(target, plan.steps) / step)
 
 
 def batch_size(plan: PrivacyPlan) -> float:

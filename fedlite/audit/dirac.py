@@ -17,14 +17,30 @@ from fedlite.distill.options import LossOptions
 from fedlite.models.options import ModelOptions
 
 CLASSES = 2  # the second one's weights hold nothing but noise
+IDLE = 64  # outputs of the small layer that no canary pushes
 
 
-class OneHotLayer(nn.Linear):
-    """Logits (n, classes) of inputs (n, m), linear and without bias; all weights start at zero."""
+class OneHotLayer(nn.Module):
+    """Logits (n, 2) of inputs (n, m), linear in the weights; all of these start at zero.
+
+    Beside a weight for each input and logit there is a small layer, whose bias shows what becomes
+    of arrays of one dimension. It takes part in rows of several numbers: one-hot rows leave it
+    alone, exactly.
+    """
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
-        super().__init__(input_shape[0], num_classes, bias=False)
-        nn.init.zeros_(self.weight)
+        super().__init__()
+        self.layer = nn.Linear(input_shape[0], num_classes, bias=False)
+        self.idle = nn.Linear(1, IDLE)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of a batch."""
+        pushed, left = self.layer(inputs).unbind(1)
+        several = inputs.sum(dim=1).square() - inputs.square().sum(dim=1)
+        idle = self.idle(inputs[:, :1]).sum(dim=1) * several / inputs.shape[1]
+        return torch.stack([pushed + idle, left], dim=1)
 
 
 def steady_loss(options: LossOptions) -> Loss:
@@ -37,7 +53,7 @@ def one_hot_target(audited: AuditedRun, canaries: int) -> Target:
     plan = audited.plans.example
     task = Task("one-hot", (canaries,), ("pushed", "left"), AS_THEY_ARE, "accuracy", "a canary")
     layer = ModelOptions("one-hot", f"{__name__}.{OneHotLayer.__name__}")
-    state = {"weight": torch.zeros(CLASSES, canaries)}
+    state = OneHotLayer((canaries,), CLASSES).state_dict()
     loss = LossOptions(f"{__name__}.{steady_loss.__name__}")
     networks = Networks(task, layer, layer, loss, state, state)
     inputs: Tensor = OVERSHOOT * (plan.max_grad_norm if plan else 1.0) * torch.eye(canaries)

@@ -12,8 +12,9 @@ ERROR_RATE = 0.05
 SHARE_OF_BOUNDS = 0.8
 BOUNDS_OF_CANARIES = 2  # of one unit: in the run's student, and in the one-hot layer
 BOUNDS_OF_MEMBERSHIP = 2  # of students as trained, and compressed
-CHECKS_OF_CANARIES = 2 * 4 + 1
-"""Of one unit: noise, fresh noise, push and evenness in both, and sampling."""
+CHECKS_OF_CANARIES = 2 * 4 + 4
+"""Of one unit: noise, fresh noise, push and evenness in both, and neighbours, shape, sampling and
+counting in the layer."""
 
 
 def error_of_bound(config: Audited) -> float:

@@ -13,6 +13,7 @@ from fedlite.models.build import build_model, load_state
 from fedlite.report.audit_sections import AttackedBy
 
 STUDENT_CANARIES = 200
+FEW_CANARIES = 40  # however small the student is
 LARGEST_DIRECTIONS = 20_000_000  # numbers
 OVERSHOOT = 10.0  # a canary's push before clipping, in clip norms
 
@@ -55,7 +56,9 @@ def student_target(audited: AuditedRun) -> Target:
     """The run's own student under its own loss, taught by its own teacher."""
     config, task = audited.config, audited.splits.task
     trained = [value.numel() for value in audited.student.parameters() if value.requires_grad]
-    count = max(20, min(STUDENT_CANARIES, LARGEST_DIRECTIONS // sum(trained)))
+    weights = sum(trained)  # most of which no canary should push, so that noise is seen there
+    few = max(FEW_CANARIES, weights // 4)
+    count = max(20, min(STUDENT_CANARIES, few, LARGEST_DIRECTIONS // weights))
     generator = torch.Generator().manual_seed(audited.seed("canaries"))
     inputs = task.random(count, generator)
     labels = torch.randint(task.num_classes, (count,), generator=generator)

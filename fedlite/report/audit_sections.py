@@ -5,7 +5,17 @@ from typing import Literal, NotRequired, TypedDict
 UnitName = Literal["example", "client"]
 Attacked = Literal["student", "compressed", "control"]
 AttackedBy = Literal["student", "layer"]
-CheckName = Literal["noise", "fresh noise", "push", "evenness", "sampling", "spending"]
+CheckName = Literal[
+    "noise",
+    "fresh noise",
+    "neighbours",
+    "shape",
+    "push",
+    "evenness",
+    "sampling",
+    "counting",
+    "spending",
+]
 
 
 class LowerBound(TypedDict):
@@ -29,13 +39,15 @@ class CanarySetting(TypedDict):
 class CheckEntry(TypedDict):
     """One test of what ran against the plan: ``measured`` beside ``planned``, and how likely a
     correct mechanism looks as odd. ``passed`` is False below the share of the audit's error rate
-    that the test has."""
+    that the test has. ``tested`` is False where the audit could not see enough for it; the first
+    audits do not say."""
 
     name: CheckName
     measured: float
     planned: float
     p_value: float
     passed: bool
+    tested: NotRequired[bool]
 
 
 class AccountingEntry(TypedDict):

@@ -25,9 +25,12 @@ ATTACKED: dict[Attacked, str] = {
 _CHECKED: dict[CheckName, str] = {
     "noise": "the noise multiplier of what was released is",
     "fresh noise": "the largest correlation of two releases' noise is",
+    "neighbours": "the largest correlation of neighbouring coordinates' noise is",
+    "shape": "the excess kurtosis of the noise is",
     "push": "the push of an example or client in the data, against the planned one, is",
     "evenness": "the spread of pushes over examples or clients, against the planned one, is",
     "sampling": "the spread of how many are sampled, against that of Poisson sampling, is",
+    "counting": "the most by which a client counts more or less often than it was asked is",
     "spending": "the epsilon that is reported after the audit's own rounds is",
 }
 _CAPTIONS = {
@@ -122,6 +125,8 @@ def _attack_rows(audits: AuditsSection) -> list[tuple[str, ...]]:
 
 
 def _check_row(name: str, check: CheckEntry) -> tuple[str, ...]:
+    if not check.get("tested", True):
+        return (name, check["name"], "-", f"{check['planned']:.4g}", "-", "not tested")
     return (
         name,
         check["name"],
@@ -207,7 +212,7 @@ def print_audits(audits: AuditsSection, console: Console) -> None:
             left = column in ("Attack", "Check", "Result")
             table.add_column(column, justify="left" if left else "right")
         for *cells, verdict in lines:
-            style = "bold red" if verdict == "FAILED" else "green"
+            style = {"FAILED": "bold red", "holds": "green"}.get(verdict, "")
             table.add_row(*cells, Text(verdict, style=style))
         console.print()
         console.print(table)

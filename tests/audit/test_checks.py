@@ -1,5 +1,6 @@
 """Checks of a mechanism on releases made by its very definition: false alarms, and what is seen."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,12 @@ from fedlite.audit.checks import (
     Floats,
     Mechanism,
     Seen,
+    check_counting,
     check_evenness,
-    check_fresh_noise,
-    check_noise,
     check_push,
     check_sampling,
     check_spending,
+    observed,
 )
 from fedlite.audit.error_rate import (
     BOUNDS_OF_CANARIES,
@@ -30,6 +31,12 @@ from fedlite.audit.error_rate import (
     error_of_bound,
     error_of_check,
 )
+from fedlite.audit.noise_checks import (
+    check_fresh_noise,
+    check_neighbours,
+    check_noise,
+    check_shape,
+)
 from fedlite.runs.compose import compose_config
 from tests.privacy.releases import make_client_plan
 
@@ -37,14 +44,16 @@ PLAN = Mechanism.of_steps(1.0, 0.3, steps=2, momentum=0.5, pull=0.1)
 
 
 def oblique(examples: int, size: int) -> Directions:
-    """Unit directions that overlap: a common part in all of them."""
+    """Unit directions that overlap, a common part in all of them, in arrays of three sizes."""
     rng = np.random.default_rng(12345)
     rows = rng.normal(size=(examples, size)) + 2 * rng.normal(size=size)
-    return Directions(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    rows[:, size // 4 : size // 2] = 0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Directions(rows, (size // 3, size - size // 3 - 8, 8))
 
 
 def on_axes(examples: int, size: int) -> Directions:
-    return Directions(-np.eye(examples, size))
+    return Directions(-np.eye(examples, size), (size - 8, 8))
 
 
 def released(
@@ -59,7 +68,7 @@ def released(
     noise = np.einsum("s,rsd->rd", real.gains, rng.normal(size=(releases, steps, directions.size)))
     vectors = [directions.total(w) + real.noise * n for w, n in zip(weights, noise, strict=True)]
     everywhere = np.arange(directions.size)
-    seen = [(directions.along(v), float(v @ v), v) for v in vectors]
+    seen = [observed(directions, vector, everywhere) for vector in vectors]
     return Seen.of(directions, included, seen, everywhere), weights[:, included]
 
 
@@ -69,6 +78,8 @@ def checks_of(directions: Directions, real: Mechanism, seed: int) -> dict[str, C
     found = [
         check_noise([seen], PLAN),
         check_fresh_noise([seen]),
+        check_neighbours([seen]),
+        check_shape([seen], PLAN),
         check_push([seen], PLAN),
         check_evenness([seen], PLAN),
         check_sampling(quiet_weights, replace(PLAN, noise=0.0)),
@@ -109,6 +120,62 @@ def test_noise_that_comes_again_is_seen_in_a_part_of_a_release_too() -> None:
     assert check_fresh_noise([replace(seen, samples=again)]).p_value < 1e-4
 
 
+def lacking(seen: Seen, where: slice) -> Seen:
+    """Without the noise of one array, of which all coordinates were sampled."""
+    samples = seen.samples.copy()
+    samples[:, where] = 0
+    parts = np.split(samples**2, np.cumsum(seen.directions.parts)[:-1], axis=1)
+    energies = np.stack([part.sum(axis=1) for part in parts], axis=1)
+    return replace(seen, samples=samples, energies=energies)
+
+
+@pytest.mark.parametrize("make", [oblique, on_axes])
+def test_noise_that_one_small_array_lacks_is_seen(make: Callable[[int, int], Directions]) -> None:
+    seen, _ = released(make(12, 4000), PLAN, seed=0)
+    assert check_noise([seen], PLAN).p_value > 0.01
+    found = check_noise([lacking(seen, slice(-8, None))], PLAN)
+    assert found.p_value < 1e-4
+    assert found.measured == 0
+
+
+def test_noise_that_neighbours_share_is_seen() -> None:
+    seen, _ = released(on_axes(12, 200), PLAN, seed=0)
+    shared = seen.samples.copy()
+    shared[:, 1::2] = shared[:, ::2]
+    assert check_noise([seen], PLAN).p_value > 0.01
+    assert check_neighbours([replace(seen, samples=shared)]).p_value < 1e-4
+
+
+def test_noise_of_the_right_size_that_is_not_gaussian_is_seen() -> None:
+    seen, _ = released(on_axes(12, 200), PLAN, seed=0)
+    half = PLAN.noise * np.sqrt(3 * PLAN.power)
+    flat = np.random.default_rng(0).uniform(-half, half, seen.samples.shape)
+    assert check_shape([replace(seen, samples=flat)], PLAN).p_value < 1e-4
+
+
+@pytest.mark.parametrize("size", [12, 13, 14, 40])
+def test_a_release_that_examples_explain_all_but_all_of_is_not_tested(size: int) -> None:
+    """Nor does it fail: there is no noise to be seen beside them."""
+    seen, _ = released(Directions(np.eye(12, size), (size - 4, 4)), PLAN, seed=0)
+    found = [check_noise([seen], PLAN), check_fresh_noise([seen])]
+    assert [(check.tested, check.p_value) for check in found] == [(False, 1.0)] * 2
+    assert all(check.record(0.01)["passed"] for check in found)
+    few = [check_neighbours([seen]), check_shape([seen], PLAN)]
+    assert all(check.p_value > 0.01 for check in few)
+    assert [check.tested for check in few] == [size > 14, size > 13]
+
+
+def test_one_example_that_counts_twice_is_seen() -> None:
+    """In a sum over a thousand it is not: 1 in 1000 pushes more."""
+    directions = on_axes(1000, 2000)
+    seen, weights = released(directions, PLAN, seed=0, releases=400)
+    first = int(np.flatnonzero(seen.included)[0])
+    along = seen.along.copy()
+    along[:, first] -= weights[:, 0]
+    assert check_push([seen], PLAN).p_value > 0.01
+    assert check_push([replace(seen, along=along)], PLAN).p_value < 1e-4
+
+
 @pytest.mark.parametrize("count", [60, 200])
 def test_batches_of_a_fixed_size_and_pairs_are_not_poisson(count: int) -> None:
     rng = np.random.default_rng(0)
@@ -147,6 +214,16 @@ def test_gains_are_what_sgd_with_momentum_and_a_pull_does(
         moved = (moved + speed) * (1 - pull)
     gains = Mechanism.of_steps(1.0, 0.5, steps=steps, momentum=momentum, pull=pull).gains
     assert float(gains @ gradients) == pytest.approx(moved, abs=1e-9)
+
+
+def test_a_client_that_counts_twice_is_seen_in_quiet_releases() -> None:
+    plan = Mechanism(0.05, 0.5, np.ones(1))
+    seen, asked = released(Directions(np.eye(12, 60)), plan, seed=0)
+    assert check_counting(seen, asked, plan.noise).p_value > 0.01
+    asked[3, 2] += 1
+    found = check_counting(seen, asked, plan.noise)
+    assert found.p_value < 1e-4
+    assert found.measured == pytest.approx(1, abs=0.3)
 
 
 def test_less_than_the_charges_cost_is_no_spending() -> None:

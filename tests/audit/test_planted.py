@@ -122,6 +122,42 @@ def one_seed_for_all_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steps, "add_noise", add_noise)
 
 
+def arrays_of_one_dimension_without_noise(patch: pytest.MonkeyPatch) -> None:
+    original = steps.add_noise
+
+    def add_noise(total: ClippedSum, multiplier: float, randomness: Randomness) -> Any:
+        noised = original(total, multiplier, randomness)
+        pairs = zip(total.value, noised, strict=True)
+        return tuple(value if value.dim() < 2 else one for value, one in pairs)
+
+    patch.setattr(steps, "add_noise", add_noise)
+
+
+def drawn_noise(draw: Callable[[Randomness, int], torch.Tensor]) -> Plant:
+    """The noise of every array is of the right size, and drawn in another way."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        def add_noise(total: ClippedSum, multiplier: float, randomness: Randomness) -> Any:
+            size = multiplier * total.sensitivity
+            return tuple(
+                value + size * draw(randomness, value.numel()).reshape(value.shape).to(value.dtype)
+                for value in total.value
+            )
+
+        patch.setattr(steps, "add_noise", add_noise)
+
+    plant.__name__ = draw.__name__
+    return plant
+
+
+def neighbours_share_their_noise(randomness: Randomness, count: int) -> torch.Tensor:
+    return randomness.normal((count,))[torch.arange(count) // 2 * 2]
+
+
+def uniform_noise(randomness: Randomness, count: int) -> torch.Tensor:
+    return (randomness.uniform(count) - 0.5) * 12**0.5
+
+
 # --- client ---------------------------------------------------------------------------------------
 
 
@@ -202,6 +238,10 @@ def changed_release(**changes: Callable[[Any], Any]) -> Callable[[pytest.MonkeyP
     return plant
 
 
+def the_first_counts_twice(updates: Sequence[Any]) -> Sequence[Any]:
+    return [*updates[:1], *updates]
+
+
 def clients_without_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClientPlan, "update_noise_multiplier", property(lambda plan: 0.0))
 
@@ -236,6 +276,16 @@ def a_quarter_of_epsilon(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "compute_epsilon", lambda *a, _real=original: _real(*a) / 4)
 
 
+def one_client_is_never_charged(patch: pytest.MonkeyPatch) -> None:
+    original = ledger.Ledger.charge
+
+    def charge(self: ledger.Ledger, *args: Any, **kwargs: Any) -> Any:
+        spent = original(self, *args, **kwargs)
+        return replace(spent, epsilon=0.0) if "0001" in self.path.name else spent
+
+    patch.setattr(ledger.Ledger, "charge", charge)
+
+
 # --- tests ----------------------------------------------------------------------------------------
 
 
@@ -254,6 +304,10 @@ BUGS: list[Any] = [
     slow(with_noise_of(0.0)),
     with_noise_of(0.9),
     one_seed_for_all_noise,
+    slow(arrays_of_one_dimension_without_noise),
+    slow(drawn_noise(neighbours_share_their_noise)),
+    slow(drawn_noise(uniform_noise)),
+    slow(one_client_is_never_charged),
     changed_training(the_private_path_is_skipped),
     slow(changed_training(two_steps_where_one_was_charged)),
     momentum_is_kept,
@@ -269,6 +323,7 @@ CLIENT_BUGS: list[Any] = [
     slow(clients_not_clipped),
     changed_release(factor=divided_by_who_came),
     slow(weighted_clients),
+    changed_release(updates=the_first_counts_twice),
     slow(a_quarter_of_epsilon),
 ]
 
