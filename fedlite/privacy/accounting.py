@@ -33,6 +33,7 @@ from opacus.accountants.analysis import rdp as opacus_rdp
 from opacus.accountants.analysis.prv import Domain, PoissonSubsampledGaussianPRV
 
 from fedlite.base.errors import UsageError
+from fedlite.privacy.options import LARGEST_NOISE, SMALLEST_RATE
 
 # Opacus stops at order 63, where no epsilon below 0.13 can be shown at delta 1e-5.
 Orders = tuple[float, ...]
@@ -54,8 +55,7 @@ COARSEST_PLD_INTERVAL = 2.0**-8  # between the privacy losses of the grid
 LARGEST_PLD_GRID = 2**18  # points, for one step
 MAX_NOISE_MULTIPLIER = 1e5
 # What is beyond these counts as the next that costs more; no epsilon is known for what costs most.
-SMALLEST_NOISE, LARGEST_NOISE = 1e-3, 1e6
-SMALLEST_RATE, LARGEST_RATE = 1e-12, 1 - 1e-9
+SMALLEST_NOISE, LARGEST_RATE = 1e-3, 1 - 1e-9  # and LARGEST_NOISE, SMALLEST_RATE
 LARGEST_STEPS = 10**9
 LARGEST_FRACTIONAL_NOISE = 64.0  # Opacus sums up hundred thousands of terms at other orders
 
