@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from fedlite.base.options import Options, parse
 from fedlite.data.types import Task
 from fedlite.distill.options import LossOptions, TeacherOptions
-from fedlite.federation.options import FederationOptions
+from fedlite.federation.options import LARGEST_LEARNING_RATE, FederationOptions
 from fedlite.models.options import ModelOptions
 from fedlite.privacy.options import PrivacyOptions, Protects, Unit
 
@@ -39,7 +39,7 @@ class ClientOptions(Protects, Options):
     unit: Unit
     sample_rate: Annotated[float, Gt(0), Le(1)]
     local_steps: Annotated[int, Ge(1)]
-    learning_rate: Annotated[float, Gt(0)]
+    learning_rate: Annotated[float, Gt(0), Le(LARGEST_LEARNING_RATE)]
     momentum: Annotated[float, Ge(0), Lt(1)]
     seed: int
     sum_protocol: str = "plain"

@@ -8,6 +8,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from fedlite.base.named import Named
 from fedlite.base.options import NEUTRAL, Doc, Options
 
+LARGEST_LEARNING_RATE = 1e6  # beyond, noise alone can leave single precision
+LARGEST_PULL = 2.0  # learning rate times proximal mu; beyond, each step throws the weights further
+
 STRATEGIES = Named("federation.strategy.name", "fedlite.federation.strategies", "STRATEGY")
 
 
@@ -40,7 +43,9 @@ class FederationOptions(Options):
         int | None, Ge(1), Doc("of a client; null: derived from rounds, fraction and sampling")
     ] = None
     local_steps: Annotated[int, Ge(1), Doc("DP-SGD steps of a client in a round")] = 1
-    learning_rate: Annotated[float, Gt(0), Doc("of a client's local steps")] = 0.2
+    learning_rate: Annotated[
+        float, Gt(0), Le(LARGEST_LEARNING_RATE), Doc("of a client's local steps")
+    ] = 0.2
     momentum: Annotated[float, Ge(0), Lt(1), Doc("of a client's local steps")] = 0.0
     ema_decay: Annotated[
         float, Ge(0), Lt(1), Doc("exponential average of the server's iterates; 0: off")

@@ -7,8 +7,10 @@ from typing import Self
 import torch
 from torch import nn
 
+from fedlite.base.errors import UsageError
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
+from fedlite.federation.options import LARGEST_PULL
 from fedlite.federation.workbench import TrainedPart
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
@@ -38,7 +40,17 @@ class LocalWork:
         proximal_mu: float = 0.0,
     ) -> Self:
         """By the request's ``plan``; without one, the same sampled batches of the run's options,
-        whose nominal size is then the client's own."""
+        whose nominal size is then the client's own.
+
+        Raises:
+            UsageError: a proximal term that would carry the weights away.
+        """
+        pull = options.learning_rate * proximal_mu
+        if not pull <= LARGEST_PULL:
+            raise UsageError(
+                f"request: learning rate times proximal term is {pull:g};"
+                f" use {LARGEST_PULL:g} or less"
+            )
         if plan is not None:
             numbers = (plan.steps, plan.sample_rate, plan.expected_batch_size)
         else:

@@ -33,6 +33,7 @@ from opacus.accountants.analysis import rdp as opacus_rdp
 from opacus.accountants.analysis.prv import Domain, PoissonSubsampledGaussianPRV
 
 from fedlite.base.errors import UsageError
+from fedlite.privacy.options import LARGEST_NOISE, SMALLEST_RATE
 
 # Opacus stops at order 63, where no epsilon below 0.13 can be shown at delta 1e-5.
 Orders = tuple[float, ...]
@@ -49,13 +50,14 @@ PRV_ERROR = 0.01  # Opacus' default, on epsilon
 LARGEST_TIGHT_EPSILON = 300.0
 SMALLEST_TIGHT_DELTA = 1e-12
 LARGEST_TIGHT_SEGMENTS = 32
+LARGEST_TIGHT_STEPS = 3 * 10**5  # of all segments; their losses convolve in minutes beyond
+LARGEST_PRV_STEPS = 10**5  # beyond, PLD takes over
 LARGEST_PRV_GRID = 2**21  # points; beyond, PLD takes over
 COARSEST_PLD_INTERVAL = 2.0**-8  # between the privacy losses of the grid
 LARGEST_PLD_GRID = 2**18  # points, for one step
 MAX_NOISE_MULTIPLIER = 1e5
 # What is beyond these counts as the next that costs more; no epsilon is known for what costs most.
-SMALLEST_NOISE, LARGEST_NOISE = 1e-3, 1e6
-SMALLEST_RATE, LARGEST_RATE = 1e-12, 1 - 1e-9
+SMALLEST_NOISE, LARGEST_RATE = 1e-3, 1 - 1e-9  # and LARGEST_NOISE, SMALLEST_RATE
 LARGEST_STEPS = 10**9
 LARGEST_FRACTIONAL_NOISE = 64.0  # Opacus sums up hundred thousands of terms at other orders
 
@@ -89,16 +91,18 @@ def merged_epsilon(merged: tuple[Segment, ...], delta: float, accountant: str) -
     """:func:`compute_epsilon` of segments as :func:`merge_segments` orders them; remembered."""
     if not merged:
         return 0.0
-    if merged[0][0] < SMALLEST_NOISE or sum(steps for *_, steps in merged) > LARGEST_STEPS:
+    total = sum(steps for *_, steps in merged)
+    if merged[0][0] < SMALLEST_NOISE or total > LARGEST_STEPS:
         return math.inf
     history = [_within_libraries(*segment) for segment in merged]
     tight = (
-        delta >= SMALLEST_TIGHT_DELTA
+        total <= LARGEST_TIGHT_STEPS
+        and delta >= SMALLEST_TIGHT_DELTA
         and len(history) <= LARGEST_TIGHT_SEGMENTS
         and _rdp_epsilon(history, delta, INTEGER_ORDERS) <= LARGEST_TIGHT_EPSILON
     )
     found = math.inf
-    if tight and accountant == "prv":
+    if tight and accountant == "prv" and total <= LARGEST_PRV_STEPS:
         found = _prv_epsilon(history, delta)
     if tight and accountant != "rdp" and not math.isfinite(found):
         found = _pld_epsilon(history, delta)

@@ -22,6 +22,7 @@ from fedlite.base.files import read_json, write_json
 
 DIVISION_FILE = "division.json"
 FORMAT = "fedlite-division-1"
+NAMED_BEFORE = {"dataset", "partition", "num_clients", "seed"}  # when options were bound
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ def read_division(directory: Path) -> Division | None:
         return None
     values = read_json(path)
     try:
-        if values.get("format") != FORMAT:
+        if "format" not in values and set(values) >= NAMED_BEFORE:
             return None
+        if values["format"] != FORMAT:
+            raise ValueError(values["format"])
         return Division(dict(values["examples"]), tuple(values["ledgers"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: is no division of ledgers; restore it") from error

@@ -9,10 +9,10 @@ training began: it is dropped and the file goes on.
 Three things notice accidents. Each line carries a checksum, a SHA-256 over its content and the
 checksum before, which shows changed, reordered and missing lines. Beside the file lies a mark of
 how far it reached, which shows last lines that were cut off, and an older copy put back. What a
-process has verified it remembers, and compares a hash of those bytes with the file's every time:
-so a charge parses a few lines however long the ledger is, and whatever another process appended,
-damaged or put back is seen (scripts/bench_ledger.py). None of them holds against an owner who
-forges his own file: there is no secret in it that he would not know.
+process has verified or written it remembers, and compares a hash of those bytes with the file's
+every time: so a charge parses a few lines however long the ledger is, and whatever another process
+appended, damaged or put back is seen (scripts/bench_ledger.py). None of them holds against an owner
+who forges his own file: there is no secret in it that he would not know.
 """
 
 import errno
@@ -31,7 +31,23 @@ from typing import IO
 from fedlite.base.errors import FedliteError
 from fedlite.base.flush import directories_to_flush, flush
 from fedlite.privacy.accounting import Segment, compute_epsilon
-from fedlite.privacy.marks import Mark, mark_of, read_mark, write_mark
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.marks import MARKED, Mark, mark_of, opened_mark, put_mark, read_mark
+
+__all__ = [
+    "FORMAT",
+    "SERVER_LEDGER",
+    "Charge",
+    "Ledger",
+    "LedgerError",
+    "Spending",
+    "affordable",
+    "create_ledgers",
+    "data_set_of",
+    "fitting_accountant",
+    "segments",
+    "sync_ledgers",
+]
 
 FORMAT = "fedlite-ledger-1"
 SERVER_LEDGER = "server.ledger"  # of client-level releases, beside those of the clients
@@ -39,65 +55,6 @@ SERVER_LEDGER = "server.ledger"  # of client-level releases, beside those of the
 
 class LedgerError(FedliteError):
     """A ledger that is damaged, belongs to other data, or cannot be written."""
-
-
-@dataclass(frozen=True)
-class Charge:
-    """One participation: ``steps`` Poisson-sampled Gaussian steps of one round of one run.
-
-    ``noise_multiplier`` is the one that the accountants compose. Under ``trust`` aggregate that is
-    the noise of the whole sum, and ``client_noise_multiplier`` the share that the client itself
-    added (None: the same, as under trust local).
-    """
-
-    run: str
-    round: int
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
-    trust: str = "local"
-    client_noise_multiplier: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a charge that would not cost anything, or give something back.
-
-        Raises:
-            ValueError: names the field.
-        """
-        if not (isinstance(self.run, str) and isinstance(self.round, int)):
-            raise ValueError(f"run {self.run!r} and round {self.round!r} are not text and number")
-        if not (isinstance(self.steps, int) and self.steps >= 1):
-            raise ValueError(f"steps {self.steps} is not a whole number of 1 or more")
-        if not _positive(self.noise_multiplier):
-            raise ValueError(f"noise multiplier {self.noise_multiplier} is not above 0 and finite")
-        if not (_positive(self.sample_rate) and self.sample_rate <= 1):
-            raise ValueError(f"sample rate {self.sample_rate} is not above 0 and at most 1")
-        if self.trust not in ("local", "aggregate"):
-            raise ValueError(f"trust {self.trust!r} is not local or aggregate")
-        own = self.client_noise_multiplier
-        if own is not None and not _positive(own):
-            raise ValueError(f"client noise multiplier {own} is not above 0 and finite")
-        if own is not None and self.trust == "local" and own < self.noise_multiplier:
-            raise ValueError(
-                f"client noise multiplier {own} is below the {self.noise_multiplier} that trust"
-                " local claims for the client alone"
-            )
-
-    @property
-    def segment(self) -> Segment:
-        """The charge as the accountants take it; under trust aggregate, towards those who see
-        sums only."""
-        return (self.noise_multiplier, self.sample_rate, self.steps)
-
-    @property
-    def local_segment(self) -> Segment:
-        """The charge towards those who see the client's own update."""
-        own = self.client_noise_multiplier
-        return (self.noise_multiplier if own is None else own, self.sample_rate, self.steps)
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 @dataclass(frozen=True)
@@ -145,7 +102,8 @@ def segments(history: Iterable[Charge], trust: str) -> list[Segment]:
 
 def fitting_accountant(history: Sequence[Charge], planned: str) -> str:
     """``planned`` where one run charged one plan alone, else rdp."""
-    return planned if len({(entry.run, entry.segment) for entry in history}) <= 1 else "rdp"
+    plans = {(entry.run, entry.segment, entry.local_segment) for entry in history}
+    return planned if len(plans) <= 1 else "rdp"
 
 
 @dataclass(frozen=True)
@@ -156,6 +114,7 @@ class _Verified:
     sha256: bytes = hashlib.sha256().digest()  # of those bytes
     checksum: str = ""  # of the last line
     charges: tuple[Charge, ...] = ()
+    marked: bool = False  # begun with a mark
 
 
 _verified: dict[tuple[Path, str], _Verified] = {}  # by file and data set id
@@ -185,9 +144,10 @@ class Ledger:
             LedgerError: missing, empty, damaged, shorter than before, of another data set, or
                 unreadable.
         """
-        mark = read_mark(self.path)  # before the file, which may only grow
+        # Both before the file, which may only grow.
+        known, mark = self._remembered, read_mark(self.path)
         with self._opened("rb") as file:
-            return list(self._verify(file.read(), mark).charges)
+            return list(self._verify(file.read(), known, mark).charges)
 
     def epsilon(self, delta: float, accountant: str) -> float:
         """Epsilon of everything charged so far, towards those who see what was charged for."""
@@ -209,7 +169,8 @@ class Ledger:
         """
         with self._opened("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file, and with the process
-            known = self._verify(file.read(), read_mark(self.path))
+            raw = file.read()
+            known = self._verify(raw, self._remembered, read_mark(self.path))
             history = known.charges
             if replay and any((e.run, e.round) == (charge.run, charge.round) for e in history):
                 spent = compute_epsilon(segments(history, charge.trust), delta, accountant)
@@ -218,7 +179,7 @@ class Ledger:
                 history, charge, budget=budget, delta=delta, accountant=accountant
             )
             if spending.accepted:
-                self._append(file, charge, known)
+                self._append(file, charge, known, raw[: known.end])
             return spending
 
     @contextmanager
@@ -247,23 +208,36 @@ class Ledger:
                 " trained"
             ) from error
 
-    def _verify(self, raw: bytes, mark: Mark) -> _Verified:
+    @property
+    def _key(self) -> tuple[Path, str]:
+        return (self.path.absolute(), self.data_set)
+
+    @property
+    def _remembered(self) -> _Verified:
+        return _verified.get(self._key, _Verified())
+
+    def _remember(self, state: _Verified) -> None:
+        if state.end >= self._remembered.end:  # another thread may have charged meanwhile
+            _verified[self._key] = state
+
+    def _verify(self, raw: bytes, known: _Verified, mark: Mark | None) -> _Verified:
         """The whole lines of the file; only those that are new to this process are parsed."""
-        key = (self.path.absolute(), self.data_set)
-        last = known = _verified.get(key, _Verified())
+        last = known
         end = raw.rfind(b"\n") + 1
         if end == 0:
             raise self._refusal("is empty or cut off in its first line")
         sha256 = hashlib.sha256(raw[: known.end])
         if sha256.digest() != known.sha256:
             known, sha256 = _Verified(), hashlib.sha256()
-        checksum, charges = known.checksum, list(known.charges)
+        checksum, charges, marked = known.checksum, list(known.charges), known.marked
         new_lines = raw[known.end : end].decode(errors="replace").splitlines()
         for number, line in enumerate(new_lines, len(charges) + 2 if checksum else 1):
             try:
                 record = json.loads(line)
                 body, said = record["entry"], record["sha256"]
                 checksum = _checksum(checksum, body)
+                if number == 1:
+                    marked = body.pop("marked", None) is True
                 if number == 1 and body != self.header:
                     raise LedgerError(
                         f"ledger {self.path}: belongs to another data set"
@@ -276,29 +250,40 @@ class Ledger:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise self._refusal(f"line {number} is damaged ({error})") from error
         gone = tuple(charges[: len(last.charges)]) != last.charges
-        if gone or not mark.holds(raw):
+        if mark is None and marked:
+            raise self._refusal(f"its mark {mark_of(self.path).name} is missing or damaged")
+        if gone or not (mark is None or mark.holds(raw)):
             raise self._refusal(
                 "charges that were there before are gone; a ledger is never put back to an"
                 " earlier state"
             )
         sha256.update(raw[known.end : end])
-        _verified[key] = _Verified(end, sha256.digest(), checksum, tuple(charges))
-        return _verified[key]
+        found = _Verified(end, sha256.digest(), checksum, tuple(charges), marked)
+        self._remember(found)
+        return found
 
     @property
     def header(self) -> dict[str, str]:
-        """The first entry of the file: whose it is."""
+        """The first entry of the file: whose it is. Beside it stands that there is a mark, which
+        ledgers from before there were marks do not say."""
         return {"format": FORMAT, "data_set": self.data_set}
 
-    def _append(self, file: IO[bytes], charge: Charge, known: _Verified) -> None:
-        line = _line(known.checksum, vars(charge))
-        file.truncate(known.end)
-        file.seek(known.end)
-        file.write(line)
-        file.flush()
-        if self.sync:
-            os.fsync(file.fileno())
-            write_mark(self.path, known.end + len(line), line)
+    def _append(self, file: IO[bytes], charge: Charge, known: _Verified, before: bytes) -> None:
+        """Write the line after ``before``, mark it, and remember it."""
+        body = vars(charge)
+        line = _line(known.checksum, body)
+        end = known.end + len(line)
+        with opened_mark(self.path) as mark:  # first, since it may fail
+            file.truncate(known.end)
+            file.seek(known.end)
+            file.write(line)
+            file.flush()
+            if self.sync:
+                os.fsync(file.fileno())
+                put_mark(mark, end, line)
+        written = hashlib.sha256(before + line).digest()
+        checksum, charges = _checksum(known.checksum, body), (*known.charges, charge)
+        self._remember(_Verified(end, written, checksum, charges, known.marked))
         if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
             raise self._refusal("was exchanged while it was charged")
 
@@ -310,14 +295,18 @@ class Ledger:
 
 
 def create_ledgers(ledgers: Sequence[Ledger]) -> None:
-    """Begin new ledgers: the explicit step of their owner. They are on disk when it returns.
+    """Begin new ledgers, each with its mark: the explicit step of their owner. They are on disk
+    when it returns.
 
     Raises:
-        LedgerError: there is one already, or the mark of one; or the disk cannot be written.
+        LedgerError: there is one already, or the mark of one that was charged; or the disk cannot
+            be written.
     """
     for ledger in ledgers:
         path = ledger.path
-        if os.path.lexists(path) or mark_of(path).exists():
+        line = _line("", {**ledger.header, "marked": True})
+        broken_off = read_mark(path) == Mark(len(line), line[-MARKED:].decode())
+        if os.path.lexists(path) or (os.path.lexists(mark_of(path)) and not broken_off):
             raise LedgerError(
                 f"ledger {path}: was begun before; it is never replaced, since its budget would"
                 " begin anew. Where it is damaged or missing, restore it with all its charges"
@@ -326,14 +315,17 @@ def create_ledgers(ledgers: Sequence[Ledger]) -> None:
         with _written(f"ledger {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                temporary.write_bytes(_line("", ledger.header))
+                temporary.write_bytes(line)
+                with opened_mark(path) as mark:  # before the ledger, which is damaged without it
+                    put_mark(mark, len(line), line)
                 os.link(temporary, path)  # whole or absent, and never over another
             finally:
                 temporary.unlink(missing_ok=True)
     with _written("ledgers"):
         folders = {ledger.path.parent for ledger in ledgers}
         names = {name for folder in folders for name in directories_to_flush(folder)}
-        flush([*(ledger.path for ledger in ledgers), *sorted(names)])
+        paths = [ledger.path for ledger in ledgers]
+        flush([*paths, *map(mark_of, paths), *sorted(names)])
 
 
 def data_set_of(path: Path) -> str:
@@ -363,9 +355,10 @@ def sync_ledgers(paths: Iterable[Path]) -> None:
     with _written("ledgers"):
         files = {path: path.read_bytes() for path in paths}
         flush(list(files))
-    for path, raw in files.items():
-        end = raw.rfind(b"\n") + 1
-        write_mark(path, end, raw[:end])
+        for path, raw in files.items():
+            end = raw.rfind(b"\n") + 1
+            with opened_mark(path) as mark:
+                put_mark(mark, end, raw[:end])
 
 
 @contextmanager

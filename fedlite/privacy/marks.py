@@ -1,11 +1,14 @@
 """The mark beside a ledger: how far the file reached when it was last known to be on disk.
 
 A ledger alone does not show that its last lines were cut off, or that an older copy of it was put
-back. Its mark does, to every process, as long as the two are not put back together.
+back. Its mark does, to every process, as long as the two are not put back together. A ledger says
+in its first line that it was begun with a mark, and is not read without one.
 """
 
-import contextlib
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +22,8 @@ class Mark:
     That text holds the line's checksum, which is one of all lines up to there.
     """
 
-    end: int = 0
-    text: str = ""
+    end: int
+    text: str
 
     def holds(self, raw: bytes) -> bool:
         """Whether a ledger's content still reaches so far, unchanged."""
@@ -32,25 +35,35 @@ def mark_of(path: Path) -> Path:
     return Path(f"{path}.mark")
 
 
-def read_mark(path: Path) -> Mark:
-    """The mark of the ledger ``path``; one of nothing where there is none that can be read (a
-    ledger from before there were marks, or a mark that was lost)."""
+def read_mark(path: Path) -> Mark | None:
+    """The mark of the ledger ``path``; None where there is none that can be read."""
     try:
-        end, text = mark_of(path).read_text().split(" ", 1)
-        return Mark(int(end), text)
+        found = re.fullmatch(rf"(\d{{15}}) (.{{{MARKED}}})", mark_of(path).read_text(), re.DOTALL)
     except (OSError, ValueError):
-        return Mark()
+        return None
+    return Mark(int(found[1]), found[2]) if found else None
 
 
-def write_mark(path: Path, end: int, line: bytes) -> None:
-    """Mark that the ledger ``path`` holds ``end`` bytes, up to its ``line``, which are on disk.
+@contextmanager
+def opened_mark(path: Path) -> Iterator[int]:
+    """The descriptor of the mark of the ledger ``path`` for :func:`put_mark`, begun if need be.
 
-    On a full disk the older mark stays: it says less, and nothing wrong. All marks have one length,
-    so that one write replaces another whole and needs no room.
+    Raises:
+        OSError: it cannot be written.
     """
-    with contextlib.suppress(OSError):
-        descriptor = os.open(f"{path}.mark", os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(descriptor, f"{end:015d} ".encode() + line[-MARKED:], 0)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(mark_of(path), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def put_mark(descriptor: int, end: int, line: bytes) -> None:
+    """Mark that the ledger holds ``end`` bytes, up to its ``line``, which are on disk.
+
+    All marks have one length, so that one write replaces another whole and needs no room.
+
+    Raises:
+        OSError: it cannot be written; the older mark stays, which says less and nothing wrong.
+    """
+    os.pwrite(descriptor, f"{end:015d} ".encode() + line[-MARKED:], 0)

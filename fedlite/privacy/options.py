@@ -12,6 +12,9 @@ Trust = Literal["local", "aggregate"]
 Accountant = Literal["prv", "pld", "rdp"]
 RandomnessMode = Literal["secure", "deterministic"]
 
+# Beyond these single precision ends before the weights do, and no accountant is sound.
+SMALLEST_RATE, LARGEST_NOISE = 1e-12, 1e6
+
 
 class Protects:
     """What follows from a ``unit`` of privacy."""
@@ -93,13 +96,19 @@ class PrivacyOptions(Protects, Options):
     ] = 8.0
     delta: Annotated[float, Gt(0), Lt(1), Doc("below 1 / examples of a client")] = 1e-5
     noise_multiplier: Annotated[
-        float | None, Gt(0), Doc("given directly instead of calibrated from epsilon")
+        float | None,
+        Gt(0),
+        Le(LARGEST_NOISE),
+        Doc("given directly instead of calibrated from epsilon"),
     ] = None
     max_grad_norm: Annotated[float, Gt(0), Doc("L2 norm that one example's gradient is cut to")] = (
         2.0
     )
     sample_rate: Annotated[
-        float, Gt(0), Le(1), Doc("Poisson probability of each example in each local step")
+        float,
+        Ge(SMALLEST_RATE),
+        Le(1),
+        Doc("Poisson probability of each example in each local step"),
     ] = 0.5
     expected_examples: Annotated[
         int | None, Ge(1), Doc("public nominal examples of a client; null: the average")

@@ -19,7 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fedlite.base.errors import UsageError
-from fedlite.privacy.options import Accountant, RandomnessMode, Trust, Unit
+from fedlite.privacy.options import (
+    LARGEST_NOISE,
+    SMALLEST_RATE,
+    Accountant,
+    RandomnessMode,
+    Trust,
+    Unit,
+)
 from fedlite.privacy.plan import PrivacyPlan
 
 # Far outside, single precision rounds the noise away and leaves gradients: at a clip norm of 1e-45
@@ -232,8 +239,11 @@ def _plan_refusal(policy: Policy, plan: PrivacyPlan) -> str:
         return f"epsilon {plan.epsilon:g} is not above 0"
     if not plan.delta <= policy.max_delta:
         return f"delta {plan.delta:g} is above this client's {policy.max_delta:g}"
-    if not 0 < plan.noise_multiplier < math.inf:
-        return f"noise multiplier {plan.noise_multiplier:g} is not above 0 and finite"
+    if not 0 < plan.noise_multiplier <= LARGEST_NOISE:
+        return (
+            f"noise multiplier {plan.noise_multiplier:g} is not above 0 and at most"
+            f" {LARGEST_NOISE:g}"
+        )
     if not policy.min_noise_multiplier <= plan.noise_multiplier:
         return (
             f"noise multiplier {plan.noise_multiplier:g}: this client asks for"
@@ -241,8 +251,8 @@ def _plan_refusal(policy: Policy, plan: PrivacyPlan) -> str:
         )
     if not (isinstance(plan.steps, int) and plan.steps >= 1):
         return f"steps {plan.steps} is not a whole number of 1 or more"
-    if not 0 < plan.sample_rate <= 1:
-        return f"sample rate {plan.sample_rate:g} is not above 0 and at most 1"
+    if not SMALLEST_RATE <= plan.sample_rate <= 1:
+        return f"sample rate {plan.sample_rate:g} is not between {SMALLEST_RATE:g} and 1"
     if not SMALLEST_GRAD_NORM <= plan.max_grad_norm <= LARGEST_GRAD_NORM:
         return (
             f"max grad norm {plan.max_grad_norm:g} is not between {SMALLEST_GRAD_NORM:g} and"

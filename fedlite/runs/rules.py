@@ -2,7 +2,7 @@
 
 from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions
-from fedlite.federation.options import FederationOptions
+from fedlite.federation.options import LARGEST_PULL, FederationOptions
 from fedlite.privacy.options import PrivacyOptions
 
 
@@ -28,6 +28,12 @@ def check_together(
         raise UsageError(
             f"federation.strategy.learning_rate={strategy.learning_rate:g}: {strategy.name} has no"
             " server learning rate; use federation=fedavgm"
+        )
+    pull = federation.learning_rate * strategy.proximal_mu
+    if strategy.name == "fedprox" and pull > LARGEST_PULL:
+        raise UsageError(
+            f"federation.strategy.proximal_mu={strategy.proximal_mu:g}: times"
+            f" federation.learning_rate it is {pull:g}; use {LARGEST_PULL:g} or less"
         )
     if dataset.evaluate_on == "holdout" and dataset.holdout_size == 0:
         raise UsageError("dataset.evaluate_on=holdout: needs dataset.holdout_size of 1 or more")

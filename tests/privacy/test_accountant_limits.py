@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.federation.messages import check_reply
+from fedlite.privacy import accounting
 from fedlite.privacy import ledger as ledger_module
 from fedlite.privacy.accounting import (
+    LARGEST_PRV_STEPS,
     LARGEST_TIGHT_SEGMENTS,
+    LARGEST_TIGHT_STEPS,
     SMALLEST_NOISE,
     calibrate_noise_multiplier,
     compute_epsilon,
@@ -79,6 +82,37 @@ def test_a_small_delta_is_left_to_rdp() -> None:
         assert len({compute_epsilon(history, delta, name) for name in ACCOUNTANTS}) == 1
     tight, loose = (compute_epsilon(history, 1e-12, name) for name in ("prv", "rdp"))
     assert tight < loose
+
+
+@pytest.mark.parametrize("accountant", ["prv", "pld"])
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps"),
+    [(1e5, 0.5, 10**7), (1e6, 0.9999, 10**9), (1e4, 1.0, 10**9), (1e3, 0.5, 10**7)],
+    ids=str,
+)
+def test_many_steps_are_left_to_rdp_at_once(
+    accountant: str, noise: float, rate: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tight in ("_prv_epsilon", "_pld_epsilon"):  # either would go on for minutes
+        monkeypatch.setattr(accounting, tight, lambda *_: pytest.fail("a tight one is asked"))
+    history = [(noise, rate, steps)]
+    assert compute_epsilon(history, 1e-5, accountant) == compute_epsilon(history, 1e-5, "rdp")
+
+
+def test_the_limits_of_steps_hold_for_all_segments_together() -> None:
+    def spent(steps: int, accountant: str) -> float:
+        return compute_epsilon([(50.0, 0.1, steps // 2), (60.0, 0.1, steps // 2)], 1e-5, accountant)
+
+    for steps, same in (
+        (LARGEST_PRV_STEPS, {"prv": "prv", "pld": "pld"}),
+        (LARGEST_PRV_STEPS + 2, {"prv": "pld", "pld": "pld"}),
+        (LARGEST_TIGHT_STEPS + 2, {"prv": "rdp", "pld": "rdp"}),
+    ):
+        found = {name: spent(steps, name) for name in ACCOUNTANTS}
+        assert found["pld"] <= found["rdp"]
+        for name, by in same.items():
+            assert found[name] == found[by]
+    assert spent(LARGEST_PRV_STEPS, "pld") < spent(LARGEST_PRV_STEPS, "rdp")
 
 
 def test_many_and_very_different_segments_stay_small() -> None:

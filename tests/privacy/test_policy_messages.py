@@ -90,6 +90,11 @@ def test_what_is_changed_on_the_wire_is_refused_and_never_charged(
         ({"plan_sample_rate": NAN}, "sample rate"),
         ({"plan_noise_multiplier": 0.0}, "noise multiplier"),
         ({"plan_noise_multiplier": NAN}, "noise multiplier"),
+        (
+            {"plan_noise_multiplier": 1e39},
+            "noise multiplier 1e+39 is not above 0 and at most",
+        ),
+        ({"plan_sample_rate": 1e-40}, "sample rate 1e-40 is not between 1e-12 and 1"),
         ({"plan_epsilon": NAN}, "epsilon"),
         ({"plan_delta": 1e-4}, "delta"),
         ({"plan_max_grad_norm": 1e-45}, "max grad norm"),

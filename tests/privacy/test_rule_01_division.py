@@ -1,5 +1,6 @@
 """Rule 1, whose ledgers: a simulated client's number never comes to hold other examples."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -16,6 +17,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.cli.main import run
 from fedlite.federation import ledgers as ledgers_module
 from fedlite.federation.ledgers import hold_ledgers
+from fedlite.privacy import division as division_module
 from fedlite.privacy.division import DIVISION_FILE, Division, read_division
 from fedlite.privacy.ledger import Charge
 from fedlite.runs.config import Config
@@ -195,7 +197,12 @@ def test_a_division_is_the_same_where_everybody_holds_the_same(
 
 def options_of(config: Config, num_clients: int | None = 4) -> dict[str, Any]:
     """What a directory was bound to before: names of options."""
-    return {"dataset": config.dataset.name, "seed": config.seed, "num_clients": num_clients}
+    return {
+        "dataset": config.dataset.name,
+        "partition": dataclasses.asdict(config.partition),
+        "num_clients": num_clients,
+        "seed": config.seed,
+    }
 
 
 def test_a_directory_from_before_is_bound_at_its_first_use_and_says_so(
@@ -215,6 +222,45 @@ def test_a_directory_from_before_is_bound_at_its_first_use_and_says_so(
     assert ledger_of(tmp_path / "kept", own(), 3).entries() == []
     other_rows(tmp_path)
     check_other_examples_are_refused(own(), tmp_path)
+
+
+def check_a_division_that_says_nothing_is_refused(config: Config, tmp_path: Path) -> None:
+    said = ""
+    try:
+        with held(config):
+            pass
+    except FedliteError as error:
+        said = str(error)
+    assert said, "any division is taken"
+    assert "is no division of ledgers; restore it" in said
+
+
+def bare_divisions(config: Config) -> list[dict[str, Any]]:
+    """Empty, of parts of the options, and of a format that is not known."""
+    old = options_of(config)
+    parts = [{name: value for name, value in old.items() if name != left} for left in old]
+    return [{}, *parts, {**old, "format": "fedlite-division-9"}]
+
+
+def test_a_division_that_says_too_little_is_refused(
+    own: Callable[..., Config], tmp_path: Path
+) -> None:
+    charge_one(own(), tmp_path)
+    file = tmp_path / "kept" / DIVISION_FILE
+    for content in bare_divisions(own()):
+        file.write_text(json.dumps(content))
+        check_a_division_that_says_nothing_is_refused(own("seed=1"), tmp_path)
+        assert json.loads(file.read_text()) == content
+
+
+def test_the_planted_bug_of_taking_what_is_empty_for_an_old_division_is_caught(
+    own: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge_one(own(), tmp_path)
+    (tmp_path / "kept" / DIVISION_FILE).write_text("{}")
+    monkeypatch.setattr(division_module, "NAMED_BEFORE", set())
+    with caught("any division is taken"):
+        check_a_division_that_says_nothing_is_refused(own("seed=1"), tmp_path)
 
 
 def test_ledgers_that_nothing_says_whose_they_are_are_refused(

@@ -20,7 +20,7 @@ from fedlite.privacy.ledger import (
     data_set_of,
     sync_ledgers,
 )
-from fedlite.privacy.marks import Mark
+from fedlite.privacy.marks import Mark, opened_mark, put_mark
 from tests.privacy.planted import caught
 
 BUDGET = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
@@ -204,6 +204,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return ledger.path.read_bytes()
 
 
+def lay(path: Path, content: bytes, header: bytes) -> None:
+    """A ledger's file with the mark that it was begun with."""
+    path.write_bytes(content)
+    with opened_mark(path) as mark:
+        put_mark(mark, len(header), header)
+
+
 @settings(max_examples=80)
 @given(data=st.data())
 def test_a_cut_off_last_line_is_dropped_and_charging_goes_on(
@@ -212,7 +219,7 @@ def test_a_cut_off_last_line_is_dropped_and_charging_goes_on(
     last_line = written[:-1].rfind(b"\n") + 1
     cut = data.draw(st.integers(last_line, len(written) - 1))
     path = tmp_path_factory.mktemp("ledger") / "x.ledger"
-    path.write_bytes(written[:cut])
+    lay(path, written[:cut], written.splitlines(keepends=True)[0])
     ledger = Ledger(path, "x")
     assert ledger.entries() == [charge(1), charge(2)]
     ledger.charge(charge(4), **BUDGET)
@@ -233,8 +240,8 @@ def test_a_damaged_ledger_is_refused(
     damaged = bytearray(written)
     damaged[position] = new_byte
     path = tmp_path_factory.mktemp("ledger") / "x.ledger"
+    lay(path, written, written.splitlines(keepends=True)[0])
     if known:
-        path.write_bytes(written)
         assert len(Ledger(path, "x").entries()) == 3
     path.write_bytes(bytes(damaged))
     try:
@@ -318,9 +325,10 @@ def test_the_planted_bug_of_trusting_the_memory_is_caught(
 ) -> None:
     real = Ledger._verify
 
-    def trusting(self: Ledger, raw: bytes, mark: Mark) -> ledger_module._Verified:
-        known = ledger_module._verified.get((self.path, self.data_set))
-        return known if known is not None and len(raw) >= known.end else real(self, raw, mark)
+    def trusting(
+        self: Ledger, raw: bytes, known: ledger_module._Verified, mark: Mark | None
+    ) -> ledger_module._Verified:
+        return known if known.end and len(raw) >= known.end else real(self, raw, known, mark)
 
     monkeypatch.setattr(Ledger, "_verify", trusting)
     with caught("what is remembered hides the file"):
