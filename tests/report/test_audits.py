@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from fedlite.base.errors import FedliteError
+from fedlite.report.audit_sections import AuditsSection, CheckEntry
 from fedlite.report.audits import audits_markdown, bounds, conclude, violations
 
 
@@ -85,3 +86,18 @@ def test_what_is_printed_fits_eighty_columns() -> None:
     shown = console.file.getvalue()
     assert "Compressed student" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_check_that_was_not_tested_says_so_and_fails_nothing() -> None:
+    check: CheckEntry = {
+        "name": "noise",
+        "measured": 1.0,
+        "planned": 1.0,
+        "p_value": 1.0,
+        "passed": True,
+        "tested": False,
+    }
+    entry = AUDITS["dirac"]["example"]
+    audits: AuditsSection = {"seconds": {}, "dirac": {"example": {**entry, "checks": [check]}}}
+    assert "| Canaries, one example | noise | - | 1 | - | not tested |" in audits_markdown(audits)
+    assert not any("noise" in line for line in violations(audits))
