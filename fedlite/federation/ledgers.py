@@ -126,6 +126,13 @@ def _bound(
     if found is not None:
         if found.examples != division.examples:
             known = found.examples
+            if not known.keys() & division.examples.keys():
+                raise UsageError(
+                    f"{named}: its ledgers are those of {min(known, default='nobody')} and others,"
+                    f" not of {min(division.examples, default='nobody')}: the data set ids differ;"
+                    " use the dataset.name and policy that they were begun under, or another"
+                    " directory"
+                )
             other = sum(known.get(name) != held for name, held in division.examples.items())
             raise UsageError(
                 f"{named}: its ledgers belong to other examples: {other} of"

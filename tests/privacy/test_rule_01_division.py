@@ -90,7 +90,6 @@ OTHER_OPTIONS = (
     "federation.num_clients=3",
     "partition=dirichlet",
     "dataset.holdout_size=10",
-    "dataset.name=elsewhere",
     "seed=1",
 )
 
@@ -124,6 +123,13 @@ def test_other_options_that_divide_otherwise_are_refused(
     charge_one(own(), tmp_path)
     for option in OTHER_OPTIONS:
         check_other_examples_are_refused(own(option), tmp_path)
+
+
+def test_other_data_set_ids_are_named(own: Callable[..., Config], tmp_path: Path) -> None:
+    charge_one(own(), tmp_path)
+    words = r"those of npz-client-0000 .* not of elsewhere-client-0000: the data set ids differ"
+    with pytest.raises(UsageError, match=words), held(own("dataset.name=elsewhere")):
+        pass
 
 
 def test_other_groups_are_refused_where_they_divide(
