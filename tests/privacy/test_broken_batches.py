@@ -288,11 +288,12 @@ def test_a_client_without_examples_takes_every_step(engine: Engine, num_examples
 def test_a_client_without_examples_has_a_part_to_train(
     student: str, client_world: Callable[..., ClientWorld]
 ) -> None:
-    bench_of = client_world(f"student={student}").client().workbench
+    world = client_world(f"student={student}")
+    bench = world.client().workbench
     nobody = ClientData(99, torch.zeros((0, 1, 8, 8)), torch.zeros(0, dtype=torch.long))
-    taught = bench_of.teacher_answers(nobody, "of no teacher that is here")
+    taught = bench.teacher_answers(nobody, world.teacher_sha256)
     assert taught.logits.shape == (0, 10)
-    part = bench_of.trained_part(nobody, taught)
+    part = bench.trained_part(nobody, taught)
     assert part.num_examples == 0
     with ENGINES["opacus"](part.module, part.losses, 1.0) as gradients:
         total = gradients.clipped_sum(torch.arange(0))
