@@ -154,13 +154,14 @@ def sum_of_clients_is_noised_enough(world: ClientWorld) -> None:
 
 
 def test_replies_of_the_smallest_cohort_are_noised_enough_in_their_sum(
-    client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = client_world(*AGGREGATE, NO_EXAMPLES)
-    sum_of_clients_is_noised_enough(world)
+    config = tiny_config(*AGGREGATE, NO_EXAMPLES)
+    sum_of_clients_is_noised_enough(ClientWorld(config, tmp_path / "sound"))
 
     planted = property(lambda plan: plan.noise_multiplier / math.sqrt(plan.min_cohort))
     monkeypatch.setattr(PrivacyPlan, "client_noise_multiplier", planted)
+    world = ClientWorld(config, tmp_path / "planted")
     with pytest.raises(AssertionError):
         sum_of_clients_is_noised_enough(world)
 
