@@ -94,14 +94,18 @@ OTHER_OPTIONS = (
 )
 
 
-def check_other_examples_are_refused(config: Config, tmp_path: Path) -> None:
-    kept = {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*")}
-    said = ""
+def refusal_of(config: Config, kind: type[FedliteError]) -> str:
+    """Why the ledgers of a run cannot be held, or ""."""
     try:
         with held(config):
-            pass
-    except UsageError as error:
-        said = str(error)
+            return ""
+    except kind as error:
+        return str(error)
+
+
+def check_other_examples_are_refused(config: Config, tmp_path: Path) -> None:
+    kept = {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*")}
+    said = refusal_of(config, UsageError)
     assert said, "a client's number holds other examples"
     assert "other examples" in said
     assert "\n" not in said
@@ -231,12 +235,7 @@ def test_a_directory_from_before_is_bound_at_its_first_use_and_says_so(
 
 
 def check_a_division_that_says_nothing_is_refused(config: Config, tmp_path: Path) -> None:
-    said = ""
-    try:
-        with held(config):
-            pass
-    except FedliteError as error:
-        said = str(error)
+    said = refusal_of(config, FedliteError)
     assert said, "any division is taken"
     assert "is no division of ledgers; restore it" in said
 
