@@ -22,7 +22,8 @@ from fedlite.distill.warm_start import warm_start
 from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
-from fedlite.privacy.ledger import Charge, Ledger, create_ledgers
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger, create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config

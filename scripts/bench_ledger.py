@@ -20,7 +20,8 @@ from typing import Any
 from bench_accounting import clear_caches
 from record import record_run
 
-from fedlite.privacy.ledger import Charge, Ledger, create_ledgers, sync_ledgers
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger, create_ledgers, sync_ledgers
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 
 BUDGET = 8.0

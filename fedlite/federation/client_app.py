@@ -21,7 +21,7 @@ from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.workbench import store_teacher
 from fedlite.models.build import load_state
-from fedlite.privacy.ledger import Charge
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import make_randomness
 

@@ -22,8 +22,9 @@ from fedlite.federation.options import FederationOptions
 from fedlite.federation.release import Released, release
 from fedlite.federation.strategy import Strategy
 from fedlite.federation.sum_protocol import SUMS, SumProtocol
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.client_level import ClientPlan
-from fedlite.privacy.ledger import Charge, Ledger, Spending
+from fedlite.privacy.ledger import Ledger, Spending
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness, make_randomness
 

@@ -37,6 +37,7 @@ from fedlite.privacy.trials import (
     made_up_few,
     made_up_labels,
     made_up_many,
+    made_up_many_labels,
     randomised,
 )
 
@@ -158,7 +159,7 @@ def _check_large_batches(
     student: nn.Module, teacher: nn.Module, loss: Loss, task: Task, part_of: PartOf
 ) -> None:
     trial, inputs = randomised(student, SEEDS[0]), made_up_many(task, MANY)
-    labels = torch.randint(task.num_classes, (MANY,), generator=torch.Generator().manual_seed(MANY))
+    labels = made_up_many_labels(MANY, task.num_classes)
     taught = taught_answers(teacher, inputs, loss.teacher_taps)
     with explained(trial):
         module, losses, _ = part_of(trial, loss, ClientData(-1, inputs, labels), taught)

@@ -34,21 +34,6 @@ from fedlite.privacy.accounting import Segment, compute_epsilon
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.marks import MARKED, Mark, mark_of, opened_mark, put_mark, read_mark
 
-__all__ = [
-    "FORMAT",
-    "SERVER_LEDGER",
-    "Charge",
-    "Ledger",
-    "LedgerError",
-    "Spending",
-    "affordable",
-    "create_ledgers",
-    "data_set_of",
-    "fitting_accountant",
-    "segments",
-    "sync_ledgers",
-]
-
 FORMAT = "fedlite-ledger-1"
 SERVER_LEDGER = "server.ledger"  # of client-level releases, beside those of the clients
 

@@ -19,6 +19,7 @@ from fedlite.privacy.trials import (
     made_up,
     made_up_labels,
     made_up_many,
+    made_up_many_labels,
     randomised,
     redrawn,
 )
@@ -206,7 +207,7 @@ def check_row_separable(
     trial = _LossTrial(
         losses,
         _made_up_values(MANY, widths, MANY),
-        torch.randint(classes, (MANY,), generator=torch.Generator().manual_seed(MANY)),
+        made_up_many_labels(MANY, classes),
         option,
     )
     trial.check(slice(0, FEW), len(SCALES))

@@ -59,6 +59,11 @@ def made_up_labels(count: int, classes: int, seed: int) -> Tensor:
     return (rows, rows // 2, torch.zeros_like(rows) + 1)[seed % 3] % classes
 
 
+def made_up_many_labels(count: int, classes: int) -> Tensor:
+    """Random labels (count,) of :func:`made_up_many`."""
+    return torch.randint(classes, (count,), generator=torch.Generator().manual_seed(count))
+
+
 def randomised(model: nn.Module, seed: int) -> nn.Module:
     """A copy of ``model`` with other weights, so that nothing hides behind a layer of zeros.
 

@@ -13,8 +13,9 @@ from rich.text import Text
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
 from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.division import ledger_files
-from fedlite.privacy.ledger import SERVER_LEDGER, Charge, Ledger, data_set_of
+from fedlite.privacy.ledger import SERVER_LEDGER, Ledger, data_set_of
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedlite.data.splits import Splits
-    from fedlite.privacy.ledger import Charge
+    from fedlite.privacy.charges import Charge
 
 
 class Run:

@@ -12,9 +12,10 @@ from fedlite.federation.ledgers import simulated_ledger
 from fedlite.federation.plans import Plans
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.privacy.accounting import compute_epsilon
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.division import read_division
-from fedlite.privacy.ledger import Charge, fitting_accountant, segments
+from fedlite.privacy.ledger import fitting_accountant, segments
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.report.audit_sections import (
     AccountingEntry,

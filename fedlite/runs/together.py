@@ -16,13 +16,9 @@ from fedlite.base.files import read_json
 from fedlite.base.options import deciding
 from fedlite.federation.plans import Plans
 from fedlite.privacy.accounting import Segment, compute_epsilon
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.groups import largest_histories
-from fedlite.privacy.ledger import (
-    SERVER_LEDGER,
-    Charge,
-    Ledger,
-    data_set_of,
-)
+from fedlite.privacy.ledger import SERVER_LEDGER, Ledger, data_set_of
 from fedlite.report.ledgers import EpsilonMeasure, find_ledgers
 from fedlite.report.sections import TogetherSection, TogetherUnit
 from fedlite.runs.config import Config, config_from_plain

@@ -9,7 +9,8 @@ import pytest
 
 from fedlite.cli.main import run
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import SERVER_LEDGER, Charge, Ledger, create_ledgers
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import SERVER_LEDGER, Ledger, create_ledgers
 from fedlite.report.words import epsilon_text
 from tests.e2e.command import refusal
 

@@ -20,7 +20,8 @@ from fedlite.privacy.accounting import (
     calibrate_noise_multiplier,
     compute_epsilon,
 )
-from fedlite.privacy.ledger import Charge, affordable
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import affordable
 from fedlite.privacy.plan import PrivacyPlan
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld, make_plan

@@ -18,8 +18,8 @@ from fedlite.cli.main import run
 from fedlite.federation import ledgers as ledgers_module
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.privacy import division as division_module
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.division import DIVISION_FILE, Division, read_division
-from fedlite.privacy.ledger import Charge
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal

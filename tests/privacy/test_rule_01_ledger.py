@@ -16,7 +16,8 @@ from fedlite.federation.client import Client
 from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.privacy import ledger
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import Charge, Ledger, Spending, affordable
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger, Spending, affordable
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, begun
 

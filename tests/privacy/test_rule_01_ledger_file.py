@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlite.privacy import ledger as ledger_module
+from fedlite.privacy.charges import Charge
 from fedlite.privacy.ledger import (
-    Charge,
     Ledger,
     LedgerError,
     affordable,

@@ -13,7 +13,8 @@ import pytest
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.cli.main import run
 from fedlite.federation.ledgers import sync_cohort
-from fedlite.privacy.ledger import Charge, Ledger
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal

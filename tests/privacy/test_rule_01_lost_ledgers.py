@@ -15,7 +15,8 @@ import pytest
 
 from fedlite.cli.main import run
 from fedlite.privacy import ledger as ledger_module
-from fedlite.privacy.ledger import Charge, Ledger, LedgerError, create_ledgers, sync_ledgers
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger, LedgerError, create_ledgers, sync_ledgers
 from fedlite.privacy.marks import Mark, mark_of
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of

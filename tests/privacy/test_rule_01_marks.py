@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedlite.privacy import ledger as ledger_module
-from fedlite.privacy.ledger import Charge, Ledger, LedgerError, affordable, create_ledgers
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger, LedgerError, affordable, create_ledgers
 from fedlite.privacy.marks import Mark, mark_of, read_mark
 from tests.privacy.planted import Plant, caught
 from tests.privacy.test_rule_01_ledger_file import OLD_LEDGER, another_process, begun, charge

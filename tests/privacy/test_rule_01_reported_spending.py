@@ -11,7 +11,8 @@ from fedlite.base.errors import FedliteError
 from fedlite.data.splits import load_splits
 from fedlite.federation.plans import Plans
 from fedlite.federation.server_app import open_server_ledger
-from fedlite.privacy.ledger import Charge, Ledger
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Ledger
 from fedlite.runs.config import Config
 from fedlite.runs.spending import privacy_section, read_spending
 from tests.privacy.world import begun, ledger_of

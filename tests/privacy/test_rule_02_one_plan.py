@@ -11,7 +11,8 @@ from scipy.stats import binom
 from fedlite.base.errors import UsageError
 from fedlite.privacy import ledger
 from fedlite.privacy.accounting import calibrate_noise_multiplier, compute_epsilon, merge_segments
-from fedlite.privacy.ledger import Charge, Spending, affordable
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import Spending, affordable
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld

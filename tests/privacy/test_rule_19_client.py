@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fedlite.federation.messages import CONFIG, to_state
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.privacy.ledger import Charge, affordable
+from fedlite.privacy.charges import Charge
+from fedlite.privacy.ledger import affordable
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.config import Config

@@ -11,7 +11,7 @@ from fedlite.base.errors import FedliteError
 from fedlite.federation.plans import Plans
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.privacy.accounting import Segment, compute_epsilon
-from fedlite.privacy.ledger import Charge
+from fedlite.privacy.charges import Charge
 from fedlite.report.sections import TogetherSection
 from fedlite.report.together import together_sentences
 from fedlite.runs.config import Config
