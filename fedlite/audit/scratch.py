@@ -61,17 +61,13 @@ class Networks:
         config, student, teacher = audited.config, audited.student, audited.teacher
         return cls(
             task=audited.splits.task,
-            teacher=_network(config.teacher),
-            student=_network(config.student),
-            loss=LossOptions(config.distill.loss, config.distill.alpha, config.distill.temperature),
+            teacher=config.teacher,
+            student=config.student,
+            loss=config.distill,
             teacher_state=dict(teacher.state_dict()),
             student_state={name: value.clone() for name, value in student.state_dict().items()},
             frozen=frozen_names(student),
         )
-
-
-def _network(options: ModelOptions) -> ModelOptions:
-    return ModelOptions(options.name, options.module, options.kwargs)
 
 
 @dataclass(frozen=True)
@@ -208,17 +204,14 @@ class Scratch:
 
     def _run_config(self, simulation: SimulationOptions) -> dict[str, str]:
         networks = self.networks
-        client = ClientOptions(
-            task=networks.task,
-            teacher=networks.teacher,
-            student=networks.student,
-            loss=networks.loss,
-            unit=self.privacy.unit,
-            sample_rate=self.privacy.sample_rate,
-            local_steps=self.federation.local_steps,
-            learning_rate=self.federation.learning_rate,
-            momentum=self.federation.momentum,
-            seed=self.seed,
+        client = ClientOptions.of_run(
+            networks.task,
+            networks.teacher,
+            networks.student,
+            networks.loss,
+            self.privacy,
+            self.federation,
+            self.seed,
         )
         return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
 

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fedlite.base.options import Options, parse
 from fedlite.data.types import Task
-from fedlite.distill.options import LossOptions, TeacherOptions
+from fedlite.distill.options import LossOptions
 from fedlite.federation.options import LARGEST_LEARNING_RATE, FederationOptions
 from fedlite.models.options import ModelOptions
 from fedlite.privacy.options import PrivacyOptions, Protects, Unit
@@ -48,7 +48,7 @@ class ClientOptions(Protects, Options):
     def of_run(
         cls,
         task: Task,
-        teacher: TeacherOptions,
+        teacher: ModelOptions,
         student: ModelOptions,
         loss: LossOptions,
         privacy: PrivacyOptions,
