@@ -9,6 +9,7 @@ client that spent most in every division.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +26,33 @@ from fedlite.runs.config import Config, config_from_plain
 from fedlite.runs.directory import CONFIG_FILE, STATE_FILE
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One run that may have trained on private data; ``division`` says who held what in it."""
+
+    directory: Path
+    config: Config
+    run_id: str
+    plans: Plans
+    division: str
+
+    @property
+    def private(self) -> bool:
+        """Whether what it made comes with a guarantee."""
+        privacy = self.config.privacy
+        return privacy.private and privacy.randomness == "secure"
+
+    def shown(self, charges: list[Charge]) -> list[Charge]:
+        """A client's ``charges``; with all that the plan allows in place of the run's own where an
+        amplified client-level claim counts on nobody knowing who took part how often (rule 15)."""
+        example, client = self.plans.example, self.plans.client
+        if example is None or client is None or client.participation_rate >= 1:
+            return charges
+        z, q, steps = example.segment
+        most = Charge(self.run_id, 0, z, q, steps * example.max_participations)
+        return [most, *(charge for charge in charges if charge.run != most.run)]
+
+
 def spent_together(run_dirs: Iterable[Path]) -> TogetherSection:
     """Compose what all of these runs charged; one that never trained on private data counts as 0.
 
@@ -33,23 +61,18 @@ def spent_together(run_dirs: Iterable[Path]) -> TogetherSection:
     Raises:
         FedliteError: a damaged ledger.
     """
+    jobs = [job for run_dir in run_dirs if (job := _job(run_dir)) is not None]
     clients: dict[str, dict[str, list[Charge]]] = defaultdict(lambda: defaultdict(list))
     server: list[Charge] = []
     read: set[Path] = set()
-    trained, not_private = 0, 0
     example: list[EpsilonMeasure] = []
     client: list[EpsilonMeasure] = []
-    for run_dir in run_dirs:
-        config = config_of(run_dir)
-        if config is None or not _trained(run_dir, config):
+    for job in jobs:
+        if not job.config.privacy.private:
             continue
-        trained += 1
-        not_private += not config.privacy.private or config.privacy.randomness != "secure"
-        if not config.privacy.private:
-            continue
-        source = find_ledgers(run_dir, None)
-        example += [source.example] * config.privacy.example_level
-        client += [source.client] * config.privacy.client_level
+        source = find_ledgers(job.directory, None)
+        example += [source.example] * job.config.privacy.example_level
+        client += [source.client] * job.config.privacy.client_level
         for path in sorted(source.directory.glob("*.ledger")):
             if path.resolve() in read:
                 continue
@@ -58,8 +81,7 @@ def spent_together(run_dirs: Iterable[Path]) -> TogetherSection:
             if path.name == SERVER_LEDGER:
                 server += charges
             else:
-                shown = _without_participation(charges, run_dir)
-                clients[division_of(config)][path.stem] += shown
+                clients[job.division][path.stem] += job.shown(charges)
     units = []
     if example:
         ledgers = [ledger for division in clients.values() for ledger in division.values()]
@@ -69,8 +91,8 @@ def spent_together(run_dirs: Iterable[Path]) -> TogetherSection:
         history = [charge.segment for charge in server]
         units.append(_unit("client", len(client), server, [history], client))
     return {
-        "jobs": trained,
-        "not_private": not_private,
+        "jobs": len(jobs),
+        "not_private": sum(not job.private for job in jobs),
         "divisions": max(1, len(clients)),
         "units": units,
     }
@@ -82,34 +104,26 @@ def config_of(run_dir: Path) -> Config | None:
     return config_from_plain(read_json(file)) if file.is_file() else None
 
 
-def _trained(run_dir: Path, config: Config) -> bool:
-    """Whether a run may have trained on private data: its rounds began, or its ledgers exist."""
-    state = run_dir / STATE_FILE
-    planned = state.is_file() and "plan" in read_json(state)["stages"]
-    if not config.privacy.private:
-        return planned
-    return planned and any(find_ledgers(run_dir, None).directory.glob("*.ledger"))
+def _job(run_dir: Path) -> _Job | None:
+    """A run whose rounds began; None where none did, or its ledgers were never begun."""
+    config, file = config_of(run_dir), run_dir / STATE_FILE
+    state = read_json(file) if file.is_file() else {"stages": {}}
+    plan = state["stages"].get("plan")
+    if config is None or plan is None:
+        return None
+    if config.privacy.private and not any(find_ledgers(run_dir, None).directory.glob("*.ledger")):
+        return None
+    division = plan.get("division") or _named_division(config)
+    return _Job(run_dir, config, state["run_id"], Plans.from_facts(plan["plans"]), division)
 
 
-def division_of(config: Config) -> str:
-    """All that decides which client of a simulation holds which example, as text."""
+def _named_division(config: Config) -> str:
+    """All options that decide who holds what, as text: of runs that kept no digest of it."""
     dataset = deciding(config.dataset)
     for key in ("augment", "evaluate_on"):  # these move no example to another client
         del dataset[key]
     rest = (deciding(config.partition), config.federation.num_clients, config.seed)
     return json.dumps((dataset, *rest), sort_keys=True)
-
-
-def _without_participation(charges: list[Charge], run_dir: Path) -> list[Charge]:
-    """``charges``; with all that the plan allows in place of the run's own where an amplified
-    client-level claim counts on nobody knowing who took part how often (rule 15)."""
-    state = read_json(run_dir / STATE_FILE)
-    plans = Plans.from_facts(state["stages"]["plan"]["plans"])
-    if plans.example is None or plans.client is None or plans.client.participation_rate >= 1:
-        return charges
-    z, q, steps = plans.example.segment
-    most = Charge(state["run_id"], 0, z, q, steps * plans.example.max_participations)
-    return [most, *(charge for charge in charges if charge.run != most.run)]
 
 
 def _histories(divisions: Sequence[dict[str, list[Charge]]]) -> list[list[Segment]]:

@@ -27,7 +27,11 @@ Compose = Callable[..., Config]
 
 
 def a_run(
-    directory: Path, config: Config, charges: Sequence[Sequence[Segment]], server: int = 0
+    directory: Path,
+    config: Config,
+    charges: Sequence[Sequence[Segment]],
+    server: int = 0,
+    division: str | None = None,
 ) -> Path:
     """A run whose clients charged these steps, one round each, and its server so many releases."""
     directory.mkdir(parents=True)
@@ -35,6 +39,7 @@ def a_run(
     if config.privacy.private:
         plans = Plans.build(config.privacy, config.federation, [60] * CLIENTS)
     facts = {"plans": plans.to_facts(), "ledger_dir": None, "fingerprint": "x", "seconds": 0}
+    facts["division"] = division
     run = RunDirectory(directory, directory.name, {"plan": facts})
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(directory)))
     run.keep_options(config, [])
@@ -96,6 +101,22 @@ def test_divisions_that_differ_are_bounded_by_the_worst_client_of_each(
     check_counts_every_run(found, [[STEP] * 3 + [OTHER] * 2])  # an example may be in both
     assert found["divisions"] == 2
     assert "at most epsilon" in together_sentences(found)[0]
+
+
+def test_it_is_the_examples_that_make_a_division_not_the_options(
+    tmp_path: Path, tiny_config: Compose
+) -> None:
+    first, second = [[STEP] * 3, [STEP], [], []], [[], [], [], [OTHER] * 2]
+    for number, (others, divisions) in enumerate((("files changed", 2), ("the same", 1))):
+        folder, config = tmp_path / str(number), tiny_config(*SMALL)
+        jobs = [
+            a_run(folder / "0", config, first, division="the same"),
+            a_run(folder / "1", config, second, division=others),
+        ]
+        found = spent_together(jobs)
+        assert found["divisions"] == divisions
+        truth = [STEP] * 3 + [OTHER] * 2 if divisions == 2 else [STEP] * 3
+        check_counts_every_run(found, [truth])
 
 
 def test_ledgers_that_runs_share_are_read_once(tmp_path: Path, tiny_config: Compose) -> None:
