@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.common.serde import message_to_proto
 
 from fedlite.base.tensors import state_sha256
 from fedlite.data.types import Normalise, Task
@@ -66,6 +67,10 @@ DATA = """data:
   mean: [0.5, 0.4, 0.3]
   std: [0.25, 0.25, 0.5]
 """
+
+
+SECRETS = ("Zaphod", "hypochondria", "31337", "records-of-7", "ward-7")
+NOTHING = RULES + "units: []\n"
 
 
 def patients(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -160,3 +165,9 @@ def told(reply: Message) -> Any:
         return ("error", reply.error.code, reply.error.reason)
     kept = {k: dict(v) for k, v in reply.content.items() if k != ARRAYS}
     return kept, list(reply.content.array_records.get(ARRAYS, {}))
+
+
+def check_no_secret(reply: Message) -> None:
+    """Of what goes over the wire nothing is one of ``SECRETS``."""
+    wire = message_to_proto(reply).SerializeToString()
+    assert not [word for word in SECRETS if word.encode() in wire], "a private value is told"
