@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom
 
 CONFIDENCE = 0.95
 Verdict = Literal["better", "worse", "no difference"]
@@ -87,6 +86,8 @@ class PairedComparison:
         (McNemar 1947, "Note on the sampling error of the difference between correlated proportions
         or percentages", with the binomial itself for its normal approximation).
         """
+        from scipy.stats import binom  # late: slow to load, and reports are written without it
+
         apart = self.only_first + self.only_second
         tail = binom.cdf(min(self.only_first, self.only_second), apart, 0.5)
         return min(1.0, 2 * float(tail))
@@ -101,6 +102,8 @@ class PairedComparison:
         apart = self.only_first + self.only_second
         if apart == 0:
             return 0.0, 0.0
+        from scipy.stats import beta  # late, as above
+
         tail, won, lost = (1 - CONFIDENCE) / 2, self.only_second, self.only_first
         low = float(beta.ppf(tail, won, lost + 1)) if won else 0.0
         high = float(beta.ppf(1 - tail, won + 1, lost)) if lost else 1.0

@@ -5,15 +5,12 @@ of them say different things of the same numbers.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from fedlite.base.intervals import PairedComparison, wilson_interval
 from fedlite.base.records import ModelKey
 from fedlite.report.schema import Report
 from fedlite.report.sections import JudgedPair
 from fedlite.report.words import gain_over_public, percent, tested_on
-
-if TYPE_CHECKING:  # SciPy's statistics load slowly, and every start of the command comes by here
-    from fedlite.base.intervals import PairedComparison
 
 STUDENTS: dict[ModelKey, str] = {
     "public_student": "public-only student",
@@ -21,10 +18,8 @@ STUDENTS: dict[ModelKey, str] = {
 }
 
 
-def judged_pair(found: "PairedComparison") -> JudgedPair:
+def judged_pair(found: PairedComparison) -> JudgedPair:
     """A comparison of the public-only student (first) with the federated one, for the report."""
-    from fedlite.base.intervals import wilson_interval
-
     public, federated = found.accuracies
     return {
         "examples": found.examples,

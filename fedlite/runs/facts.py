@@ -1,8 +1,7 @@
 """What a finished stage writes down for the stages after it and for the report (``state.json``)."""
 
-from typing import Any, Literal, NotRequired, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, get_args
 
-from fedlite.base.intervals import PairedComparison
 from fedlite.base.records import Evaluation, ModelKey, StudentKey
 from fedlite.compress.options import Criterion, Norms, Quantization
 from fedlite.report.schema import (
@@ -13,6 +12,9 @@ from fedlite.report.schema import (
     RoundEvaluation,
     SearchSection,
 )
+
+if TYPE_CHECKING:  # it takes NumPy, and every start of the command comes by here
+    from fedlite.base.intervals import PairedComparison
 
 ModelStage = Literal["teacher", "warm_start", "federate"]
 MODEL_STAGES: tuple[ModelStage, ...] = get_args(ModelStage)  # each makes a model
@@ -198,7 +200,7 @@ def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
     }
 
 
-def paired_facts(found: PairedComparison) -> PairedFacts:
+def paired_facts(found: "PairedComparison") -> PairedFacts:
     """A comparison as plain values; ``PairedComparison(**facts)`` is the inverse."""
     return {
         "examples": found.examples,

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def test_help_fits_a_screen(command: str, flag: str, capsys: pytest.CaptureFixtu
     assert len(lines) <= 50
     assert [line for line in lines if len(line) > 80] == []
     assert any(line.startswith("usage: fedlite") for line in lines)
+
+
+def test_help_loads_nothing_that_is_slow_to_load() -> None:
+    heavy = ("torch", "flwr", "opacus", "scipy", "numpy", "optuna", "matplotlib", "dp_accounting")
+    code = (
+        "import sys; from fedlite.cli.main import run; run(['--help'])\n"
+        f"loaded = {set(heavy)!r} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_general_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
