@@ -33,8 +33,9 @@ def test_an_experiment_leaves_no_constant_to_private_data(name: str) -> None:
     ],
 )
 def test_what_an_experiment_gives_is_what_was_worked_out(
-    name: str, left_open: str, data_dir: Path
+    name: str, left_open: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FEDLITE_DATA", str(data_dir))
     config = compose_config([f"experiment={name}"])
     sizes = splits_of(compose_config([f"experiment={name}", left_open])).client_sizes()
     if config.federation.num_clients is not None:
