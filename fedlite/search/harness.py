@@ -49,8 +49,9 @@ class Space:
     ``objectives`` are numbers of :class:`Outcome`, each to ``maximize`` or ``minimize``. ``first``
     is tried first; without it the first point is drawn like the others. It is a value for every
     option, or options that the space does not have: a candidate from outside, which is judged and
-    may be delivered but has no descendants. Points that are ``hopeless``, known to be beyond the
-    limits before anything is made, are passed over while there seem to be others.
+    may be delivered but has no descendants. ``then`` are tried after it, in their order, before
+    anything is drawn. Points that are ``hopeless``, known to be beyond the limits before anything
+    is made, are passed over while there seem to be others.
     """
 
     choices: Mapping[str, Sequence[Choice]]
@@ -58,6 +59,7 @@ class Space:
     objectives: Mapping[str, Direction]
     first: Options | None = None
     hopeless: Callable[[Options], bool] = lambda options: False
+    then: Sequence[Options] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,9 @@ class _Evolution:
         if number == 0 and (first := self._space.first) is not None:
             inside = first.keys() == self._genes.keys()
             return self._given(number, first) if inside else _Proposal(None, {}, first)
+        for genes in self._space.then:
+            if self._worth_trying(self._space.simplify(genes), genes):
+                return self._given(number, genes)
         for attempt in range(CHILDREN):
             asked = self._ask(number, attempt)
             options = self._space.simplify(asked.params)

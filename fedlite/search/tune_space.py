@@ -1,5 +1,6 @@
 """What ``fedlite tune`` may choose: the options of a federation, as points of a space."""
 
+import math
 from collections.abc import Sequence
 
 from fedlite.federation.options import FederationOptions
@@ -23,6 +24,9 @@ def tune_space(tune: TuneOptions, privacy: PrivacyOptions, federation: Federatio
     Rounds, local steps and sample rate are left alone where the noise multiplier is given: they
     would then change what the run spends. Local steps are left alone under aggregate trust, which
     is valid for one (rule 19).
+
+    The learning rate makes most of the difference under noise, and the right one changes with the
+    number of weights: each of its values is tried alone before anything else is.
     """
     strategy = federation.strategy
     choices: dict[str, Sequence[Choice]] = {
@@ -55,8 +59,13 @@ def tune_space(tune: TuneOptions, privacy: PrivacyOptions, federation: Federatio
         idle = {MOMENTUM} if genes.get(LOCAL_STEPS) == 1 else set()  # a buffer of one step
         return {name: value for name, value in genes.items() if name not in idle}
 
+    first = _by_hand(privacy, federation, choices)
     return Space(
-        choices, simplify, {"accuracy": "maximize"}, _by_hand(privacy, federation, choices)
+        choices,
+        simplify,
+        {"accuracy": "maximize"},
+        first,
+        then=[first | {LEARNING_RATE: rate} for rate in _nearest(first, choices)],
     )
 
 
@@ -77,6 +86,13 @@ def _by_hand(
         CLIENT_CLIP: privacy.client.clip,
     }
     return {name: values[name] for name in choices}
+
+
+def _nearest(first: Options, choices: dict[str, Sequence[Choice]]) -> list[float]:
+    """The other learning rates, those first that are the least factor away."""
+    by_hand = float(first[LEARNING_RATE])
+    rates = [float(rate) for rate in choices[LEARNING_RATE]]
+    return sorted(rates, key=lambda rate: (round(abs(math.log(rate / by_hand)), 6), rate))
 
 
 def _scaled(value: float, factors: Sequence[float], most: float | None = None) -> list[Choice]:

@@ -14,10 +14,16 @@ from .toy import LIMITS, POINTS, SPACE, evaluate
 
 
 def search(
-    directory: Path, trials: int, *, seed: int = 0, identity: str = "toy", population: int = 10
+    directory: Path,
+    trials: int,
+    *,
+    seed: int = 0,
+    identity: str = "toy",
+    population: int = 10,
+    space: Space = SPACE,
 ) -> list[Trial]:
     return run_trials(
-        SPACE, evaluate, LIMITS, Budget(trials, population), directory, identity, seed
+        space, evaluate, LIMITS, Budget(trials, population), directory, identity, seed
     )
 
 
@@ -33,6 +39,17 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
 
 def test_the_first_trial_is_the_one_set_by_hand(tmp_path: Path) -> None:
     assert search(tmp_path, 1)[0].options == SPACE.first
+
+
+def test_points_given_to_follow_it_are_tried_next_once_each(tmp_path: Path) -> None:
+    assert SPACE.first is not None
+    then = [SPACE.first, SPACE.first | {"ratio": 0.0}, SPACE.first | {"ratio": 0.6}]
+    space = dataclasses.replace(SPACE, then=then)
+    whole = search(tmp_path / "whole", 6, space=space)
+    assert [options["ratio"] for options in points(whole)[1:3]] == [0.0, 0.6]
+    for end in (2, 6):
+        broken = search(tmp_path / "broken", end, space=space)
+    assert points(broken) == points(whole)
 
 
 def test_no_point_is_tried_twice_and_a_used_up_space_ends_the_search(

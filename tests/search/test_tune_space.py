@@ -12,6 +12,7 @@ from fedlite.search.options import TuneOptions
 from fedlite.search.tune_space import (
     BETA_1,
     CLIENT_CLIP,
+    LEARNING_RATE,
     LOCAL_STEPS,
     MAX_GRAD_NORM,
     MOMENTUM,
@@ -121,3 +122,12 @@ def test_lists_of_one_leave_an_option_as_it_is() -> None:
     tune = dataclasses.replace(TuneOptions(), **{f"{name}_factors": [1.0] for name in names})
     space = tune_space(tune, PrivacyOptions(trust="aggregate"), FederationOptions())
     assert {name for name, values in space.choices.items() if len(values) > 1} == set()
+
+
+def test_learning_rates_alone_are_tried_first_and_the_nearest_of_them_before_the_others() -> None:
+    federation = FederationOptions(learning_rate=0.2)
+    space = tune_space(TuneOptions(), PrivacyOptions(trust="aggregate"), federation)
+    assert space.first is not None
+    tried = [space.simplify({**space.first, **options}) for options in space.then]
+    alone = [{**space.first, LEARNING_RATE: rate} for rate in (0.2, 0.1, 0.4, 0.05, 0.8, 0.02)]
+    assert tried == [space.simplify(options) for options in alone]
