@@ -1,9 +1,11 @@
 """The options of the federation: clients, rounds, local steps, strategy; and of the engine."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BeforeValidator
 
 from fedlite.base.named import Named
 from fedlite.base.options import NEUTRAL, Doc, Options
@@ -65,5 +67,17 @@ class EngineOptions(Options):
         "inprocess"
     )
     num_workers: Annotated[
-        int, Ge(0), Le(256), NEUTRAL, Doc("processes for the clients; 0: this one (ray: a core)")
+        int,
+        BeforeValidator(lambda given: usable_cores() if given == "auto" else given),
+        Ge(0),
+        Le(256),
+        NEUTRAL,
+        Doc("processes for the clients; 0: this one (ray: a core); auto: a core each"),
     ] = 0
+
+
+def usable_cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

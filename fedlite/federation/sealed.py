@@ -44,6 +44,16 @@ def answer(
         raise
     except BaseException as error:  # whatever it is, none of it may reach the server
         _tell_owner(error, message, context)
+    return _failure(message)
+
+
+def failed(message: Message, context: Context, reason: str) -> Message:
+    """The reply of a simulated client of which nothing came back; ``reason`` is its owner's."""
+    context.state[FAILURE] = ConfigRecord({"reason": reason})
+    return _failure(message)
+
+
+def _failure(message: Message) -> Message:
     return Message(Error(CLIENT_APP_FAILED, FAILED), reply_to=message)
 
 

@@ -4,6 +4,7 @@ Where logs go is the command line's affair; workers are told the file.
 """
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
 from fedlite.federation import client_app as client
 from fedlite.federation.device import SIMULATED
-from fedlite.federation.options import EngineOptions
+from fedlite.federation.options import EngineOptions, usable_cores
 from fedlite.federation.rounds import Federation
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.server_app import make_server_app
 from fedlite.federation.transport.grid import InProcessGrid
+
+log = logging.getLogger(__name__)
 
 
 def check_engine(config: EngineOptions) -> None:
@@ -50,6 +53,13 @@ def run_federation(
         FedliteError: the federation cannot go on.
     """
     check_engine(engine)
+    if engine.num_workers > (cores := usable_cores()):
+        log.warning(
+            "engine.num_workers=%d: more than the %d cores of this process; each takes memory, and"
+            " those beyond the cores save no time",
+            engine.num_workers,
+            cores,
+        )
     if engine.name == "ray":
         _run_on_ray(federation, engine, run_config, log_file)
     else:
@@ -64,6 +74,7 @@ def _run_in_process(
         federation.num_clients,
         run_config,
         num_workers=engine.num_workers,
+        replay=federation.plan is None or federation.plan.randomness == "deterministic",
         log_file=log_file,
     )
     server_context = Context(
@@ -121,7 +132,7 @@ def _run_on_ray(
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from flwr.simulation import run_simulation
 
-    workers = engine.num_workers or os.cpu_count() or 1
+    workers = engine.num_workers or usable_cores()
     backend: Any = {
         "init_args": {"num_cpus": workers, "log_to_driver": False, "logging_level": "ERROR"},
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},

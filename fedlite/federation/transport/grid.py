@@ -1,7 +1,7 @@
 """A Flower Grid without a network: the ClientApp is called directly, here or in worker processes.
 
-Every client has one persistent Context. A client always runs in the same worker, so that what it
-caches stays warm; replies come back in the order of the messages, whatever the workers' number.
+Every client has one persistent Context. Replies come back in the order of the messages, whatever
+the workers' number.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedlite.federation.device import SIMULATED
+from fedlite.federation.messages import TRAIN
 from fedlite.federation.sealed import FAILURE, answer, failure_of
 from fedlite.federation.transport.workers import WorkerPool
 
@@ -27,7 +28,8 @@ NOT_CHECKPOINTED = ("reply-arrays", "reply-report", FAILURE)
 class InProcessGrid(Grid):
     """Calls ``client_app`` for every message; ``num_workers`` of 0 stays in this process.
 
-    Its nodes are simulated clients, and their node configs say so.
+    Its nodes are simulated clients, and their node configs say so. ``replay``: a train request that
+    is answered twice is charged once, so that one whose worker died may be repeated; all else may.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class InProcessGrid(Grid):
         run_config: dict[str, str],
         *,
         num_workers: int = 0,
+        replay: bool = False,
         log_file: Path | None = None,
         run_id: int = 1,
     ) -> None:
@@ -44,7 +47,13 @@ class InProcessGrid(Grid):
         TaskIdentity.node_id = SERVER_NODE_ID
         self._client_app = client_app
         self._run = Run.create_empty(run_id)
-        self._pool = WorkerPool(num_workers, log_file) if num_workers else None
+
+        def repeatable(message: Message) -> bool:
+            return replay or message.metadata.message_type != TRAIN
+
+        self._pool = (
+            WorkerPool(client_app, num_workers, log_file, repeatable) if num_workers else None
+        )
         self._message_count = 0
         self._replies: dict[str, Message] = {}
         self.contexts = {

@@ -1,107 +1,190 @@
 """Worker processes for the in-process engine: spawned once, fed over pipes, gone with their parent.
 
 A worker ends when its pipe closes, when its parent dies (watched by a thread, so that even
-``kill -9`` of the parent leaves nothing behind), or when it is told to.
+``kill -9`` of the parent leaves nothing behind), or when it is told to. One that dies is replaced.
 """
 
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
+from fedlite.federation.sealed import answer, failed
+
+log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5
+DEATHS_IN_A_ROW = 3  # of workers, with nothing finished between them, until the work is given up
+ATTEMPTS = 2  # at an item whose worker dies
+DIED = "its worker process died (out of memory?)"
 
 Work = tuple[Message, Context]
 Result = tuple[Message, RecordDict]
 
 
 class WorkerPool:
-    """``count`` processes that run the ClientApp; client i always runs in worker i mod count."""
+    """``count`` processes that run ``app``.
 
-    def __init__(self, count: int, log_file: Path | None) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connections: list[Connection] = []
-        self._processes = []
-        for _ in range(count):
-            ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(theirs, log_file), daemon=True)
-            process.start()
-            theirs.close()
-            self._connections.append(ours)
-            self._processes.append(process)
+    Which client runs where changes no result. A client stays with the worker that had it first,
+    where what was made of its examples is warm, until another worker has nothing left to do.
 
-    def map(self, work: list[Work]) -> list[Result]:
+    A worker that dies (out of memory, killed) is replaced. The message it was at may have been
+    charged: where ``repeatable`` says that it can be answered again without a second charge, it is;
+    else its client has failed, and all others go on.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        count: int,
+        log_file: Path | None,
+        repeatable: Callable[[Message], bool] = lambda message: False,
+    ) -> None:
+        self._start = partial(_Worker, pickle.dumps(app), log_file)
+        self._repeatable = repeatable
+        self._workers = [self._start() for _ in range(count)]
+        self._homes: dict[int, int] = {}  # worker by client
+
+    def map(self, work: Sequence[Work]) -> list[Result]:
         """Run all items; results in the order of ``work``.
 
         Raises:
-            FedliteError: a worker died (out of memory, killed).
+            FedliteError: workers died one after the other, with nothing finished between.
         """
-        queues: list[list[int]] = [[] for _ in self._connections]
-        for index, (_, context) in enumerate(work):
-            worker = int(context.node_config["partition-id"]) % len(queues)
-            queues[worker].append(index)
+        clients = [int(context.node_config["partition-id"]) for _, context in work]
+        queues = _Queues(clients, self._homes, len(self._workers))
         results: dict[int, Result] = {}
-        for worker in range(len(queues)):
-            self._send_next(worker, queues, work)
+        attempts: Counter[int] = Counter()
+        running: dict[int, int] = {}  # item by worker
+        deaths = 0
         while len(results) < len(work):
-            for ready in wait(self._connections):
-                assert isinstance(ready, Connection)
-                worker = self._connections.index(ready)
-                try:
-                    index, result = ready.recv()
-                except (EOFError, ConnectionError) as error:
-                    raise _died(worker) from error
-                results[index] = result
-                self._send_next(worker, queues, work)
-        return [results[index] for index in range(len(work))]
-
-    def _send_next(self, worker: int, queues: list[list[int]], work: list[Work]) -> None:
-        if queues[worker]:
-            index = queues[worker].pop(0)
-            try:
-                self._connections[worker].send((index, work[index]))
-            except ConnectionError as error:
-                raise _died(worker) from error
+            for number, worker in enumerate(self._workers):
+                if number not in running and (item := queues.next(number)) is not None:
+                    running[number] = item
+                    worker.send(work[item])
+            by_pipe = {self._workers[number].pipe: number for number in running}
+            for pipe in wait(list(by_pipe)):
+                number = by_pipe[pipe]  # type: ignore[index]  # wait() answers what it was given
+                item = running.pop(number)
+                if (result := self._workers[number].receive()) is not None:
+                    results[item], deaths = result, 0
+                    continue
+                deaths += 1
+                if deaths == DEATHS_IN_A_ROW:
+                    raise FedliteError(
+                        f"worker {number} of the in-process engine died, and {deaths} in a row (out"
+                        " of memory?); resume with run.resume=true, with fewer engine.num_workers"
+                    )
+                log.warning("worker %d died at client %d; replaced", number, clients[item])
+                self._workers[number].close()
+                self._workers[number] = self._start()
+                attempts[item] += 1
+                message, context = work[item]
+                if attempts[item] < ATTEMPTS and self._repeatable(message):
+                    queues.put_back(item, number)
+                else:
+                    results[item] = failed(message, context, DIED), context.state
+        return [results[item] for item in range(len(work))]
 
     def close(self) -> None:
         """Close the pipes, which ends the workers; one that hangs is stopped."""
-        for connection in self._connections:
-            connection.close()
-        for process in self._processes:
-            process.join(CLOSE_SECONDS)
-            if process.is_alive():
-                process.terminate()
-                process.join()
+        for worker in self._workers:
+            worker.pipe.close()
+        for worker in self._workers:
+            worker.close()
 
 
-def _died(worker: int) -> FedliteError:
-    return FedliteError(
-        f"worker {worker} of the in-process engine died (out of memory?);"
-        " resume with run.resume=true, with fewer engine.num_workers"
-    )
+class _Queues:
+    """Items that wait, by the worker that had their client last; those of new clients by none."""
+
+    def __init__(self, clients: Sequence[int], homes: dict[int, int], count: int) -> None:
+        self._clients, self._homes = clients, homes
+        self._waiting: list[deque[int]] = [deque() for _ in range(count)]
+        self._homeless: deque[int] = deque()
+        for item, client in enumerate(clients):
+            home = homes.get(client)
+            (self._homeless if home is None else self._waiting[home]).append(item)
+
+    def next(self, worker: int) -> int | None:
+        """An item for ``worker``: its own, a new client's, or the last of the longest queue."""
+        if own := self._waiting[worker]:
+            item = own.popleft()
+        elif self._homeless:
+            item = self._homeless.popleft()
+        elif longest := max(self._waiting, key=len):
+            item = longest.pop()
+        else:
+            return None
+        self._homes[self._clients[item]] = worker
+        return item
+
+    def put_back(self, item: int, worker: int) -> None:
+        """Let ``worker`` have an item again, before all others."""
+        self._waiting[worker].appendleft(item)
 
 
-def _serve(connection: Connection, log_file: Path | None) -> None:
+class _Worker:
+    """A process, and this side of its pipe."""
+
+    def __init__(self, app: bytes, log_file: Path | None) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self._process: BaseProcess = spawn.Process(
+            target=_serve, args=(theirs, app, log_file), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def send(self, item: Work) -> None:
+        """Give it an item; of one that is dead :meth:`receive` tells."""
+        try:
+            self.pipe.send(item)
+        except ConnectionError:
+            return
+
+    def receive(self) -> Result | None:
+        """What it answers; None where it died."""
+        try:
+            result: Result = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            return None
+        return result
+
+    def close(self) -> None:
+        """End it: by its closed pipe, or where it hangs, by force."""
+        self.pipe.close()
+        self._process.join(CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+
+def _serve(pipe: Connection, pickled: bytes, log_file: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_die_with_parent, daemon=True).start()
     route_logs(log_file)
-    from fedlite.federation.client_app import app
-
+    app: ClientApp = pickle.loads(pickled)  # now, for what it imports may have something to log
     while True:
         try:
-            index, (message, context) = connection.recv()
+            message, context = pipe.recv()
         except EOFError:
             return
-        reply = app(message, context)
-        connection.send((index, (reply, context.state)))
+        reply = answer(app, message, context)
+        pipe.send((reply, context.state))
 
 
 def _die_with_parent() -> None:

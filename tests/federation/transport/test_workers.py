@@ -1,0 +1,121 @@
+"""Workers that die in the middle of a message: what is asked again, what fails, what is lost."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedlite.base.errors import FedliteError
+from fedlite.federation.sealed import FAILED
+from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
+
+TRAIN, COUNT = "train", "query.count"
+CLIENTS = 3
+
+mortal = ClientApp()
+
+
+def _die_as_told(context: Context) -> None:
+    """End the process at once, as ``kill -9`` does, if a file still says so for this client; the
+    file has a line less afterwards."""
+    path = Path(str(context.run_config["deaths"])) / str(context.node_config["partition-id"])
+    lines = path.read_text().splitlines() if path.exists() else []
+    if lines:
+        path.write_text("\n".join(lines[1:]))
+        os._exit(1)
+
+
+def _answer(message: Message, context: Context) -> Message:
+    path = Path(str(context.run_config["deaths"])) / "asked"
+    with path.open("a") as file:
+        file.write(f"{context.node_config['partition-id']}\n")
+    _die_as_told(context)
+    seen = context.state.config_records.get("seen", ConfigRecord({"times": 0}))
+    times = int(str(seen["times"])) + 1
+    context.state["seen"] = ConfigRecord({"times": times})
+    return Message(RecordDict({"answer": ConfigRecord({"times": times})}), reply_to=message)
+
+
+@mortal.train()
+def train(message: Message, context: Context) -> Message:
+    """Count the rounds of this client."""
+    return _answer(message, context)
+
+
+@mortal.query("count")
+def count(message: Message, context: Context) -> Message:
+    """Count as in training."""
+    return _answer(message, context)
+
+
+@pytest.fixture
+def make_grid(tmp_path: Path) -> Iterator[Callable[[bool], InProcessGrid]]:
+    """A grid of one worker, which takes the clients in their order."""
+    grids = []
+
+    def make(replay: bool) -> InProcessGrid:
+        deaths = {"deaths": str(tmp_path)}
+        grids.append(InProcessGrid(mortal, CLIENTS, deaths, num_workers=1, replay=replay))
+        return grids[-1]
+
+    yield make
+    for grid in grids:
+        grid.close()
+
+
+def let_die(folder: Path, client: int, times: int) -> None:
+    (folder / str(client)).write_text("die\n" * times)
+
+
+def ask(grid: InProcessGrid, kind: str) -> list[int | str]:
+    """How often each client was heard, or the error of its reply."""
+    nodes = [FIRST_NODE_ID + i for i in range(CLIENTS)]
+    replies = grid.send_and_receive([Message(RecordDict(), node, kind) for node in nodes])
+    assert [reply.metadata.src_node_id for reply in replies] == nodes
+    return [
+        reply.error.reason
+        if reply.has_error()
+        else int(str(reply.content.config_records["answer"]["times"]))
+        for reply in replies
+    ]
+
+
+def asked(folder: Path) -> list[int]:
+    """The clients that were asked since the last call, in order."""
+    path = folder / "asked"
+    found = list(map(int, path.read_text().split()))
+    path.unlink()
+    return found
+
+
+def test_a_charged_round_is_not_repeated_and_only_its_client_fails(
+    make_grid: Callable[[bool], InProcessGrid], tmp_path: Path
+) -> None:
+    grid = make_grid(False)
+    let_die(tmp_path, 1, times=1)
+    assert ask(grid, TRAIN) == [1, FAILED, 1]
+    assert asked(tmp_path) == [0, 1, 2], "asked again, it would charge again"
+    assert "died" in grid.failure()
+    let_die(tmp_path, 1, times=1)
+    assert ask(grid, COUNT) == [2, 1, 2], "the states of all came through, and a query is free"
+    assert asked(tmp_path) == [0, 1, 1, 2]
+    assert grid.failure() == ""
+    for client in range(CLIENTS):
+        let_die(tmp_path, client, times=9)
+    with pytest.raises(FedliteError, match=r"worker 0 of the in-process engine died") as caught:
+        ask(grid, TRAIN)
+    assert "\n" not in str(caught.value)
+    assert "run.resume=true" in str(caught.value)
+
+
+def test_a_round_that_is_charged_once_is_repeated_once(
+    make_grid: Callable[[bool], InProcessGrid], tmp_path: Path
+) -> None:
+    grid = make_grid(True)
+    let_die(tmp_path, 0, times=1)
+    let_die(tmp_path, 2, times=2)
+    assert ask(grid, TRAIN) == [1, 1, FAILED]
+    assert asked(tmp_path) == [0, 0, 1, 2, 2]
