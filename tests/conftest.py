@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from fedlite.cli.main import run
 from fedlite.federation import training
-from fedlite.privacy.clipping import ENGINES
+from fedlite.privacy.engines import ENGINES
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
 
@@ -93,6 +92,5 @@ def finished_report(finished_run: Path) -> dict[str, dict[str, object]]:
 def every_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Clients train with each gradient engine in turn."""
     name: str = request.param
-    train = partial(training.train_steps, engine=ENGINES[name])
-    monkeypatch.setattr(training, "train_steps", train)
+    monkeypatch.setattr(training, "ENGINES", dict.fromkeys(ENGINES, ENGINES[name]))
     return name

@@ -17,7 +17,7 @@ from fedlite.data.types import Task
 from fedlite.distill.options import LossOptions
 from fedlite.federation.options import LARGEST_LEARNING_RATE, FederationOptions
 from fedlite.models.options import ModelOptions
-from fedlite.privacy.options import PrivacyOptions, Protects, Unit
+from fedlite.privacy.options import Gradients, PrivacyOptions, Protects, Unit
 
 CLIENT_OPTIONS = "client-options"  # the key of Flower's run config
 
@@ -29,7 +29,8 @@ class ClientOptions(Protects, Options):
     ``teacher`` and ``student`` are the networks; ``unit`` is what the run protects; ``sample_rate``
     and ``local_steps`` hold where a request brings no privacy plan. ``seed`` fixes the student's
     first weights, and the draws of training that is not private or deterministic.
-    ``sum_protocol`` names how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
+    ``gradients`` names the engine of clipped sums (:data:`fedlite.privacy.engines.ENGINES`), and
+    ``sum_protocol`` how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
     """
 
     task: Task
@@ -42,6 +43,7 @@ class ClientOptions(Protects, Options):
     learning_rate: Annotated[float, Gt(0), Le(LARGEST_LEARNING_RATE)]
     momentum: Annotated[float, Ge(0), Lt(1)]
     seed: int
+    gradients: Gradients = "bookkeeping"
     sum_protocol: str = "plain"
 
     @classmethod
@@ -67,6 +69,7 @@ class ClientOptions(Protects, Options):
             learning_rate=federation.learning_rate,
             momentum=federation.momentum,
             seed=seed,
+            gradients=privacy.gradients,
         )
 
     def to_json(self) -> str:

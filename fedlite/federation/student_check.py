@@ -17,7 +17,8 @@ from fedlite.distill.answers import Answers, answers_of, taught_answers
 from fedlite.distill.loss import Loss, check_separable, check_taps
 from fedlite.federation.messages import State, check_arrays, to_arrays, to_state
 from fedlite.models.build import FixedFrontEnd, frozen_names, load_state
-from fedlite.privacy.clipping import ENGINES, ExampleLosses
+from fedlite.privacy.clipping import ExampleLosses
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.gradient_probe import (
     TOLERANCE,
     check_gradients,
@@ -164,7 +165,7 @@ def _check_large_batches(
     with explained(trial):
         module, losses, _ = part_of(trial, loss, ClientData(-1, inputs, labels), taught)
     with explained(module):
-        check_large_batches(module, losses, (len(SCALES), FEW, MANY), ENGINES["opacus"])
+        check_large_batches(module, losses, (len(SCALES), FEW, MANY), ENGINES["bookkeeping"])
 
 
 def check_travels(student: nn.Module) -> None:

@@ -12,6 +12,8 @@ from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.options import LARGEST_PULL
 from fedlite.federation.workbench import TrainedPart
+from fedlite.privacy.engines import ENGINES
+from fedlite.privacy.options import Gradients
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
 from fedlite.privacy.steps import train_steps
@@ -21,7 +23,8 @@ from fedlite.privacy.steps import train_steps
 class LocalWork:
     """The local steps of one round, in public numbers.
 
-    ``proximal_mu`` is the weight of FedProx' pull towards the weights that training started from.
+    ``proximal_mu`` is the weight of FedProx' pull towards the weights that training started from,
+    ``gradients`` names the engine of clipped sums.
     """
 
     steps: int
@@ -30,6 +33,7 @@ class LocalWork:
     learning_rate: float
     momentum: float
     proximal_mu: float = 0.0
+    gradients: Gradients = "bookkeeping"
 
     @classmethod
     def of(
@@ -56,7 +60,9 @@ class LocalWork:
         else:
             rate = options.sample_rate
             numbers = (options.local_steps, rate, rate * max(num_examples, 1))
-        return cls(*numbers, options.learning_rate, options.momentum, proximal_mu)
+        return cls(
+            *numbers, options.learning_rate, options.momentum, proximal_mu, options.gradients
+        )
 
 
 def train_client(
@@ -86,6 +92,7 @@ def train_client(
         momentum=work.momentum,
         randomness=randomness,
         plan=plan,
+        engine=ENGINES[work.gradients],
         after_step=proximal_pull(student, work.learning_rate * work.proximal_mu),
     )
     return {name: value.detach().clone() for name, value in student.state_dict().items()}

@@ -51,6 +51,16 @@ class StandardisedConvolution(nn.modules.conv._ConvNd):
         answer: Tensor = self._conv_forward(x, weight, self.bias)
         return answer
 
+    def pulled_back(self, gradients: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Gradients (n, *weight.shape) of standardised weights, taken back to weight and gain."""
+
+        def use(weight: Tensor, gain: Tensor) -> Tensor:
+            return standardise(weight, gain, self.scale)
+
+        back = torch.func.vjp(use, self.weight.detach(), self.gain.detach())[1]
+        weights, gains = torch.func.vmap(back)(gradients)
+        return {self.weight: weights, self.gain: gains}
+
     def plain(self) -> nn.Module:
         """An ordinary ``Conv1d`` or ``Conv2d`` with the standardised weights as its constants."""
         twin: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
@@ -105,13 +115,7 @@ def per_example_gradients(
     """
     plain = layer.plain()
     found = compute_conv_grad_sample(plain, activations, backprops)
-
-    def use(weight: Tensor, gain: Tensor) -> Tensor:
-        return standardise(weight, gain, layer.scale)
-
-    back = torch.func.vjp(use, layer.weight.detach(), layer.gain.detach())[1]
-    weights, gains = torch.func.vmap(back)(found[plain.weight])
-    samples: dict[Tensor, Tensor] = {layer.weight: weights, layer.gain: gains}
+    samples: dict[Tensor, Tensor] = {**layer.pulled_back(found[plain.weight])}
     if layer.bias is not None:
         samples[layer.bias] = found[plain.bias]
     return samples

@@ -1,13 +1,13 @@
 """The clipped sum: gradients of single examples, each cut to a norm, added up.
 
-A gradient engine makes it, and is the seam for faster ones: every engine is held to the same tests
-(``tests/privacy/test_rule_08_sensitivity.py`` runs over :data:`ENGINES`). What a loss is, an engine
-does not know: it is given a function from rows to losses, one for each row.
+A gradient engine makes it: Opacus' hooks here, and faster ones, of which
+:data:`fedlite.privacy.engines.ENGINES` is the table; every engine is held to the same tests. What a
+loss is, an engine does not know: it is given a function from rows to losses, one for each row.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -99,8 +99,29 @@ class Clipper(DPOptimizer):  # type: ignore[misc]
         super().clip_and_accumulate()
 
 
+def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers with trained parameters of their own, by name: those that engines hook."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if any(one.requires_grad for one in module.parameters(recurse=False))
+    }
+
+
+def checked_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers with trained parameters of their own, in the order of the model.
+
+    Raises:
+        UsageError: of a layer on which Opacus' hooks are known to fail, or to be wrong; names it,
+            and what to use instead.
+    """
+    layers = trained_layers(model)
+    for name, layer in layers.items():
+        _check_layer(name, layer)
+    return list(layers.values())
+
+
 def _check_layer(name: str, layer: nn.Module) -> None:
-    """Refuse layers of which it is known that Opacus' hooks fail on them, or are wrong."""
     who = f"student: {described(name, layer)}"
     if taken := [mark for mark in _ON_LAYERS if hasattr(layer, mark)]:
         raise UsageError(
@@ -148,8 +169,7 @@ class OpacusHooks:
         )
 
     def __enter__(self) -> Self:
-        for name, layer in self._layers():
-            _check_layer(name, layer)
+        checked_layers(self._model)
         try:
             GradSampleHooks(self._model, loss_reduction="sum")
         except BaseException:
@@ -199,14 +219,6 @@ class OpacusHooks:
                     name, f"has gradients of {len(found)} rows for {count} examples"
                 )
 
-    def _layers(self) -> list[tuple[str, nn.Module]]:
-        """The layers that Opacus hooks: those with trained parameters of their own."""
-        return [
-            (name, module)
-            for name, module in self._model.named_modules()
-            if any(one.requires_grad for one in module.parameters(recurse=False))
-        ]
-
     def _forget(self) -> None:
         for parameter in self._clipper.params:
             parameter.grad = parameter.grad_sample = parameter.summed_grad = None
@@ -219,7 +231,7 @@ class OpacusHooks:
         """
         for handle in vars(self._model).pop(_HANDLES, ()):
             handle.remove()
-        for _, layer in self._layers():
+        for layer in trained_layers(self._model).values():
             for mark in _ON_LAYERS:
                 vars(layer).pop(mark, None)
         for parameter in self._model.parameters():
@@ -239,6 +251,3 @@ class Engine(Protocol):
         physical_batch_size: int | None = None,
         /,
     ) -> GradientEngine: ...
-
-
-ENGINES: Mapping[str, Engine] = {"opacus": OpacusHooks}

@@ -17,13 +17,13 @@ from torch.overrides import TorchFunctionMode
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.privacy.clipping import (
-    ENGINES,
     ClippedSum,
     Engine,
     ExampleLosses,
     GradientError,
     trained_parameters,
 )
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.layers import described, instead_of
 
 LONGEST_REASON = 160  # characters of what a library says

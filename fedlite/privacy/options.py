@@ -1,4 +1,4 @@
-"""The options of privacy: units, trust, budgets, mechanisms, accountants."""
+"""The options of privacy: units, trust, budgets, mechanisms, accountants, engines."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -11,6 +11,7 @@ Unit = Literal["example", "client", "both", "none"]
 Trust = Literal["local", "aggregate"]
 Accountant = Literal["prv", "pld", "rdp"]
 RandomnessMode = Literal["secure", "deterministic"]
+Gradients = Literal["bookkeeping", "opacus"]
 
 # Beyond these single precision ends before the weights do, and no accountant is sound.
 SMALLEST_RATE, LARGEST_NOISE = 1e-12, 1e6
@@ -117,6 +118,9 @@ class PrivacyOptions(Protects, Options):
     randomness: Annotated[RandomnessMode, Doc("deterministic: repeatable, and NOT PRIVATE")] = (
         "secure"
     )
+    gradients: Annotated[
+        Gradients, Doc("engine of the clipped sums; the same but for rounding, opacus slower")
+    ] = "bookkeeping"
     ledger_dir: Annotated[str | None, PATH, NEUTRAL, Doc("null: ledgers/ in the run directory")] = (
         None
     )

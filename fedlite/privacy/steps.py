@@ -6,13 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fedlite.privacy.clipping import (
-    ENGINES,
-    Engine,
-    ExampleLosses,
-    physical_parts,
-    trained_parameters,
-)
+from fedlite.privacy.clipping import Engine, ExampleLosses, physical_parts, trained_parameters
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.noise import add_noise
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
@@ -31,7 +26,7 @@ def train_steps(
     momentum: float,
     randomness: Randomness,
     plan: PrivacyPlan | None,
-    engine: Engine = ENGINES["opacus"],
+    engine: Engine = ENGINES["bookkeeping"],
     after_step: Callable[[nn.Module], None] | None = None,
 ) -> int:
     """Train ``model`` in place for exactly ``steps`` Poisson-sampled steps; return the steps taken.

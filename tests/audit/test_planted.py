@@ -5,7 +5,6 @@ Nothing of an audit is patched. Each bug is put where the run's own code would h
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -19,13 +18,14 @@ from fedlite.federation import client_app, release, training
 from fedlite.federation.sums.plain import PlainSum
 from fedlite.privacy import accounting, client_level, ledger, plan, steps
 from fedlite.privacy.client_level import ClientPlan
-from fedlite.privacy.clipping import ClippedSum, Clipper
+from fedlite.privacy.clipping import ClippedSum
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 from fedlite.privacy.sampling import PoissonSampler
 from fedlite.report.audits import violations
 from fedlite.report.progress import Progress
-from tests.privacy.planted import ClipsWider, Plant, UnderstatesItsSensitivity
+from tests.privacy.planted import ClipsWider, Plant, UnderstatesItsSensitivity, no_clipping
 
 SMALL = (
     "student=mlp",
@@ -81,17 +81,9 @@ def the_same_batch_in_every_round(patch: pytest.MonkeyPatch) -> None:
 # --- clip and engine ------------------------------------------------------------------------------
 
 
-def no_clipping(patch: pytest.MonkeyPatch) -> None:
-    def sum_as_it_is(self: Clipper) -> None:
-        for parameter in self.params:
-            parameter.summed_grad = parameter.grad_sample.sum(dim=0)
-
-    patch.setattr(Clipper, "clip_and_accumulate", sum_as_it_is)
-
-
 def with_engine(engine: Any) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(training, "train_steps", partial(training.train_steps, engine=engine))
+        patch.setattr(training, "ENGINES", dict.fromkeys(ENGINES, engine))
 
     plant.__name__ = f"engine_{engine.__name__}"
     return plant

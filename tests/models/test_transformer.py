@@ -16,7 +16,7 @@ from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.options import ModelOptions
 from fedlite.models.transformer import MultiHeadAttention
-from fedlite.privacy.clipping import ENGINES
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.probe import check_private_model
 from tests.compress.shrink.pruning import prune_channels
 from tests.privacy.world import batch, make_plan, update_of

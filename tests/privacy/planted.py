@@ -7,9 +7,11 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+import torch
 from torch import Tensor, nn
 
-from fedlite.privacy.clipping import ClippedSum, ExampleLosses, OpacusHooks
+from fedlite.privacy import bookkeeping
+from fedlite.privacy.clipping import ClippedSum, Clipper, ExampleLosses, OpacusHooks
 
 Plant = Callable[[pytest.MonkeyPatch], None]  # puts one bug into the real code
 
@@ -19,6 +21,17 @@ def caught(because: str) -> Iterator[None]:
     """The check inside fails, and with these words: not because the bug crashed."""
     with pytest.raises(AssertionError, match=because):
         yield
+
+
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    """Of whatever engine."""
+
+    def sum_as_it_is(self: Clipper) -> None:
+        for parameter in self.params:
+            parameter.summed_grad = parameter.grad_sample.sum(dim=0)
+
+    patch.setattr(Clipper, "clip_and_accumulate", sum_as_it_is)
+    patch.setattr(bookkeeping, "clip_factors", lambda norms, bound: torch.ones_like(norms))
 
 
 class PlantedEngine:

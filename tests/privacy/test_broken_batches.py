@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from fedlite.data.types import ClientData
 from fedlite.federation.messages import to_state
 from fedlite.federation.transport.grid import FIRST_NODE_ID
-from fedlite.privacy import steps
-from fedlite.privacy.clipping import ENGINES, Clipper, Engine, OpacusHooks
+from fedlite.privacy import bookkeeping, steps
+from fedlite.privacy.clipping import Clipper, Engine, OpacusHooks, trained_layers
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness
 from fedlite.privacy.steps import train_steps
@@ -121,10 +122,11 @@ def in_backward(patch: pytest.MonkeyPatch) -> None:
 
 
 def in_clipping(patch: pytest.MonkeyPatch) -> None:
-    def clip(self: Clipper) -> None:
+    def clip(*arguments: object) -> None:
         raise Failure("clipping")
 
     patch.setattr(Clipper, "clip_and_accumulate", clip)
+    patch.setattr(bookkeeping, "clip_factors", clip)
 
 
 def in_noise(patch: pytest.MonkeyPatch) -> None:
@@ -169,6 +171,10 @@ def test_a_failure_without_privacy_leaves_no_trace(fail: Plant) -> None:
     check_a_failure_leaves_no_trace(fail, None, OpacusHooks, evaluating=True)
 
 
+def fails(*arguments: object, **options: object) -> None:
+    raise Failure("hook")
+
+
 class Half(nn.Module):
     """Its first layer is hooked when the second raises."""
 
@@ -182,8 +188,8 @@ def test_a_start_that_fails_leaves_no_trace(engine: Engine) -> None:
     half = Half()
     before = traces(half)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn.EmbeddingBag, "register_full_backward_hook", in_noise)
-        with pytest.raises(TypeError), engine(half, losses, 1.0):
+        patch.setattr(nn.EmbeddingBag, "register_forward_hook", fails)
+        with pytest.raises(Failure), engine(half, losses, 1.0):
             pass
     assert traces(half) == before
     with engine(half, losses, 1.0):
@@ -195,7 +201,8 @@ def only_whole_batches_are_cleaned_up(patch: pytest.MonkeyPatch) -> None:
     real = OpacusHooks._clean
 
     def clean(self: OpacusHooks) -> None:
-        kept = {layer: vars(layer).get("activations") for _, layer in self._layers()}
+        layers = trained_layers(self._model).values()
+        kept = {layer: vars(layer).get("activations") for layer in layers}
         real(self)
         for layer, activations in kept.items():
             if activations:
@@ -248,7 +255,7 @@ def test_a_client_that_raises_disturbs_no_other_client(
 def test_the_planted_bug_a_poisoned_process_is_caught(
     client_world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = client_world(*FUSED)
+    world = client_world(*FUSED, "privacy.gradients=opacus")
     only_whole_batches_are_cleaned_up(monkeypatch)
     with pytest.raises(AssertionError) as raised:  # client 1 fails, in whatever words
         check_other_clients_of_the_process(world)

@@ -17,7 +17,8 @@ from fedlite.federation.messages import METRICS, WEIGHT
 from fedlite.federation.training import LocalWork
 from fedlite.privacy import steps
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.clipping import ENGINES, ClippedSum, Engine
+from fedlite.privacy.clipping import ClippedSum, Engine
+from fedlite.privacy.engines import ENGINES
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 

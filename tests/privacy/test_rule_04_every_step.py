@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fedlite.privacy import steps
-from fedlite.privacy.clipping import ENGINES, ClippedSum, Engine
+from fedlite.privacy.clipping import ClippedSum, Engine
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.randomness import Randomness
 from fedlite.privacy.sampling import PoissonSampler
 from tests.privacy.planted import Plant, caught

@@ -13,7 +13,8 @@ from fedlite.distill.answers import Answers
 from fedlite.distill.loss import build_loss, example_losses
 from fedlite.distill.options import DistillOptions
 from fedlite.federation import client_app
-from fedlite.privacy.clipping import ENGINES, Engine
+from fedlite.privacy.clipping import Engine
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import (
     DeterministicRandomness,

@@ -14,14 +14,8 @@ from fedlite.distill.loss import build_loss, example_losses
 from fedlite.distill.options import DistillOptions
 from fedlite.models.build import build_model
 from fedlite.privacy import clipping
-from fedlite.privacy.clipping import (
-    ENGINES,
-    ClippedSum,
-    Clipper,
-    Engine,
-    ExampleLosses,
-    trained_parameters,
-)
+from fedlite.privacy.clipping import ClippedSum, Clipper, Engine, ExampleLosses, trained_parameters
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
 from tests.conftest import TINY

@@ -18,7 +18,8 @@ from fedlite.federation.student_check import check_student
 from fedlite.federation.workbench import trained_part
 from fedlite.models.build import build_model, frozen_names
 from fedlite.models.options import ModelOptions
-from fedlite.privacy.clipping import ENGINES, GradientError, OpacusHooks
+from fedlite.privacy.clipping import GradientError, OpacusHooks
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.gradient_probe import NoDropout, check_gradients
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.runs.compose import compose_config

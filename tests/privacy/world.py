@@ -28,7 +28,8 @@ from fedlite.federation.simulation import (
 )
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.models.build import build_model
-from fedlite.privacy.clipping import ENGINES, Engine
+from fedlite.privacy.clipping import Engine
+from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.ledger import Ledger, create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
