@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -74,11 +75,30 @@ def tiny_config(tmp_path: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The run directory of one whole tiny run with extra overrides, to be read and copied.
+
+    Whichever worker asks first makes it; others wait for it. A test that writes copies it first.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # each worker has a folder of its own below it
+
+    def shared(name: str, *overrides: str) -> Path:
+        made = folder / "shared" / name
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{made}.lock"):
+            if not (made / "report.json").exists():
+                assert run(["simulate", *TINY, *overrides, f"run.dir={made}"]) == 0
+        return made
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def finished_run(shared_run: Callable[..., Path]) -> Path:
     """The run directory of one whole tiny private run."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    assert run(["simulate", *TINY, f"run.dir={folder}"]) == 0
-    return folder
+    return shared_run("finished")
 
 
 @pytest.fixture(scope="session")

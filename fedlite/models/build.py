@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from fedlite.base.errors import UsageError
 from fedlite.base.named import import_path
 from fedlite.models.options import ModelOptions
+from fedlite.models.standardised import register_with_opacus
+
+register_with_opacus()  # every student that is trained is built here
 
 
 def import_class(path: str) -> type[nn.Module]:

@@ -1,10 +1,11 @@
-"""Convolutions that need no norm: scaled weight standardisation, and Opacus' rule for it."""
+"""Convolutions that need no norm: scaled weight standardisation, and Opacus' rule for it.
+
+Opacus is imported where the rule is used: who only runs such a model needs none of it.
+"""
 
 from typing import Any
 
 import torch
-from opacus.grad_sample import register_grad_sampler
-from opacus.grad_sample.conv import compute_conv_grad_sample
 from torch import Tensor, nn
 
 from fedlite.models.layers import activation_gain
@@ -105,7 +106,13 @@ def standardised_conv(
     return cls(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, scale=scale)
 
 
-@register_grad_sampler([StandardisedConv1d, StandardisedConv2d])  # type: ignore[untyped-decorator]
+def register_with_opacus() -> None:
+    """Tell Opacus the rule for gradients of single examples; before a model is hooked."""
+    from opacus.grad_sample import register_grad_sampler
+
+    register_grad_sampler([StandardisedConv1d, StandardisedConv2d])(per_example_gradients)
+
+
 def per_example_gradients(
     layer: StandardisedConvolution, activations: list[Tensor], backprops: Tensor
 ) -> dict[Tensor, Tensor]:
@@ -113,6 +120,8 @@ def per_example_gradients(
 
     Opacus would treat an unknown layer by ``vmap`` over its forward, which no empty batch survives.
     """
+    from opacus.grad_sample.conv import compute_conv_grad_sample
+
     plain = layer.plain()
     found = compute_conv_grad_sample(plain, activations, backprops)
     samples: dict[Tensor, Tensor] = {**layer.pulled_back(found[plain.weight])}

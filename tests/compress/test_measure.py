@@ -150,6 +150,14 @@ def test_the_light_modules_do_not_import_torch(module):
     assert done.stdout.strip() == "False"
 
 
+def test_a_student_is_measured_in_torch_without_opacus():
+    """Its memory would count."""
+    modules = "fedlite.compress.measure_eager_worker, fedlite.models.cnn, fedlite.models.wide_cnn"
+    code = f"import sys, {modules}; print('opacus' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_the_worker_writes_json_or_says_in_one_line_why_not(student_path, tmp_path):
     module = [sys.executable, "-m", "fedlite.serve.measure_worker"]
     out = tmp_path / "facts.json"

@@ -143,10 +143,10 @@ def test_ledgers_of_another_division_are_refused(
 def test_no_epsilon_is_reported_when_ledgers_are_missing_or_exchanged(
     finished_run: Path, tmp_path: Path
 ) -> None:
-    empty = shutil.copytree(finished_run, tmp_path / "copy")
-    shutil.rmtree(empty / "ledgers")
-    assert run(["report", f"run.dir={empty}"]) == 1
-    assert run(["report", f"run.dir={finished_run}", f"privacy.ledger_dir={tmp_path}"]) == 2
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    assert run(["report", f"run.dir={copy}", f"privacy.ledger_dir={tmp_path}"]) == 2
+    shutil.rmtree(copy / "ledgers")
+    assert run(["report", f"run.dir={copy}"]) == 1
 
 
 def test_a_cohort_is_flushed_whoever_has_a_ledger(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError
 from fedlite.compress.onnx.files import quiet, strip, write_onnx
+from fedlite.compress.onnx.translations import translations_read_once
 from fedlite.data.types import Task
 from fedlite.serve.runtime import logits_of, open_runtime
 
@@ -28,7 +29,7 @@ def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
     model = copy.deepcopy(model).cpu().eval()
     example = task.blank(2)
     try:
-        with quiet():
+        with quiet(), translations_read_once():
             program = torch.onnx.export(
                 model,
                 (example,),

@@ -10,11 +10,13 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry, onnxscript_apis
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.exporting import export_file
 from fedlite.compress.format import name_of, suffix_of
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
+from fedlite.compress.onnx.translations import translations_read_once
 from fedlite.compress.options import FORMATS, CompressOptions
 from fedlite.models.build import build_model
 from fedlite.serve.runtime import logits_of, open_runtime
@@ -60,6 +62,24 @@ def test_equal_models_give_equal_bytes_and_nothing_is_printed(
     assert again.read_bytes() == student_path.read_bytes()
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == [again]
+
+
+def test_translations_are_read_once_and_are_not_those_of_other_exports(
+    student, student_path, digits: Digits, tmp_path, monkeypatch
+):
+    reads = []
+    read_operators = onnxscript_apis.get_torchlib_ops
+    monkeypatch.setattr(
+        onnxscript_apis, "get_torchlib_ops", lambda: reads.append(1) or read_operators()
+    )
+    before = ONNXRegistry.from_torchlib
+    export_onnx(student, digits.task, tmp_path / "again.onnx", opset=20)
+    assert reads == [], "the student's own file was exported before"
+    assert ONNXRegistry.from_torchlib == before
+    with translations_read_once():
+        remembered = ONNXRegistry.from_torchlib(opset_version=20)
+    assert ONNXRegistry.from_torchlib(opset_version=20) is not remembered
+    assert reads == [1]
 
 
 @pytest.mark.parametrize(
