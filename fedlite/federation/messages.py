@@ -18,6 +18,7 @@ from flwr.common.serde import recorddict_to_proto
 from torch import Tensor
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.federation.arrays import decode, encode
 from fedlite.privacy.plan import PrivacyPlan
 
 HELLO = "query.hello"
@@ -80,13 +81,17 @@ class TrainRequest:
 
 
 def to_state(arrays: ArrayRecord) -> State:
-    """A record of arrays as a torch state dict (copies)."""
-    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
+    """A record of arrays as a torch state dict (copies).
+
+    Raises:
+        FedliteError: an array cannot be read.
+    """
+    return {name: torch.from_numpy(decode(array).copy()) for name, array in arrays.items()}
 
 
 def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
     """A torch state dict as a record of arrays."""
-    return ArrayRecord({name: value.detach() for name, value in state.items()})
+    return ArrayRecord({name: encode(value) for name, value in state.items()})
 
 
 def trained_reply(request: Message, arrays: ArrayRecord, epsilon: float) -> Message:
@@ -139,14 +144,18 @@ def check_arrays(arrays: ArrayRecord, expected: Mapping[str, Tensor]) -> None:
     if list(arrays) != list(expected):
         raise FedliteError("arrays: names differ from the student's")
     for name, array in arrays.items():
-        value, want = array.numpy(), expected[name]
+        try:
+            value = decode(array)
+        except FedliteError as error:
+            raise FedliteError(f"array {name}: {error}") from error
+        want = expected[name]
         if value.shape != tuple(want.shape):
             raise FedliteError(f"array {name}: shape {value.shape} instead of {tuple(want.shape)}")
         if value.dtype.kind != "f":
             raise FedliteError(f"array {name}: type {value.dtype} instead of float")
         with np.errstate(over="ignore"):  # finite where it is used, not only where it was sent
-            narrowed = torch.from_numpy(np.array(value)).to(want.dtype)
-        if not torch.isfinite(narrowed).all():
+            narrowed = value.astype(want.detach().numpy().dtype, copy=False)
+        if not np.isfinite(narrowed).all():
             raise FedliteError(f"array {name}: not finite")
 
 

@@ -103,6 +103,7 @@ class Server:
     epsilons: list[float]
     history: list[RoundRecord]
     clip: float | None
+    lines: list[bytes] = field(default_factory=list)  # of the history, as checkpoints hold it
 
     @classmethod
     def start(cls, federation: Federation, clients: ClientStates) -> "Server":
@@ -131,6 +132,7 @@ class Server:
                 contexts=contexts,
                 clip=self.clip,
             ),
+            self.lines,
         )
 
 

@@ -78,7 +78,7 @@ class SecureRandomness:
     def normal(self, shape: Shape) -> Tensor:
         """Standard normal float64 values of ``shape``: four Box-Muller normals, summed, halved."""
         flat = torch.empty(math.prod(shape), dtype=torch.float64)
-        for part in flat.split(NORMALS_AT_ONCE) if len(flat) else ():
+        for part in torch.split(flat, NORMALS_AT_ONCE) if len(flat) else ():
             radius, angle = self._words(4 * len(part)).chunk(2)
             # Above 0 and at most 1, where the logarithm is finite.
             radius.add_(1.0).mul_(2.0**-_BITS).log_().mul_(-1.0).sqrt_()
@@ -122,7 +122,7 @@ class DeterministicRandomness:
 
 def _parted(flat: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
     """``flat`` as tensors of ``shapes``, in order."""
-    parts = flat.split([math.prod(shape) for shape in shapes])
+    parts = torch.split(flat, [math.prod(shape) for shape in shapes])
     return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
 
 

@@ -100,6 +100,13 @@ def test_other_arrays_are_refused_by_name(name: str, value: np.ndarray, complain
         check_arrays(arrays_with(name, value), STATE)
 
 
+def test_an_array_that_cannot_be_read_is_refused_by_name() -> None:
+    arrays = to_arrays(STATE)
+    arrays["norm.scale"].data = b"no array"
+    with pytest.raises(FedliteError, match=r"array norm\.scale: cannot be read"):
+        check_arrays(arrays, STATE)
+
+
 @pytest.mark.parametrize(
     "names",
     [["conv.weight"], ["conv.weight", "norm.scale", "more"], ["conv.weight", "norm.shift"], []],

@@ -24,7 +24,7 @@ class PlainSum:
         summed: State = {}
         for reply in replies:
             for name, value in to_state(reply.content.array_records[ARRAYS]).items():
-                summed[name] = summed[name] + value if name in summed else value.double()
+                summed[name] = summed[name].add_(value) if name in summed else value.double()
         return summed
 
 
