@@ -20,6 +20,7 @@ from fedlite.federation.messages import (
     TRAIN,
     WEIGHT,
     State,
+    arrays_in,
     to_arrays,
     to_state,
 )
@@ -98,9 +99,9 @@ class _Readable(Array):
 def _readable(reply: Message) -> Message:
     """A reply of the same content, for a strategy's eyes alone: it is sent to nobody."""
     arrays = ArrayRecord()
-    for name, one in reply.content.array_records[ARRAYS].items():
+    for name, one in arrays_in(reply.content).items():
         arrays[name] = _Readable(one.dtype, one.shape, one.stype, one.data)
-    content = RecordDict({ARRAYS: arrays, METRICS: reply.content.metric_records[METRICS]})
+    content = RecordDict({ARRAYS: arrays, METRICS: reply.content[METRICS]})
     return Message(content, reply.metadata.dst_node_id, TRAIN)
 
 
