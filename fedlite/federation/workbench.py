@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fedlite.base.errors import FedliteError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
 from fedlite.data.types import ClientData
-from fedlite.distill.answers import Answers, taught_answers
+from fedlite.distill.answers import Answers, in_channels_last, taught_answers
 from fedlite.distill.loss import Loss, build_loss, check_taps, example_losses
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
@@ -150,7 +150,7 @@ class Workbench:
             if self.options.example_level:
                 inputs, asked = made_up(task, seed=0), asked_of(self.loss.teacher_taps)
                 check_rows_here(teacher, inputs, "teacher", asked)
-            self._teachers[sha256] = teacher
+            self._teachers[sha256] = in_channels_last(teacher, task.blank(2))
         return self._teachers[sha256]
 
 
