@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+ANSWERS_AT_ONCE = 128  # examples: what more of them leave in a network does not fit the cache
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -55,8 +57,22 @@ def answers_of(model: nn.Module, inputs: Tensor, taps: Sequence[str] = ()) -> An
             handle.remove()
 
 
+def in_channels_last(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """``model``, its convolutions' weights laid out with channels last, for a network that only
+    answers: images take a third to a half of the time, and logits move by rounding alone.
+
+    One that fails on ``inputs`` (n, ...) so, such as by a ``view``, is left as it was.
+    """
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+    try:
+        taught_answers(model, inputs)
+    except RuntimeError:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return model
+
+
 def taught_answers(
-    model: nn.Module, inputs: Tensor, taps: Sequence[str] = (), batch_size: int = 1024
+    model: nn.Module, inputs: Tensor, taps: Sequence[str] = (), batch_size: int = ANSWERS_AT_ONCE
 ) -> Answers:
     """Answers on ``inputs`` (n, ...) in eval mode without gradients, batch by batch; the mode is
     restored."""

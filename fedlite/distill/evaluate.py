@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from fedlite.base.records import Evaluation
 from fedlite.data.types import PublicData, TestData
-from fedlite.distill.answers import taught_answers
+from fedlite.distill.answers import ANSWERS_AT_ONCE, taught_answers
 
 
-def predict_logits(model: nn.Module, inputs: Tensor, batch_size: int = 1024) -> Tensor:
+def predict_logits(model: nn.Module, inputs: Tensor, batch_size: int = ANSWERS_AT_ONCE) -> Tensor:
     """Logits (n, C) of ``inputs`` (n, ...) in eval mode without gradients; the mode is restored."""
     return taught_answers(model, inputs, batch_size=batch_size).logits
 

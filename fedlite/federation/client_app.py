@@ -9,15 +9,15 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedlite.federation.client import Client, number_of
 from fedlite.federation.messages import (
-    ARRAYS,
     CONFIG,
     TrainRequest,
+    arrays_in,
+    config_in,
     refused_reply,
     to_state,
     trained_reply,
 )
 from fedlite.federation.sealed import SealedClientApp
-from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.workbench import store_teacher
 from fedlite.models.build import load_state
@@ -35,7 +35,7 @@ def hello(message: Message, context: Context) -> Message:
     """Tell the server who this client is and which teacher it holds."""
     answer = ConfigRecord({"client-id": number_of(context.node_config)})
     if TEACHER_RECORD in context.state:
-        answer["teacher-sha256"] = context.state.config_records[TEACHER_RECORD]["sha256"]
+        answer["teacher-sha256"] = config_in(context.state, TEACHER_RECORD)["sha256"]
     return Message(RecordDict({CONFIG: answer}), reply_to=message)
 
 
@@ -43,8 +43,8 @@ def hello(message: Message, context: Context) -> Message:
 def receive_teacher(message: Message, context: Context) -> Message:
     """Check the teacher by its hash and keep it."""
     client = Client.of(context)
-    sha256 = str(message.content.config_records[CONFIG]["sha256"])
-    store_teacher(client.folder, to_state(message.content.array_records[ARRAYS]), sha256)
+    sha256 = str(config_in(message.content)["sha256"])
+    store_teacher(client.folder, to_state(arrays_in(message.content)), sha256)
     context.state[TEACHER_RECORD] = ConfigRecord({"sha256": sha256})
     return Message(RecordDict({CONFIG: ConfigRecord({"sha256": sha256})}), reply_to=message)
 
@@ -63,10 +63,11 @@ def train(message: Message, context: Context) -> Message:
         return refused_reply(message, reason, epsilon=0.0)
 
     identity = _request_identity(message)
-    stored = context.state.config_records.get(REPLY_REPORT)
-    if stored is not None and stored["request"] == identity:
-        arrays = context.state.array_records[REPLY_RECORD]
-        return trained_reply(message, arrays, float(str(stored["epsilon"])))
+    if REPLY_REPORT in context.state:
+        stored = config_in(context.state, REPLY_REPORT)
+        if stored["request"] == identity:
+            arrays = context.state.array_records[REPLY_RECORD]
+            return trained_reply(message, arrays, float(str(stored["epsilon"])))
 
     epsilon = 0.0
     with _one_thread():
@@ -77,7 +78,7 @@ def train(message: Message, context: Context) -> Message:
             bench.check_weights()
         part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
         work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
-        protocol: SumProtocol = SUMS.find(bench.options.sum_protocol)
+        protocol = bench.sum_protocol
         if plan is not None:
             reason, epsilon = _charge(client, request, plan)
             if reason:
@@ -95,7 +96,7 @@ def train(message: Message, context: Context) -> Message:
     # Under aggregate trust a repeated request is a second sum: it is trained and charged again, for
     # two sums of the same replies but one would bare that one.
     if plan is None or plan.trust == "local":
-        context.state[REPLY_RECORD] = reply.content.array_records[ARRAYS]
+        context.state[REPLY_RECORD] = arrays_in(reply.content)
         context.state[REPLY_REPORT] = ConfigRecord({"request": identity, "epsilon": epsilon})
     return reply
 
@@ -116,8 +117,8 @@ def _charge(client: Client, request: TrainRequest, plan: PrivacyPlan) -> tuple[s
 def _request_identity(message: Message) -> str:
     """A hash over the request's round, plan and arrays."""
     digest = hashlib.sha256()
-    digest.update(repr(sorted(message.content.config_records[CONFIG].items())).encode())
-    for name, array in message.content.array_records[ARRAYS].items():
+    digest.update(repr(sorted(config_in(message.content).items())).encode())
+    for name, array in arrays_in(message.content).items():
         digest.update(name.encode() + array.data)
     return digest.hexdigest()
 

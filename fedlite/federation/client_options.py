@@ -8,6 +8,7 @@ No path of the server, no key, no option of compression, and nothing of other cl
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Self
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -74,6 +75,11 @@ class ClientOptions(Protects, Options):
 
     def to_json(self) -> str:
         """As one value of Flower's run config; :meth:`from_json` is the inverse."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
+        """Worked out once: clients look their workbench up by it in every round."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod

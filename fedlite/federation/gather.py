@@ -99,7 +99,7 @@ def send_teacher(
             log.warning("client %d could not take the teacher: %s", client_id, reply.error.reason)
         else:
             clients.teachers[client_id] = sha256
-    return sum(map(count_bytes, messages.values())), failed
+    return count_bytes(messages.values()), failed
 
 
 def gather(
@@ -116,8 +116,8 @@ def gather(
     """
     replies = _answers(grid, requests)
     found = Gathered(
-        bytes_down=sum(map(count_bytes, requests.values())),
-        bytes_up=sum(map(count_bytes, replies.values())),
+        bytes_down=count_bytes(requests.values()),
+        bytes_up=count_bytes(replies.values()),
     )
     for client_id, reply in sorted(replies.items()):
         if reply.has_error():

@@ -7,7 +7,7 @@ the plan alone). Nothing else leaves a client (rules 10 and 13).
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from flwr.common.serde import recorddict_to_proto
 from torch import Tensor
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.federation.arrays import decode, encode
 from fedlite.privacy.plan import PrivacyPlan
 
 HELLO = "query.hello"
@@ -61,7 +62,7 @@ class TrainRequest:
             KeyError: a record or value is missing.
             TypeError: a plan of other fields or types.
         """
-        values = dict(content.config_records[CONFIG])
+        values = dict(config_in(content))
         run, number, sha256 = values["run"], values["server-round"], values["teacher-sha256"]
         mu = values.get("proximal-mu", 0.0)
         if not (isinstance(run, str) and isinstance(number, int) and isinstance(sha256, str)):
@@ -75,18 +76,49 @@ class TrainRequest:
             teacher_sha256=sha256,
             proximal_mu=float(mu),
             plan=PrivacyPlan(**cast(dict[str, Any], plan)) if plan else None,
-            state=to_state(content.array_records[ARRAYS]),
+            state=to_state(arrays_in(content)),
         )
 
 
+def arrays_in(content: RecordDict) -> ArrayRecord:
+    """The arrays of a message; Flower's own way looks through and copies all records.
+
+    Raises:
+        KeyError: there are none.
+    """
+    record = content[ARRAYS]
+    if not isinstance(record, ArrayRecord):
+        raise KeyError(ARRAYS)
+    return record
+
+
+def config_in(content: RecordDict, name: str = CONFIG) -> ConfigRecord:
+    """The config of a message, or what is kept under another name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    record = content[name]
+    if not isinstance(record, ConfigRecord):
+        raise KeyError(name)
+    return record
+
+
 def to_state(arrays: ArrayRecord) -> State:
-    """A record of arrays as a torch state dict (copies)."""
-    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
+    """A record of arrays as a torch state dict (copies).
+
+    Raises:
+        FedliteError: an array cannot be read.
+    """
+    return {name: torch.from_numpy(decode(array).copy()) for name, array in arrays.items()}
 
 
 def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
     """A torch state dict as a record of arrays."""
-    return ArrayRecord({name: value.detach() for name, value in state.items()})
+    record = ArrayRecord()  # Flower copies what its constructor is given
+    for name, value in state.items():
+        record[name] = encode(value)
+    return record
 
 
 def trained_reply(request: Message, arrays: ArrayRecord, epsilon: float) -> Message:
@@ -110,7 +142,10 @@ def check_reply(content: RecordDict) -> ConfigRecord:
     Raises:
         FedliteError: another record or report key, or a weight other than 1.
     """
-    report = content.config_records.get(REPORT, ConfigRecord())
+    try:
+        report = config_in(content, REPORT)
+    except KeyError:
+        report = ConfigRecord()
     trained = report.get("status") == "trained"
     if set(report) != (REPORT_KEYS - {"reason"} if trained else REPORT_KEYS):
         raise FedliteError(f"reply: report with keys {sorted(report)}, not {sorted(REPORT_KEYS)}")
@@ -125,7 +160,7 @@ def check_reply(content: RecordDict) -> ConfigRecord:
         raise FedliteError(f"reply: records {sorted(content)} with status {report['status']!r}")
     if trained and dict(content.metric_records.get(METRICS, {})) != {WEIGHT: 1}:
         raise FedliteError(f"reply: metrics must be {WEIGHT} = 1 alone")
-    if trained and ARRAYS not in content.array_records:
+    if trained and not isinstance(content[ARRAYS], ArrayRecord):
         raise FedliteError(f"reply: {ARRAYS} are no arrays")
     return report
 
@@ -139,24 +174,35 @@ def check_arrays(arrays: ArrayRecord, expected: Mapping[str, Tensor]) -> None:
     if list(arrays) != list(expected):
         raise FedliteError("arrays: names differ from the student's")
     for name, array in arrays.items():
-        value, want = array.numpy(), expected[name]
+        try:
+            value = decode(array)
+        except FedliteError as error:
+            raise FedliteError(f"array {name}: {error}") from error
+        want = expected[name]
         if value.shape != tuple(want.shape):
             raise FedliteError(f"array {name}: shape {value.shape} instead of {tuple(want.shape)}")
         if value.dtype.kind != "f":
             raise FedliteError(f"array {name}: type {value.dtype} instead of float")
         with np.errstate(over="ignore"):  # finite where it is used, not only where it was sent
-            narrowed = torch.from_numpy(np.array(value)).to(want.dtype)
-        if not torch.isfinite(narrowed).all():
+            narrowed = value.astype(want.detach().numpy().dtype, copy=False)
+        if not np.isfinite(narrowed).all():
             raise FedliteError(f"array {name}: not finite")
 
 
-def count_bytes(message: Message) -> int:
-    """Payload bytes of a message's records; an error reply counts nothing."""
-    if not message.has_content():
-        return 0
+def count_bytes(messages: Iterable[Message]) -> int:
+    """Payload bytes of the messages' records; an error reply counts nothing.
+
+    What many messages carry alike is sent with each of them, and looked at once.
+    """
+    contents = [message.content for message in messages if message.has_content()]
+    looked_at = {i: _content_bytes(one) for i, one in {id(one): one for one in contents}.items()}
+    return sum(looked_at[id(content)] for content in contents)
+
+
+def _content_bytes(content: RecordDict) -> int:
     return sum(
         record.count_bytes()
         if isinstance(record, ArrayRecord)  # Flower's count fails on an empty text in the others
         else recorddict_to_proto(RecordDict({"record": record})).ByteSize()
-        for record in message.content.values()
+        for record in content.values()
     )

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import torch
 from flwr.app import Message, MetricRecord, RecordDict
 
-from fedlite.federation.messages import ARRAYS, METRICS, TRAIN, WEIGHT, State, to_arrays, to_state
+from fedlite.federation.messages import (
+    ARRAYS,
+    METRICS,
+    TRAIN,
+    WEIGHT,
+    State,
+    arrays_in,
+    to_arrays,
+    to_state,
+)
 from fedlite.federation.sum_protocol import SumProtocol
 from fedlite.privacy.client_level import ClientPlan, release_average
 from fedlite.privacy.plan import PrivacyPlan
@@ -97,7 +106,7 @@ def release_noised(
     releases noise (rule 14).
     """
     moving = {name: value for name, value in state.items() if name not in frozen}
-    students = [to_state(reply.content.array_records[ARRAYS]) for reply in trained]
+    students = [to_state(arrays_in(reply.content)) for reply in trained]
     updates = [{name: student[name] - moving[name] for name in moving} for student in students]
     found = release_average(updates, moving, plan, clip, randomness)
     with torch.no_grad():

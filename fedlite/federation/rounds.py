@@ -17,7 +17,7 @@ from fedlite.base.tensors import state_sha256
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedlite.federation.cohort import select_cohort
 from fedlite.federation.gather import Clients, Gathered, gather, meet_clients, send_teacher
-from fedlite.federation.messages import ARRAYS, State, TrainRequest
+from fedlite.federation.messages import State, TrainRequest, arrays_in
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.release import Released, release
 from fedlite.federation.strategy import Strategy
@@ -103,6 +103,7 @@ class Server:
     epsilons: list[float]
     history: list[RoundRecord]
     clip: float | None
+    lines: list[bytes] = field(default_factory=list)  # of the history, as checkpoints hold it
 
     @classmethod
     def start(cls, federation: Federation, clients: ClientStates) -> "Server":
@@ -131,6 +132,7 @@ class Server:
                 contexts=contexts,
                 clip=self.clip,
             ),
+            self.lines,
         )
 
 
@@ -251,7 +253,7 @@ def check_student(protocol: SumProtocol, expected: State, reply: Message) -> Non
     Raises:
         FedliteError: the first difference.
     """
-    protocol.check(reply.content.array_records[ARRAYS], expected)
+    protocol.check(arrays_in(reply.content), expected)
 
 
 def charge_release(federation: Federation, number: int) -> Spending | None:

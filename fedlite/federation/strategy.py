@@ -6,12 +6,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fedlite.federation.messages import ARRAYS, CONFIG, WEIGHT, State, to_arrays, to_state
+from fedlite.federation.arrays import decode
+from fedlite.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    TRAIN,
+    WEIGHT,
+    State,
+    arrays_in,
+    to_arrays,
+    to_state,
+)
 from fedlite.federation.options import STRATEGIES, StrategyOptions
 
 # Every strategy weights all clients by the constant 1 (rule 3).
@@ -60,7 +72,7 @@ class Strategy:
 
         Flower's adaptive strategies promote to float64: the result takes the types of ``state``.
         """
-        arrays, _ = self.flower.aggregate_train(server_round, list(replies))
+        arrays, _ = self.flower.aggregate_train(server_round, [_readable(one) for one in replies])
         if arrays is None:
             return state
         merged = to_state(arrays)
@@ -75,6 +87,22 @@ class Strategy:
         """Put back what :meth:`state` took."""
         for name, value in saved.items():
             setattr(self.flower, name, self._kept[name](value))
+
+
+class _Readable(Array):
+    """An array that Flower's strategies read as fast as fedlite does."""
+
+    def numpy(self) -> NDArray[Any]:
+        return decode(self)
+
+
+def _readable(reply: Message) -> Message:
+    """A reply of the same content, for a strategy's eyes alone: it is sent to nobody."""
+    arrays = ArrayRecord()
+    for name, one in arrays_in(reply.content).items():
+        arrays[name] = _Readable(one.dtype, one.shape, one.stype, one.data)
+    content = RecordDict({ARRAYS: arrays, METRICS: reply.content[METRICS]})
+    return Message(content, reply.metadata.dst_node_id, TRAIN)
 
 
 class _CohortGrid:

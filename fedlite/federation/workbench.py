@@ -6,7 +6,7 @@ teacher is asked once about a client's examples, and features that nobody trains
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from re import fullmatch
 from typing import NamedTuple, TypeVar
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from fedlite.base.errors import FedliteError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
 from fedlite.data.types import ClientData
-from fedlite.distill.answers import Answers, taught_answers
+from fedlite.distill.answers import Answers, in_channels_last, taught_answers
 from fedlite.distill.loss import Loss, build_loss, check_taps, example_losses
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.student_check import asked_of, asked_of_front_end, check_student
+from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
 from fedlite.privacy.clipping import ExampleLosses
 from fedlite.privacy.probe import check_rows_here
@@ -89,6 +90,12 @@ class Workbench:
     _features: _Kept[Tensor] = field(default_factory=dict)
     _tried: State = field(default_factory=dict)  # the student's weights that were tried last
 
+    @cached_property
+    def sum_protocol(self) -> SumProtocol:
+        """What the student is sealed by."""
+        protocol: SumProtocol = SUMS.find(self.options.sum_protocol)
+        return protocol
+
     def check_weights(self) -> None:
         """Refuse to train at the student's weights where one example touches another's answer.
 
@@ -143,7 +150,7 @@ class Workbench:
             if self.options.example_level:
                 inputs, asked = made_up(task, seed=0), asked_of(self.loss.teacher_taps)
                 check_rows_here(teacher, inputs, "teacher", asked)
-            self._teachers[sha256] = teacher
+            self._teachers[sha256] = in_channels_last(teacher, task.blank(2))
         return self._teachers[sha256]
 
 

@@ -16,7 +16,8 @@ def add_noise(
     rounded afterwards: noise rounded first lies on a grid that a contribution leaves.
     """
     scale = noise_multiplier * total.sensitivity
+    noises = randomness.normals([tuple(value.shape) for value in total.value])
     return tuple(
-        (value.double() + scale * randomness.normal(tuple(value.shape))).to(value.dtype)
-        for value in total.value
+        noise.mul_(scale).add_(value).to(value.dtype)
+        for value, noise in zip(total.value, noises, strict=True)
     )

@@ -102,10 +102,18 @@ def _in_training(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _own_draws(randomness: Randomness) -> Iterator[None]:
     """Let a pass that draws from torch's own generator (dropout) draw from ``randomness``: as
-    secret as the noise, or as repeatable. The generator goes on afterwards where it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.seed())
+    secret as the noise, or as repeatable. The generator goes on afterwards where it was.
+
+    It is that of the processor, where clients train: ``torch.manual_seed`` would seed those of all
+    accelerators too, and take longer than a small step.
+    """
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(randomness.seed())
+    try:
         yield
+    finally:
+        generator.set_state(before)
 
 
 def plain_sum(

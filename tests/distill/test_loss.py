@@ -1,12 +1,14 @@
 """The seam of losses: features that a loss taps, rows of answers, and what is refused."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
 from fedlite.data.options import AugmentOptions
-from fedlite.distill.answers import Answers, answers_of, taught_answers
+from fedlite.distill.answers import Answers, answers_of, in_channels_last, taught_answers
 from fedlite.distill.loss import build_loss, check_separable, check_taps, example_losses
 from fedlite.distill.options import LOSSES, LossOptions
 from fedlite.distill.public import distil_on_public, teacher_answers
@@ -170,3 +172,33 @@ def test_every_loss_of_the_package_builds_and_taps_nothing():
     for name in LOSSES.names():
         loss = build_loss(LossOptions(name))
         assert not [*loss.student_taps, *loss.teacher_taps]
+
+
+class Viewing(nn.Module):
+    """Flattens by a view, which bears one layout only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.convolution(inputs).view(len(inputs), -1))
+
+
+class Flattening(Viewing):
+    """The same network, which bears any layout."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.convolution(inputs).flatten(1))
+
+
+@pytest.mark.parametrize("kind", [Viewing, Flattening])
+def test_the_layout_that_answers_faster_changes_no_answer(kind, digits):
+    model, inputs = kind(), digits[0].inputs
+    before = copy.deepcopy(model.state_dict())
+    wanted = taught_answers(model, inputs).logits
+    assert in_channels_last(model, inputs[:2]) is model
+    torch.testing.assert_close(taught_answers(model, inputs).logits, wanted)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    channels_last = model.convolution(inputs).is_contiguous(memory_format=torch.channels_last)
+    assert channels_last == (kind is Flattening)

@@ -1,13 +1,20 @@
 """The run's checkpoint: whole, or the one before."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from flwr.app import ConfigRecord, Context, RecordDict
+from flwr.common.serde import context_to_proto, recorddict_to_proto
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.base.tensors import save_tensors
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 RECORD = RoundRecord(
@@ -58,6 +65,61 @@ def test_a_checkpoint_round_trips(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "checkpoint.pt", CHECKPOINT)
     assert_same(vars(load_checkpoint(tmp_path / "checkpoint.pt")), vars(CHECKPOINT))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@given(
+    histories=st.lists(
+        st.lists(st.sampled_from([0.0, 0.25, 1.5, float("inf")]), min_size=3, max_size=3),
+        max_size=5,
+    ),
+    nodes=st.dictionaries(st.integers(2, 9), st.sampled_from([b"a", b"bb"])),
+)
+def test_what_rounds_and_clients_share_comes_back_for_each(
+    histories: list[list[float]], nodes: dict[int, bytes]
+) -> None:
+    """Saved round by round, as the server does."""
+    history, lines = [], list[bytes]()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.pt"
+        for epsilons in [[], *histories]:
+            history.append(replace(RECORD, round=len(history) + 1, epsilons=epsilons))
+            saved = replace(CHECKPOINT, history=history, contexts=nodes)
+            save_checkpoint(path, saved, lines)
+        found = load_checkpoint(path)
+    assert_same(found.history, history)
+    assert_same(found.contexts, dict(sorted(nodes.items())))
+
+
+def test_clients_that_wait_take_no_room(tmp_path: Path) -> None:
+    def size(clients: int) -> int:
+        kept = dict.fromkeys(range(2, 52), b"what fifty clients keep alike")
+        epsilons = [0.5] * 50 + [0.0] * (clients - 50)
+        history = [replace(RECORD, epsilons=epsilons)] * 20
+        path = tmp_path / "checkpoint.pt"
+        save_checkpoint(path, replace(CHECKPOINT, epsilons=[], history=history, contexts=kept))
+        return path.stat().st_size
+
+    assert size(10_000) < size(50) + 100
+
+
+def test_a_checkpoint_of_before_is_read(tmp_path: Path) -> None:
+    """With all epsilons in every round, and the whole context of every client."""
+    state = RecordDict({"teacher": ConfigRecord({"sha256": "abc"})})
+    contexts = {
+        2: context_to_proto(Context(1, 2, {"partition-id": 0}, state, {})).SerializeToString(),
+        3: context_to_proto(Context(1, 3, {}, RecordDict(), {})).SerializeToString(),
+    }
+    raw = {
+        **vars(CHECKPOINT),
+        "history": json.dumps([asdict(record) for record in CHECKPOINT.history]),
+        "contexts": {
+            i: torch.frombuffer(bytearray(one), dtype=torch.uint8) for i, one in contexts.items()
+        },
+    }
+    save_tensors(tmp_path / "checkpoint.pt", raw)
+    kept = {2: recorddict_to_proto(state).SerializeToString(), 3: b""}
+    found = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert_same(vars(found), vars(replace(CHECKPOINT, contexts=kept)))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1])

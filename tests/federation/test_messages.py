@@ -100,6 +100,13 @@ def test_other_arrays_are_refused_by_name(name: str, value: np.ndarray, complain
         check_arrays(arrays_with(name, value), STATE)
 
 
+def test_an_array_that_cannot_be_read_is_refused_by_name() -> None:
+    arrays = to_arrays(STATE)
+    arrays["norm.scale"].data = b"no array"
+    with pytest.raises(FedliteError, match=r"array norm\.scale: cannot be read"):
+        check_arrays(arrays, STATE)
+
+
 @pytest.mark.parametrize(
     "names",
     [["conv.weight"], ["conv.weight", "norm.scale", "more"], ["conv.weight", "norm.shift"], []],
@@ -114,15 +121,16 @@ def test_bytes_are_those_of_the_records() -> None:
     arrays = ArrayRecord({"a": Array(np.zeros(1000, dtype=np.float32))})
     (payload,) = [array.data for array in arrays.values()]
     message = Message(RecordDict({"arrays": arrays}), 2, TRAIN)
-    assert len(payload) <= count_bytes(message) <= len(payload) + 200
+    assert len(payload) <= count_bytes([message]) <= len(payload) + 200
+    assert count_bytes([message, Message(message.content, 3, TRAIN)]) == 2 * count_bytes([message])
     more = RecordDict({"arrays": arrays, "metrics": MetricRecord({"x": 1.0})})
-    assert count_bytes(Message(more, 2, TRAIN)) > count_bytes(message)
+    assert count_bytes([Message(more, 2, TRAIN)]) > count_bytes([message])
 
 
 def test_an_error_reply_counts_no_bytes() -> None:
     request = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 2, TRAIN)
     request.metadata.__dict__["_message_id"] = "1"
-    assert count_bytes(Message(Error(2, "no"), reply_to=request)) == 0
+    assert count_bytes([Message(Error(2, "no"), reply_to=request)]) == 0
 
 
 def test_replies_say_what_happened_and_a_refusal_sends_no_arrays() -> None:

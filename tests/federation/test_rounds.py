@@ -165,13 +165,13 @@ def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
 
     def answer(message: Message, state: State) -> Message:
         reply = trained_reply(message, to_arrays(state), 0.5)
-        sent.append(count_bytes(reply))
+        sent.append(count_bytes([reply]))
         return reply
 
     made = run_scripted(ScriptedClients([answer, answer]), federation(tmp_path, 2))
     config = TrainRequest.config("run", "0" * 64, None)
     config["server-round"] = 1
-    request = count_bytes(Message(RecordDict({"a": to_arrays(STUDENT), "c": config}), 2, "train"))
+    request = count_bytes([Message(RecordDict({"a": to_arrays(STUDENT), "c": config}), 2, "train")])
     assert [record.bytes_up for record in made.history] == [sum(sent[:2]), sum(sent[2:])]
     for record in made.history:
         assert record.bytes_down - record.teacher_bytes == 2 * request

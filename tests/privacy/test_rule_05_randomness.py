@@ -1,6 +1,7 @@
 """Rule 5: noise and sampling come from fresh secret randomness."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fedlite.privacy.clipping import Engine
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import (
+    NORMALS_AT_ONCE,
     DeterministicRandomness,
     Randomness,
     SecureRandomness,
@@ -74,6 +76,15 @@ def check_normals_are_standard(randomness: Randomness) -> None:
     assert abs(np.corrcoef(values.reshape(2, -1))[0, 1]) < 0.02
 
 
+def check_no_normal_is_drawn_twice(randomness: Randomness) -> None:
+    """Not within a pass over the cache, nor over two of them, nor for another tensor."""
+    shapes = [(3, 5), (), (0, 4), (2 * NORMALS_AT_ONCE + 7,), (3, 5)]
+    tensors = randomness.normals(shapes)
+    assert [tuple(one.shape) for one in tensors] == shapes
+    drawn = torch.cat([one.reshape(-1) for one in tensors])
+    assert len(drawn.abs().unique()) == len(drawn), "the noise repeats itself"
+
+
 def check_uniforms_are_uniform(randomness: Randomness) -> None:
     values = randomness.uniform(200_000).numpy()
     assert values.min() >= 0
@@ -91,6 +102,8 @@ def test_draws_are_secret() -> None:
 
 def test_secure_draws_have_their_distributions() -> None:
     check_normals_are_standard(SecureRandomness())
+    check_no_normal_is_drawn_twice(SecureRandomness())
+    check_no_normal_is_drawn_twice(DeterministicRandomness(0))
     check_uniforms_are_uniform(SecureRandomness())
 
 
@@ -116,6 +129,23 @@ class SumOfFour(SecureRandomness):
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         return 2 * super().normal(shape)
+
+
+class SamePass(SecureRandomness):
+    """Every pass over the cache begins with the same stream."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        first = super().normal((NORMALS_AT_ONCE,))
+        count = math.prod(shape)
+        return first.repeat(count // NORMALS_AT_ONCE + 1)[:count].reshape(shape)
+
+
+class SameForEachTensor(SecureRandomness):
+    """Every tensor of a sum is given the noise of the first."""
+
+    def normals(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
+        longest = super().normal((max(map(math.prod, shapes)),))
+        return tuple(longest[: math.prod(shape)].reshape(shape) for shape in shapes)
 
 
 def of_a_seed(mode: str, seed: int, purpose: str, *parts: int) -> Randomness:
@@ -148,6 +178,12 @@ def test_planted_noise_is_caught_in_what_leaves_a_client(
 def test_planted_distributions_are_caught() -> None:
     with caught("not standard normal"):
         check_normals_are_standard(SumOfFour())
+
+
+@pytest.mark.parametrize("randomness", [SamePass(), SameForEachTensor()])
+def test_planted_repetitions_are_caught(randomness: Randomness) -> None:
+    with caught("the noise repeats itself"):
+        check_no_normal_is_drawn_twice(randomness)
 
 
 # --- further promises -----------------------------------------------------------------------

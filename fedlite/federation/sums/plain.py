@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
-from fedlite.federation.messages import ARRAYS, State, check_arrays, to_arrays, to_state
+from fedlite.federation.messages import State, arrays_in, check_arrays, to_arrays, to_state
 
 
 class PlainSum:
@@ -23,8 +23,8 @@ class PlainSum:
         """The sum of the replies' arrays (float64)."""
         summed: State = {}
         for reply in replies:
-            for name, value in to_state(reply.content.array_records[ARRAYS]).items():
-                summed[name] = summed[name] + value if name in summed else value.double()
+            for name, value in to_state(arrays_in(reply.content)).items():
+                summed[name] = summed[name].add_(value) if name in summed else value.double()
         return summed
 
 

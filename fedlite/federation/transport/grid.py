@@ -9,8 +9,8 @@ from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.serde import context_from_proto, context_to_proto
-from flwr.proto.message_pb2 import Context as ContextProto
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -70,6 +70,8 @@ class InProcessGrid(Grid):
             )
             for client_id in range(num_clients)
         }
+        self._dumped: dict[int, bytes] = {}  # what clients kept when they were last dumped
+        self._asked = set(self.contexts)  # those who may keep something else by now
 
     def close(self) -> None:
         """Stop the workers."""
@@ -119,6 +121,7 @@ class InProcessGrid(Grid):
             self._message_count += 1
             message.metadata.__dict__["_message_id"] = f"message-{self._message_count}"
         contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
+        self._asked.update(context.node_id for context in contexts)
         if self._pool is None:
             return [
                 answer(self._client_app, message, context)
@@ -135,16 +138,21 @@ class InProcessGrid(Grid):
         return next(filter(None, map(failure_of, self.contexts.values())), "")
 
     def dump_contexts(self) -> dict[int, bytes]:
-        """Every client's context for a checkpoint, without its last reply."""
-        dumped = {}
-        for node_id, context in self.contexts.items():
-            kept = {k: v for k, v in context.state.items() if k not in NOT_CHECKPOINTED}
-            slim = Context(context.run_id, node_id, context.node_config, RecordDict(kept), {})
-            dumped[node_id] = context_to_proto(slim).SerializeToString()
-        return dumped
+        """What clients keep, by node id, for a checkpoint: without their last replies, and without
+        those who keep nothing. Only who was asked since the last dump is looked at."""
+        for node_id in self._asked:
+            state = self.contexts[node_id].state
+            kept = {name: one for name, one in state.items() if name not in NOT_CHECKPOINTED}
+            self._dumped.pop(node_id, None)
+            if kept:
+                raw = recorddict_to_proto(RecordDict(kept)).SerializeToString(deterministic=True)
+                self._dumped[node_id] = raw
+        self._asked.clear()
+        return dict(self._dumped)
 
     def restore_contexts(self, dumped: dict[int, bytes]) -> None:
-        """Put back the states that :meth:`dump_contexts` took."""
-        for node_id, raw in dumped.items():
-            restored = context_from_proto(ContextProto.FromString(raw))
-            self.contexts[node_id].state = restored.state
+        """Put back the states that :meth:`dump_contexts` took; the others are empty again."""
+        self._asked = set(self.contexts)
+        for node_id, context in self.contexts.items():
+            raw = dumped.get(node_id, b"")
+            context.state = recorddict_from_proto(RecordDictProto.FromString(raw))

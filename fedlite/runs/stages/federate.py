@@ -6,6 +6,7 @@ from pathlib import Path
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.data.types import Task
+from fedlite.distill.answers import in_channels_last
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
@@ -50,7 +51,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
         [round_entry(record) for record in history],
     )
     board = pipeline.board(purge_step=finished + 1 if finished else None)
-    probe = pipeline.build(config.student)
+    probe = in_channels_last(pipeline.build(config.student), splits.task.blank(2))
 
     def evaluate(state: State) -> Evaluation:
         load_state(probe, state, where="federated student")
