@@ -143,11 +143,11 @@ def check_gradients(
 ) -> None:
     """Refuse a model whose clipped sums are not those of one gradient after another.
 
-    At the weights that ``model`` has, in training mode, for every engine: the sums over nobody, one
-    and three examples, and over all of them in two physical parts. By turns of the seed no gradient
-    is clipped, some are, or all. Dropout is let pass for this, since one example alone would draw
-    another mask than in its batch; with dropout, an engine is held to autograd's gradients in the
-    same batch.
+    At the weights that ``model`` has, in training mode, for every engine: the sums over nobody,
+    over two examples in physical parts of one, and over all at once. By turns of the seed no
+    gradient is clipped, some are, or all. Dropout is let pass for this, since one example alone
+    would draw another mask than in its batch; with dropout, an engine is held to autograd's
+    gradients in the same batch.
 
     Args:
         model: what a step moves.
@@ -172,18 +172,22 @@ def check_gradients(
 
 
 def check_large_batches(
-    model: nn.Module, example_losses: ExampleLosses, sizes: tuple[int, int, int], engine: Engine
+    model: nn.Module,
+    example_losses: ExampleLosses,
+    num_examples: int,
+    parts: Sequence[Tensor],
+    engine: Engine,
 ) -> None:
     """Refuse a model or a loss that treats an example in a large batch in another way.
 
-    At the weights that ``model`` has, in training mode, without dropout: the losses of a batch are
-    those of its parts; of the smaller batch the summed gradient too, and the engine's sum with no
-    gradient clipped.
+    At the weights that ``model`` has, in training mode, without dropout: the losses of all examples
+    at once are those of ``parts`` of them, and so is the sum of the gradients of these examples in
+    one smaller batch, with no gradient clipped.
 
     Args:
         model: what a step moves.
-        example_losses: the run's own loss on ``sizes[-1]`` made-up examples.
-        sizes: of parts, of the smaller batch and of the larger one.
+        example_losses: the run's own loss on ``num_examples`` made-up examples.
+        parts: rows, a few at a time; together they are the smaller batch.
         engine: for the sum.
 
     Raises:
@@ -191,11 +195,8 @@ def check_large_batches(
         GradientError: the engine found not one gradient for each example.
     """
     model.train()
-    few, many, most = sizes
-    trial = _Trial(model, example_losses, torch.arange(most), seed=0)
     with NoDropout():
-        trial.check_parts(torch.arange(many), few, engine)
-        trial.check_losses(many)
+        _Trial(model, example_losses, torch.arange(num_examples), seed=0).check_parts(parts, engine)
 
 
 @dataclass(frozen=True)
@@ -213,11 +214,11 @@ class _Trial:
         alone = [_gradients(self.model, self._losses(rows[i : i + 1])) for i in range(len(rows))]
         clip = self._clip(alone)
         for name, engine in engines.items():
-            batches = [rows[:0], rows[-1:], rows[:3], rows.flip(0)]
+            batches = [rows[-2:], rows[:0], rows]
+            with engine(self.model, self.example_losses, clip, 1) as made:
+                sums = [made.clipped_sum(batches[0])]
             with engine(self.model, self.example_losses, clip) as made:
-                sums = [made.clipped_sum(some) for some in batches[:3]]
-            with engine(self.model, self.example_losses, clip, (len(rows) + 1) // 2) as made:
-                sums.append(made.clipped_sum(batches[3]))
+                sums += [made.clipped_sum(some) for some in batches[1:]]
             for some, found in zip(batches, sums, strict=True):
                 self._compare(found, alone, some, clip, name)
 
@@ -232,33 +233,29 @@ class _Trial:
                 found = made.clipped_sum(self.every)
             self._compare(found, masked, self.every, clip, name)
 
-    def check_parts(self, rows: Tensor, part: int, engine: Engine) -> None:
-        """The summed gradient of ``rows`` at once, and the engine's unclipped sum, are those of
-        ``part`` at a time."""
-        losses = [self._losses(some) for some in torch.split(rows, part)]
-        single = [_gradients(self.model, one) for one in losses]
-        together = self._losses(rows)
-        if not _agree(together.detach(), torch.cat(losses).detach()):
+    def check_parts(self, parts: Sequence[Tensor], engine: Engine) -> None:
+        """The losses of everybody are those of ``parts``; so is the engine's sum of gradients."""
+        rows = torch.cat(list(parts))
+        with torch.no_grad():
+            everybody = self._losses(self.every)[rows]
+        losses = [self._losses(some) for some in parts]
+        if not _agree(everybody, torch.cat(losses).detach()):
             raise UsageError(MIXED)
+        single = [_gradients(self.model, one) for one in losses]
+        with engine(self.model, self.example_losses, UNCLIPPED, len(rows)) as made:
+            found = made.clipped_sum(rows).value
         summed = [torch.stack(ones).sum(dim=0) for ones in zip(*single, strict=True)]
         most = TOLERANCE * sum(_norm(one) for one in single) + 1e-6 * len(rows)
-        finite = bool(torch.isfinite(together).all())
-        if finite and _norm(_difference(_gradients(self.model, together), summed)) > most:
+        if not torch.isfinite(everybody).all() or _norm(_difference(found, summed)) <= most:
+            return
+        together = _gradients(self.model, self._losses(rows))
+        if _norm(_difference(together, summed)) > most:
             raise UsageError(MIXED)
-        with engine(self.model, self.example_losses, UNCLIPPED, len(rows)) as made:
-            difference = _norm(_difference(made.clipped_sum(rows).value, summed))
-        if finite and difference > most:
-            raise UsageError(
-                f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
-                f" {difference:.2g}; let no layer depend on the length of the batch"
-            )
-
-    def check_losses(self, part: int) -> None:
-        """The losses of all examples at once are those of ``part`` at a time."""
-        with torch.no_grad():
-            apart = [self._losses(some) for some in torch.split(self.every, part)]
-            if not _agree(self._losses(self.every), torch.cat(apart)):
-                raise UsageError(MIXED)
+        raise UsageError(
+            f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
+            f" {_norm(_difference(found, summed)):.2g}; let no layer depend on the length of the"
+            " batch"
+        )
 
     def is_random(self) -> bool:
         """Whether the losses change with the draws, or from one time to the next."""
