@@ -22,6 +22,7 @@ from fedlite.privacy.gradient_probe import (
     TOLERANCE,
     check_gradients,
     check_large_batches,
+    check_mixing,
     explained,
 )
 from fedlite.privacy.options import Protects
@@ -40,6 +41,7 @@ from fedlite.privacy.trials import (
     made_up_many_labels,
     parts_of_many,
     randomised,
+    redrawn,
 )
 
 PartOf = Callable[[nn.Module, Loss, ClientData, Answers], tuple[nn.Module, ExampleLosses, int]]
@@ -108,18 +110,41 @@ def check_student(
         check_rows(student, task, "student", modes=(False,), asked=asked_of_front_end)
         check_many_rows(student, task, "student", asked_of_front_end)
     check_separable(loss, loss_option, _answers_like(student, teacher, loss, task))
+    _check_training(student, randomised(teacher, SEEDS[0]), loss, task, part_of)
+
+
+def _check_training(
+    student: nn.Module, teacher: nn.Module, loss: Loss, task: Task, part_of: PartOf
+) -> None:
+    """The gradients of what training moves, near the student's weights, at weights drawn anew, and
+    in large batches; and a step."""
+    classes = task.num_classes
+
+    def part(
+        trial: nn.Module, inputs: Tensor, labels: Tensor
+    ) -> tuple[nn.Module, ExampleLosses, int]:
+        shown = inputs[:FEW]  # to the teacher: what it answers to a few serves for many
+        taught = taught_answers(teacher, shown, loss.teacher_taps)
+        taught = taught[torch.arange(len(inputs)) % len(shown)]
+        with explained(trial):
+            return part_of(trial, loss, ClientData(-1, inputs, labels), taught)
+
     with torch.random.fork_rng(devices=[]):
         for seed in SEEDS:
             trial, inputs = randomised(student, seed), made_up_few(task, seed)
-            labels = made_up_labels(len(inputs), task.num_classes, seed)
-            taught = taught_answers(randomised(teacher, seed), inputs, loss.teacher_taps)
-            with explained(trial):
-                data = ClientData(-1, inputs, labels)
-                module, losses, count = part_of(trial, loss, data, taught)
+            module, losses, count = part(trial, inputs, made_up_labels(len(inputs), classes, seed))
             with explained(module):
                 check_gradients(module, losses, count, seed)
-        _check_large_batches(student, teacher, loss, task, part_of)
         _check_step(student, trial, module, losses, count)
+        for seed in REDRAWN_SEEDS:
+            inputs, labels = made_up_many(task, 3), made_up_labels(3, classes, seed)
+            module, losses, count = part(redrawn(student, seed), inputs, labels)
+            with explained(module):
+                check_mixing(module, losses, count)
+        inputs, labels = made_up_many(task, MANY), made_up_many_labels(MANY, classes)
+        module, losses, count = part(randomised(student, SEEDS[0]), inputs, labels)
+        with explained(module):
+            check_large_batches(module, losses, count, parts_of_many()[1:], ENGINES["opacus"])
 
 
 def asked_of(taps: Sequence[str]) -> Asked:
@@ -162,18 +187,6 @@ def _answers_like(
         own = taught_answers(student, inputs, loss.student_taps)
     with explained(teacher, "teacher"):
         return own, taught_answers(teacher, inputs, loss.teacher_taps)
-
-
-def _check_large_batches(
-    student: nn.Module, teacher: nn.Module, loss: Loss, task: Task, part_of: PartOf
-) -> None:
-    trial, inputs = randomised(student, SEEDS[0]), made_up_many(task, MANY)
-    labels = made_up_many_labels(MANY, task.num_classes)
-    taught = taught_answers(teacher, inputs[:FEW], loss.teacher_taps)[torch.arange(MANY) % FEW]
-    with explained(trial):
-        module, losses, count = part_of(trial, loss, ClientData(-1, inputs, labels), taught)
-    with explained(module):
-        check_large_batches(module, losses, count, parts_of_many()[1:], ENGINES["opacus"])
 
 
 def check_travels(student: nn.Module) -> None:

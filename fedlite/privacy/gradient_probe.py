@@ -4,11 +4,12 @@ The bound of DP-SGD rests on one gradient for each example that no other example
 layers give it is not a question of their types: the student itself is tried, with its own loss.
 """
 
+import math
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,13 +35,14 @@ UNCLIPPED = 1e6  # a clip norm above every gradient of a trial at inputs of the 
 MIXED = (
     "student: the gradient of one example depends on the others in its batch, which breaks the"
     " clipping of single examples; let no layer and no loss look across dimension 0, nor at its"
-    " length (use nn.GroupNorm, no batch statistics)"
+    " length, and keep nothing between batches (use nn.GroupNorm, no batch statistics)"
 )
 RANDOM = (
     "changes from one pass to the next although dropout is off, by random draws or by what is kept"
     " between batches; draw with nn.Dropout alone, and keep nothing"
 )
 
+Found = TypeVar("Found")
 Gradients = tuple[Tensor, ...]
 """One tensor for each trained parameter."""
 
@@ -84,6 +86,16 @@ class NoDropout(TorchFunctionMode):
         if func in self._DROPOUTS:
             return args[0] if args else kwargs["input"]
         return func(*args, **(kwargs | dict(self._WITH_DROPOUT.get(func, {}))))
+
+
+def without_dropout(ask: Callable[[], Found]) -> Found:
+    """What ``ask`` finds where dropout lets everything pass; asked once where nothing is drawn."""
+    before = torch.get_rng_state()
+    found = ask()
+    if torch.equal(torch.get_rng_state(), before):
+        return found
+    with NoDropout():
+        return ask()
 
 
 @contextmanager
@@ -144,10 +156,10 @@ def check_gradients(
     """Refuse a model whose clipped sums are not those of one gradient after another.
 
     At the weights that ``model`` has, in training mode, for every engine: the sums over nobody,
-    over two examples in physical parts of one, and over all at once. By turns of the seed no
-    gradient is clipped, some are, or all. Dropout is let pass for this, since one example alone
-    would draw another mask than in its batch; with dropout, an engine is held to autograd's
-    gradients in the same batch.
+    and over three examples in physical parts of two and of one. By turns of the seed no gradient is
+    clipped, some are, or all. Dropout is let pass for this, since one example alone would draw
+    another mask than in its batch; with dropout, an engine is held to autograd's gradients in the
+    same batch.
 
     Args:
         model: what a step moves.
@@ -199,6 +211,25 @@ def check_large_batches(
         _Trial(model, example_losses, torch.arange(num_examples), seed=0).check_parts(parts, engine)
 
 
+def check_mixing(model: nn.Module, example_losses: ExampleLosses, num_examples: int) -> None:
+    """Refuse a model that lets the gradients of a batch touch each other, at the weights it has.
+
+    In training mode, without dropout, by autograd alone: the losses and the summed gradient of all
+    examples are those of one alone and of the rest.
+
+    Args:
+        model: what a step moves.
+        example_losses: the run's own loss on ``num_examples`` made-up examples, two or more.
+
+    Raises:
+        UsageError: they are not.
+    """
+    model.train()
+    rows = torch.arange(num_examples)
+    with NoDropout():
+        _Trial(model, example_losses, rows, seed=0).check_mixing((rows[:1], rows[1:]))
+
+
 @dataclass(frozen=True)
 class _Trial:
     """A model at some weights, and its losses on made-up examples ``every``."""
@@ -214,11 +245,9 @@ class _Trial:
         alone = [_gradients(self.model, self._losses(rows[i : i + 1])) for i in range(len(rows))]
         clip = self._clip(alone)
         for name, engine in engines.items():
-            batches = [rows[-2:], rows[:0], rows]
-            with engine(self.model, self.example_losses, clip, 1) as made:
-                sums = [made.clipped_sum(batches[0])]
-            with engine(self.model, self.example_losses, clip) as made:
-                sums += [made.clipped_sum(some) for some in batches[1:]]
+            batches = [rows[-3:], rows[:0]]
+            with engine(self.model, self.example_losses, clip, 2) as made:
+                sums = [made.clipped_sum(some) for some in batches]
             for some, found in zip(batches, sums, strict=True):
                 self._compare(found, alone, some, clip, name)
 
@@ -235,27 +264,41 @@ class _Trial:
 
     def check_parts(self, parts: Sequence[Tensor], engine: Engine) -> None:
         """The losses of everybody are those of ``parts``; so is the engine's sum of gradients."""
-        rows = torch.cat(list(parts))
         with torch.no_grad():
-            everybody = self._losses(self.every)[rows]
-        losses = [self._losses(some) for some in parts]
-        if not _agree(everybody, torch.cat(losses).detach()):
-            raise UsageError(MIXED)
-        single = [_gradients(self.model, one) for one in losses]
+            everybody = self._losses(self.every)
+        summed, most = self._in_parts(parts, everybody)
+        rows = torch.cat(list(parts))
         with engine(self.model, self.example_losses, UNCLIPPED, len(rows)) as made:
-            found = made.clipped_sum(rows).value
-        summed = [torch.stack(ones).sum(dim=0) for ones in zip(*single, strict=True)]
-        most = TOLERANCE * sum(_norm(one) for one in single) + 1e-6 * len(rows)
-        if not torch.isfinite(everybody).all() or _norm(_difference(found, summed)) <= most:
+            difference = _norm(_difference(made.clipped_sum(rows).value, summed))
+        if difference <= most:
             return
-        together = _gradients(self.model, self._losses(rows))
-        if _norm(_difference(together, summed)) > most:
+        if _norm(_difference(_gradients(self.model, self._losses(rows)), summed)) > most:
             raise UsageError(MIXED)
         raise UsageError(
             f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
-            f" {_norm(_difference(found, summed)):.2g}; let no layer depend on the length of the"
-            " batch"
+            f" {difference:.2g}; let no layer depend on the length of the batch"
         )
+
+    def check_mixing(self, parts: Sequence[Tensor]) -> None:
+        """Autograd's losses and summed gradient of everybody are those of ``parts``."""
+        together = self._losses(self.every)
+        summed, most = self._in_parts(parts, together.detach())
+        if _norm(_difference(_gradients(self.model, together), summed)) > most:
+            raise UsageError(MIXED)
+
+    def _in_parts(self, parts: Sequence[Tensor], everybody: Tensor) -> tuple[Gradients, float]:
+        """Autograd's gradient of ``parts``, summed, and the most that another sum may differ.
+
+        Raises:
+            UsageError: their losses are not those of ``everybody``.
+        """
+        losses = [self._losses(some) for some in parts]
+        if not _agree(everybody[torch.cat(list(parts))], torch.cat(losses).detach()):
+            raise UsageError(MIXED)
+        single = [_gradients(self.model, one) for one in losses]
+        summed = tuple(torch.stack(ones).sum(dim=0) for ones in zip(*single, strict=True))
+        most = TOLERANCE * sum(_norm(one) for one in single) + 1e-6 * len(self.every)
+        return summed, most if torch.isfinite(everybody).all() else math.inf
 
     def is_random(self) -> bool:
         """Whether the losses change with the draws, or from one time to the next."""

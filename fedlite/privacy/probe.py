@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.privacy.gradient_probe import RANDOM, TOLERANCE, NoDropout, explained, first_line
+from fedlite.privacy.gradient_probe import (
+    RANDOM,
+    TOLERANCE,
+    explained,
+    first_line,
+    without_dropout,
+)
 from fedlite.privacy.layers import MIXING, described, instead_of
 from fedlite.privacy.trials import (
     FEW,
@@ -77,8 +83,8 @@ def check_rows(
 ) -> None:
     """The answer to every example is the same alone as in a batch; nothing of the model moves.
 
-    At weights near the model's own in every mode, and at weights drawn anew, with modes by turns;
-    examples come alone, in threes and fives, and all together.
+    At weights near the model's own, and at weights drawn anew, with modes by turns; examples come
+    alone, in threes and fives, and all together.
 
     Args:
         model: left as it is.
@@ -92,17 +98,11 @@ def check_rows(
     Raises:
         UsageError: names the effect, or the layer that fails.
     """
-    for seed in seeds:
+    draws = [*((randomised, seed) for seed in seeds), *((redrawn, seed) for seed in redrawn_seeds)]
+    for draw, seed in draws:
         with explained(model, who):
-            probe = randomised(model, seed)
-        for turn, training in enumerate(modes):
-            parts = parts_of_made_up(len(modes) * seed + turn)
-            check_rows_here(probe.train(training), made_up(examples, seed), who, asked, parts)
-    for seed in redrawn_seeds:
-        with explained(model, who):
-            probe = redrawn(model, seed)
-        training, parts = modes[seed % len(modes)], parts_of_made_up(seed)
-        check_rows_here(probe.train(training), made_up(examples, seed), who, asked, parts)
+            probe = draw(model, seed).train(modes[seed % len(modes)])
+        check_rows_here(probe, made_up(examples, seed), who, asked, parts_of_made_up(seed))
 
 
 def check_many_rows(
@@ -167,14 +167,9 @@ def _answers(
     model: nn.Module, batches: Sequence[Tensor], who: str, asked: Asked
 ) -> list[Sequence[Tensor]]:
     """What is answered to each of ``batches`` without dropout; generators are left as they were."""
-    with (
-        torch.random.fork_rng(devices=[]),
-        explained(model, who),
-        NoDropout(),
-        torch.no_grad(),
-    ):
+    with torch.random.fork_rng(devices=[]), explained(model, who), torch.no_grad():
         torch.manual_seed(0)
-        return [asked(model, inputs) for inputs in batches]
+        return without_dropout(lambda: [asked(model, inputs) for inputs in batches])
 
 
 def _arrays(model: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ WILD = 1e4  # the scale of its last
 FEW, MANY = 33, 257  # examples: more than a trial's, and more than a physical batch
 
 _ROWS = len(SCALES) + 5
-_PARTS = (1, 3, 5)  # in which the rows of a trial are asked about again
+_PARTS = [1, 3, 5]  # in which the rows of a trial are asked about again
 _CHOSEN = ((0, 1, 2, 3), (0, 4, 6, 7), (3, 5, 8, 2))  # of the inputs, by turns of the seed
 
 
@@ -46,7 +46,7 @@ def made_up(examples: Examples, seed: int) -> Tensor:
 def parts_of_made_up(seed: int) -> tuple[Tensor, ...]:
     """The rows (9,) of :func:`made_up` in parts: one alone, three, and five; others by turns of the
     seed."""
-    return torch.arange(_ROWS).roll(seed).split(_PARTS)
+    return torch.split(torch.arange(_ROWS).roll(seed), _PARTS)
 
 
 def made_up_few(examples: Examples, seed: int) -> Tensor:
@@ -69,7 +69,7 @@ def spread() -> Tensor:
 
 def parts_of_many() -> tuple[Tensor, ...]:
     """The rows of :func:`spread` all at once, and four at a time."""
-    return (spread(), *spread().split(len(SCALES)))
+    return (spread(), *torch.split(spread(), len(SCALES)))
 
 
 def made_up_labels(count: int, classes: int, seed: int) -> Tensor:

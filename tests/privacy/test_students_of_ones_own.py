@@ -39,7 +39,7 @@ from tests.tasks import shaped
 TASK = shaped(SHAPE, CLASSES)
 
 DEPENDS = "of one example depends on the others in its batch"
-ROWS = r"layer 'first' \(\w+\): parameter 'first.weight' has gradients of \d+ rows for 1 examples"
+ROWS = r"layer 'first' \(\w+\): parameter 'first.weight' has gradients of \d+ rows for 2 examples"
 CHANGES = "changes from one pass to the next"
 DIFFER = r"layer '\w+' \(\w+\): the gradients of single examples differ from autograd's"
 OTHER = "Opacus computes other gradients than autograd with padding_"
@@ -86,7 +86,7 @@ REFUSED: dict[type[Student], str] = {
     wrong_students.Padded: OTHER + "idx=2; use nn.Embedding without padding_idx",
     wrong_students.ScaledByFrequency: "the gradient " + DEPENDS,
     wrong_students.Bags: r"layer 'first' \(EmbeddingBag\) fails.*use nn.Embedding",
-    students.BroadcastPositions: "'positions.weight' has gradients of 6 rows for 1 examples",
+    students.BroadcastPositions: "'positions.weight' has gradients of 6 rows for 2 examples",
     students.TableOfOwn: r"layer 'positions' \(Table\) fails",
     students.Recurrent: r"layer 'first' \(GRU\) fails.*use opacus.layers.DPGRU",
     students.Long: r"layer 'first' \(LSTM\) fails.*use opacus.layers.DPLSTM",
@@ -278,7 +278,7 @@ def test_a_private_run_is_refused_before_any_training(
 ) -> None:
     folder = tmp_path / "run"
     line = refusal(capsys, 2, "federate", *TINY, *own(Folded), f"run.dir={folder}")
-    assert re.search("layer 'first' .Linear.: parameter 'first.weight' has gradients of 8", line)
+    assert re.search("layer 'first' .Linear.: parameter 'first.weight' has gradients of 16", line)
     assert not list(folder.rglob("*.pt"))
     assert not list(folder.rglob("*.ledger"))
 
@@ -288,7 +288,7 @@ def test_a_client_refuses_it_too_whatever_its_server_let_pass(
 ) -> None:
     world = ClientWorld(tiny_config(*own(Folded)), tmp_path)
     world.grid.send_and_receive([world.request(1)])
-    assert "has gradients of 8 rows for 1 examples" in world.grid.failure()
+    assert "has gradients of 16 rows for 2 examples" in world.grid.failure()
     assert world.ledger().entries() == []
 
 
