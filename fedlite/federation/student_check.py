@@ -25,6 +25,7 @@ from fedlite.privacy.gradient_probe import (
     check_mixing,
     explained,
 )
+from fedlite.privacy.layers import described
 from fedlite.privacy.options import Protects
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.probe import Asked, check_many_rows, check_private_model, check_rows
@@ -95,6 +96,7 @@ def check_student(
     check_private_model(student, task)
     if not unit.example_level:
         return
+    _check_tapped_layers(student, loss, loss_option)
     asked_of_teacher = asked_of(loss.teacher_taps)
     check_rows(
         teacher,
@@ -187,6 +189,19 @@ def _answers_like(
         own = taught_answers(student, inputs, loss.student_taps)
     with explained(teacher, "teacher"):
         return own, taught_answers(teacher, inputs, loss.teacher_taps)
+
+
+def _check_tapped_layers(student: nn.Module, loss: Loss, option: str) -> None:
+    """Refuse a tap on a layer with trained parameters of its own: Opacus sees what the next layer
+    asks of it, and not what the loss does."""
+    for name in loss.student_taps:
+        layer = student.get_submodule(name)
+        if any(one.requires_grad for one in layer.parameters(recurse=False)):
+            raise UsageError(
+                f"{option}: taps the student's {described(name, layer)}, which has trained"
+                " parameters of its own; tap a layer after it, such as its activation or an"
+                " nn.Identity"
+            )
 
 
 def check_travels(student: nn.Module) -> None:

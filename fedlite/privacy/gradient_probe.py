@@ -35,7 +35,8 @@ UNCLIPPED = 1e6  # a clip norm above every gradient of a trial at inputs of the 
 MIXED = (
     "student: the gradient of one example depends on the others in its batch, which breaks the"
     " clipping of single examples; let no layer and no loss look across dimension 0, nor at its"
-    " length, and keep nothing between batches (use nn.GroupNorm, no batch statistics)"
+    " length, keep nothing between batches (use nn.GroupNorm, no batch statistics), and compute in"
+    " float32, since autocast rounds the gradients of a batch and of one example differently"
 )
 RANDOM = (
     "changes from one pass to the next although dropout is off, by random draws or by what is kept"
@@ -121,7 +122,7 @@ def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
         layer = model.get_submodule(name)
         raise UsageError(
             f"{who}: {described(name, layer)} fails in a trial on made-up examples:"
-            f" {first_line(error)}; {instead_of(layer)}"
+            f" {first_line(error)}; {instead_of(layer, str(error))}"
         ) from error
 
 
@@ -272,7 +273,8 @@ class _Trial:
             difference = _norm(_difference(made.clipped_sum(rows).value, summed))
         if difference <= most:
             return
-        if _norm(_difference(_gradients(self.model, self._losses(rows)), summed)) > most:
+        together = _gradients(self.model, self._losses(rows))
+        if _norm(_difference(together, summed)) > most:
             raise UsageError(MIXED)
         raise UsageError(
             f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
@@ -367,7 +369,7 @@ class _Trial:
         worst = named[max(range(len(named)), key=lambda i: float(difference[i].norm()))]
         path = worst.rpartition(".")[0]
         layer = model.get_submodule(path)
-        share = f"by {_norm(difference) / scale:.0%}" if scale else "where there are no examples"
+        share = f"by {_norm(difference) / scale:.2%}" if scale else "where there are no examples"
         raise UsageError(
             f"student: {described(path, layer)}: the gradients of single examples differ from"
             f" autograd's {share}, most in '{worst}' (engine {engine});"

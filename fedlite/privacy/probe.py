@@ -1,5 +1,6 @@
 """What DP-SGD refuses: models and losses in which one example touches another's answer."""
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,14 @@ from fedlite.privacy.trials import (
 Asked = Callable[[nn.Module, Tensor], Sequence[Tensor]]
 """(model, inputs (n, ...)) -> what it answers, each (n, ...)."""
 
+MIXED = (
+    "the output of one example depends on the others in its batch; this breaks the clipping of"
+    " single examples (use nn.GroupNorm, no batch statistics)"
+)
+ROUNDED = (
+    "rounding alone changes the output of one example with the length of its batch; use smaller"
+    " weights or factors, such as the 30 of sin(30 x), or normalise before them (nn.LayerNorm)"
+)
 _AGAIN = 4  # times that a model is asked the same, to tell what is random from what is mixed
 
 
@@ -157,10 +166,21 @@ def check_rows_here(
         again = itertools.chain(*_answers(model, [inputs] * _AGAIN, who, asked))
         if not all(map(_equal_rows, [*found[0]] * _AGAIN, again)):
             raise UsageError(f"{who}: its output {RANDOM}")
-        raise UsageError(
-            f"{who}: the output of one example depends on the others in its batch; this breaks"
-            " the clipping of single examples (use nn.GroupNorm, no batch statistics)"
-        )
+        raise UsageError(f"{who}: {ROUNDED if _rounds(model, inputs, parts, asked) else MIXED}")
+
+
+def _rounds(model: nn.Module, inputs: Tensor, parts: Sequence[Tensor], asked: Asked) -> bool:
+    """Whether rounding is what makes answers differ: in float64 they are the same."""
+    try:
+        precise, inputs = copy.deepcopy(model).double(), inputs.double()
+        whole, *apart = _answers(precise, [inputs, *(inputs[rows] for rows in parts)], "", asked)
+    except FedliteError:  # it does not compute in float64
+        return False
+    return all(
+        _equal_rows(one[rows], other)
+        for rows, answers in zip(parts, apart, strict=True)
+        for one, other in zip(whole, answers, strict=True)
+    )
 
 
 def _answers(
