@@ -23,8 +23,10 @@ from fedlite.privacy.gradient_probe import (
     TOLERANCE,
     check_gradients,
     check_large_batches,
+    check_mixing,
     explained,
 )
+from fedlite.privacy.layers import described
 from fedlite.privacy.options import Protects
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.probe import Asked, check_many_rows, check_private_model, check_rows
@@ -33,13 +35,15 @@ from fedlite.privacy.steps import train_steps
 from fedlite.privacy.trials import (
     FEW,
     MANY,
-    SCALES,
+    REDRAWN_SEEDS,
     SEEDS,
     made_up_few,
     made_up_labels,
     made_up_many,
     made_up_many_labels,
+    parts_of_many,
     randomised,
+    redrawn,
 )
 
 PartOf = Callable[[nn.Module, Loss, ClientData, Answers], tuple[nn.Module, ExampleLosses, int]]
@@ -93,25 +97,57 @@ def check_student(
     check_private_model(student, task)
     if not unit.example_level:
         return
+    _check_tapped_layers(student, loss, loss_option)
     asked_of_teacher = asked_of(loss.teacher_taps)
-    check_rows(teacher, task, "teacher", modes=(False,), asked=asked_of_teacher)
+    check_rows(
+        teacher,
+        task,
+        "teacher",
+        modes=(False,),
+        asked=asked_of_teacher,
+        seeds=SEEDS[:1],
+        redrawn_seeds=REDRAWN_SEEDS[:2],
+    )
     check_many_rows(teacher, task, "teacher", asked_of_teacher)
     if isinstance(student, FixedFrontEnd):
         check_rows(student, task, "student", modes=(False,), asked=asked_of_front_end)
         check_many_rows(student, task, "student", asked_of_front_end)
     check_separable(loss, loss_option, _answers_like(student, teacher, loss, task))
+    _check_training(student, randomised(teacher, SEEDS[0]), loss, task, part_of)
+
+
+def _check_training(
+    student: nn.Module, teacher: nn.Module, loss: Loss, task: Task, part_of: PartOf
+) -> None:
+    """The gradients of what training moves, near the student's weights, at weights drawn anew, and
+    in large batches; and a step."""
+    classes = task.num_classes
+
+    def part(
+        trial: nn.Module, inputs: Tensor, labels: Tensor
+    ) -> tuple[nn.Module, ExampleLosses, int]:
+        shown = inputs[:FEW]  # to the teacher: what it answers to a few serves for many
+        taught = taught_answers(teacher, shown, loss.teacher_taps)
+        taught = taught[torch.arange(len(inputs)) % len(shown)]
+        with explained(trial):
+            return part_of(trial, loss, ClientData(-1, inputs, labels), taught)
+
     with torch.random.fork_rng(devices=[]):
         for seed in SEEDS:
             trial, inputs = randomised(student, seed), made_up_few(task, seed)
-            labels = made_up_labels(len(inputs), task.num_classes, seed)
-            taught = taught_answers(randomised(teacher, seed), inputs, loss.teacher_taps)
-            with explained(trial):
-                data = ClientData(-1, inputs, labels)
-                module, losses, count = part_of(trial, loss, data, taught)
+            module, losses, count = part(trial, inputs, made_up_labels(len(inputs), classes, seed))
             with explained(module):
                 check_gradients(module, losses, count, seed)
-        _check_large_batches(student, teacher, loss, task, part_of)
         _check_step(student, trial, module, losses, count)
+        for seed in REDRAWN_SEEDS:
+            inputs, labels = made_up_many(task, 3), made_up_labels(3, classes, seed)
+            module, losses, count = part(redrawn(student, seed), inputs, labels)
+            with explained(module):
+                check_mixing(module, losses, count)
+        inputs, labels = made_up_many(task, MANY), made_up_many_labels(MANY, classes)
+        module, losses, count = part(randomised(student, SEEDS[0]), inputs, labels)
+        with explained(module):
+            check_large_batches(module, losses, count, parts_of_many()[1:], ENGINES["bookkeeping"])
 
 
 def asked_of(taps: Sequence[str]) -> Asked:
@@ -156,16 +192,17 @@ def _answers_like(
         return own, taught_answers(teacher, inputs, loss.teacher_taps)
 
 
-def _check_large_batches(
-    student: nn.Module, teacher: nn.Module, loss: Loss, task: Task, part_of: PartOf
-) -> None:
-    trial, inputs = randomised(student, SEEDS[0]), made_up_many(task, MANY)
-    labels = made_up_many_labels(MANY, task.num_classes)
-    taught = taught_answers(teacher, inputs, loss.teacher_taps)
-    with explained(trial):
-        module, losses, _ = part_of(trial, loss, ClientData(-1, inputs, labels), taught)
-    with explained(module):
-        check_large_batches(module, losses, (len(SCALES), FEW, MANY), ENGINES["bookkeeping"])
+def _check_tapped_layers(student: nn.Module, loss: Loss, option: str) -> None:
+    """Refuse a tap on a layer with trained parameters of its own: Opacus sees what the next layer
+    asks of it, and not what the loss does."""
+    for name in loss.student_taps:
+        layer = student.get_submodule(name)
+        if any(one.requires_grad for one in layer.parameters(recurse=False)):
+            raise UsageError(
+                f"{option}: taps the student's {described(name, layer)}, which has trained"
+                " parameters of its own; tap a layer after it, such as its activation or an"
+                " nn.Identity"
+            )
 
 
 def check_travels(student: nn.Module) -> None:

@@ -25,8 +25,8 @@ from fedlite.federation.student_check import asked_of, asked_of_front_end, check
 from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
 from fedlite.privacy.clipping import ExampleLosses
-from fedlite.privacy.probe import check_rows_here
-from fedlite.privacy.trials import made_up
+from fedlite.privacy.probe import check_rows_here, forward_alone
+from fedlite.privacy.trials import made_up, parts_of_made_up
 
 FEATURE_BATCH = 256  # examples at a time through a fixed front end
 
@@ -109,10 +109,11 @@ class Workbench:
         state = self.student.state_dict()
         if self._tried and all(torch.equal(self._tried[name], state[name]) for name in state):
             return
-        inputs, student = made_up(self.options.task, seed=0), self.student
-        check_rows_here(student.train(), inputs, "student", part=3)
+        inputs, parts = made_up(self.options.task, seed=0), parts_of_made_up(seed=0)
+        student = self.student
+        check_rows_here(student.train(), inputs, "student", forward_alone, parts)
         if isinstance(student, FixedFrontEnd):
-            check_rows_here(student.eval(), inputs, "student", asked_of_front_end)
+            check_rows_here(student.eval(), inputs, "student", asked_of_front_end, parts)
         self._tried = {name: value.clone() for name, value in state.items()}
 
     def teacher_answers(self, data: ClientData, sha256: str) -> Answers:
@@ -149,7 +150,7 @@ class Workbench:
             teacher.eval().requires_grad_(requires_grad=False)
             if self.options.example_level:
                 inputs, asked = made_up(task, seed=0), asked_of(self.loss.teacher_taps)
-                check_rows_here(teacher, inputs, "teacher", asked)
+                check_rows_here(teacher, inputs, "teacher", asked, parts_of_made_up(seed=0))
             self._teachers[sha256] = in_channels_last(teacher, task.blank(2))
         return self._teachers[sha256]
 

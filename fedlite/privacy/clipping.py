@@ -17,6 +17,7 @@ from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+import fedlite.privacy.opacus_rules  # noqa: F401  # tells Opacus
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.privacy.layers import described, instead_of
 

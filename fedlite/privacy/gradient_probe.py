@@ -4,11 +4,12 @@ The bound of DP-SGD rests on one gradient for each example that no other example
 layers give it is not a question of their types: the student itself is tried, with its own loss.
 """
 
+import math
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,13 +35,15 @@ UNCLIPPED = 1e6  # a clip norm above every gradient of a trial at inputs of the 
 MIXED = (
     "student: the gradient of one example depends on the others in its batch, which breaks the"
     " clipping of single examples; let no layer and no loss look across dimension 0, nor at its"
-    " length (use nn.GroupNorm, no batch statistics)"
+    " length, keep nothing between batches (use nn.GroupNorm, no batch statistics), and compute in"
+    " float32, since autocast rounds the gradients of a batch and of one example differently"
 )
 RANDOM = (
     "changes from one pass to the next although dropout is off, by random draws or by what is kept"
     " between batches; draw with nn.Dropout alone, and keep nothing"
 )
 
+Found = TypeVar("Found")
 Gradients = tuple[Tensor, ...]
 """One tensor for each trained parameter."""
 
@@ -86,6 +89,16 @@ class NoDropout(TorchFunctionMode):
         return func(*args, **(kwargs | dict(self._WITH_DROPOUT.get(func, {}))))
 
 
+def without_dropout(ask: Callable[[], Found]) -> Found:
+    """What ``ask`` finds where dropout lets everything pass; asked once where nothing is drawn."""
+    before = torch.get_rng_state()
+    found = ask()
+    if torch.equal(torch.get_rng_state(), before):
+        return found
+    with NoDropout():
+        return ask()
+
+
 @contextmanager
 def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
     """Whatever a network of unforeseen shape raises, as one line with the layer and a way out.
@@ -109,7 +122,7 @@ def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
         layer = model.get_submodule(name)
         raise UsageError(
             f"{who}: {described(name, layer)} fails in a trial on made-up examples:"
-            f" {first_line(error)}; {instead_of(layer)}"
+            f" {first_line(error)}; {instead_of(layer, str(error))}"
         ) from error
 
 
@@ -143,9 +156,9 @@ def check_gradients(
 ) -> None:
     """Refuse a model whose clipped sums are not those of one gradient after another.
 
-    At the weights that ``model`` has, in training mode, for every engine: the sums over nobody, one
-    and three examples, and over all of them in two physical parts. By turns of the seed no gradient
-    is clipped, some are, or all. Dropout is let pass for this, since one example alone would draw
+    At the weights that ``model`` has, in training mode, for every engine: the sums over nobody,
+    and over three examples in physical parts of two and of one. By turns of the seed no gradient is
+    clipped, some are, or all. Dropout is let pass for this, since one example alone would draw
     another mask than in its batch; with dropout, an engine is held to autograd's gradients in the
     same batch.
 
@@ -172,18 +185,22 @@ def check_gradients(
 
 
 def check_large_batches(
-    model: nn.Module, example_losses: ExampleLosses, sizes: tuple[int, int, int], engine: Engine
+    model: nn.Module,
+    example_losses: ExampleLosses,
+    num_examples: int,
+    parts: Sequence[Tensor],
+    engine: Engine,
 ) -> None:
     """Refuse a model or a loss that treats an example in a large batch in another way.
 
-    At the weights that ``model`` has, in training mode, without dropout: the losses of a batch are
-    those of its parts; of the smaller batch the summed gradient too, and the engine's sum with no
-    gradient clipped.
+    At the weights that ``model`` has, in training mode, without dropout: the losses of all examples
+    at once are those of ``parts`` of them, and so is the sum of the gradients of these examples in
+    one smaller batch, with no gradient clipped.
 
     Args:
         model: what a step moves.
-        example_losses: the run's own loss on ``sizes[-1]`` made-up examples.
-        sizes: of parts, of the smaller batch and of the larger one.
+        example_losses: the run's own loss on ``num_examples`` made-up examples.
+        parts: rows, a few at a time; together they are the smaller batch.
         engine: for the sum.
 
     Raises:
@@ -191,11 +208,27 @@ def check_large_batches(
         GradientError: the engine found not one gradient for each example.
     """
     model.train()
-    few, many, most = sizes
-    trial = _Trial(model, example_losses, torch.arange(most), seed=0)
     with NoDropout():
-        trial.check_parts(torch.arange(many), few, engine)
-        trial.check_losses(many)
+        _Trial(model, example_losses, torch.arange(num_examples), seed=0).check_parts(parts, engine)
+
+
+def check_mixing(model: nn.Module, example_losses: ExampleLosses, num_examples: int) -> None:
+    """Refuse a model that lets the gradients of a batch touch each other, at the weights it has.
+
+    In training mode, without dropout, by autograd alone: the losses and the summed gradient of all
+    examples are those of one alone and of the rest.
+
+    Args:
+        model: what a step moves.
+        example_losses: the run's own loss on ``num_examples`` made-up examples, two or more.
+
+    Raises:
+        UsageError: they are not.
+    """
+    model.train()
+    rows = torch.arange(num_examples)
+    with NoDropout():
+        _Trial(model, example_losses, rows, seed=0).check_mixing((rows[:1], rows[1:]))
 
 
 @dataclass(frozen=True)
@@ -213,11 +246,9 @@ class _Trial:
         alone = [_gradients(self.model, self._losses(rows[i : i + 1])) for i in range(len(rows))]
         clip = self._clip(alone)
         for name, engine in engines.items():
-            batches = [rows[:0], rows[-1:], rows[:3], rows.flip(0)]
-            with engine(self.model, self.example_losses, clip) as made:
-                sums = [made.clipped_sum(some) for some in batches[:3]]
-            with engine(self.model, self.example_losses, clip, (len(rows) + 1) // 2) as made:
-                sums.append(made.clipped_sum(batches[3]))
+            batches = [rows[-3:], rows[:0]]
+            with engine(self.model, self.example_losses, clip, 2) as made:
+                sums = [made.clipped_sum(some) for some in batches]
             for some, found in zip(batches, sums, strict=True):
                 self._compare(found, alone, some, clip, name)
 
@@ -232,33 +263,44 @@ class _Trial:
                 found = made.clipped_sum(self.every)
             self._compare(found, masked, self.every, clip, name)
 
-    def check_parts(self, rows: Tensor, part: int, engine: Engine) -> None:
-        """The summed gradient of ``rows`` at once, and the engine's unclipped sum, are those of
-        ``part`` at a time."""
-        losses = [self._losses(some) for some in torch.split(rows, part)]
-        single = [_gradients(self.model, one) for one in losses]
-        together = self._losses(rows)
-        if not _agree(together.detach(), torch.cat(losses).detach()):
-            raise UsageError(MIXED)
-        summed = [torch.stack(ones).sum(dim=0) for ones in zip(*single, strict=True)]
-        most = TOLERANCE * sum(_norm(one) for one in single) + 1e-6 * len(rows)
-        finite = bool(torch.isfinite(together).all())
-        if finite and _norm(_difference(_gradients(self.model, together), summed)) > most:
-            raise UsageError(MIXED)
+    def check_parts(self, parts: Sequence[Tensor], engine: Engine) -> None:
+        """The losses of everybody are those of ``parts``; so is the engine's sum of gradients."""
+        with torch.no_grad():
+            everybody = self._losses(self.every)
+        summed, most = self._in_parts(parts, everybody)
+        rows = torch.cat(list(parts))
         with engine(self.model, self.example_losses, UNCLIPPED, len(rows)) as made:
             difference = _norm(_difference(made.clipped_sum(rows).value, summed))
-        if finite and difference > most:
-            raise UsageError(
-                f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
-                f" {difference:.2g}; let no layer depend on the length of the batch"
-            )
+        if difference <= most:
+            return
+        together = _gradients(self.model, self._losses(rows))
+        if _norm(_difference(together, summed)) > most:
+            raise UsageError(MIXED)
+        raise UsageError(
+            f"student: the sum of {len(rows)} examples' gradients differs from autograd's by"
+            f" {difference:.2g}; let no layer depend on the length of the batch"
+        )
 
-    def check_losses(self, part: int) -> None:
-        """The losses of all examples at once are those of ``part`` at a time."""
-        with torch.no_grad():
-            apart = [self._losses(some) for some in torch.split(self.every, part)]
-            if not _agree(self._losses(self.every), torch.cat(apart)):
-                raise UsageError(MIXED)
+    def check_mixing(self, parts: Sequence[Tensor]) -> None:
+        """Autograd's losses and summed gradient of everybody are those of ``parts``."""
+        together = self._losses(self.every)
+        summed, most = self._in_parts(parts, together.detach())
+        if _norm(_difference(_gradients(self.model, together), summed)) > most:
+            raise UsageError(MIXED)
+
+    def _in_parts(self, parts: Sequence[Tensor], everybody: Tensor) -> tuple[Gradients, float]:
+        """Autograd's gradient of ``parts``, summed, and the most that another sum may differ.
+
+        Raises:
+            UsageError: their losses are not those of ``everybody``.
+        """
+        losses = [self._losses(some) for some in parts]
+        if not _agree(everybody[torch.cat(list(parts))], torch.cat(losses).detach()):
+            raise UsageError(MIXED)
+        single = [_gradients(self.model, one) for one in losses]
+        summed = tuple(torch.stack(ones).sum(dim=0) for ones in zip(*single, strict=True))
+        most = TOLERANCE * sum(_norm(one) for one in single) + 1e-6 * len(self.every)
+        return summed, most if torch.isfinite(everybody).all() else math.inf
 
     def is_random(self) -> bool:
         """Whether the losses change with the draws, or from one time to the next."""
@@ -327,7 +369,7 @@ class _Trial:
         worst = named[max(range(len(named)), key=lambda i: float(difference[i].norm()))]
         path = worst.rpartition(".")[0]
         layer = model.get_submodule(path)
-        share = f"by {_norm(difference) / scale:.0%}" if scale else "where there are no examples"
+        share = f"by {_norm(difference) / scale:.2%}" if scale else "where there are no examples"
         raise UsageError(
             f"student: {described(path, layer)}: the gradients of single examples differ from"
             f" autograd's {share}, most in '{worst}' (engine {engine});"

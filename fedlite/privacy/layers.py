@@ -28,8 +28,22 @@ _INSTEAD: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] 
 )
 
 
-def instead_of(layer: nn.Module) -> str:
-    """What to use in place of ``layer``; of a kind that has no substitute, how layers are used."""
+_WHERE_IT_SAYS = {  # of Opacus or torch, when a layer fails
+    "No activations detected": (
+        "let train() put it into training mode, or freeze its parameters with requires_grad_(False)"
+    ),
+    "vmap": (
+        "keep its own parameters in a module of their own that takes and answers one tensor, with"
+        " neither dropout nor an autograd.Function in it"
+    ),
+}
+
+
+def instead_of(layer: nn.Module, said: str = "") -> str:
+    """What to use in place of ``layer``; of a kind that has no substitute, how layers are used.
+
+    ``said`` is the text of the error that it raised.
+    """
     if is_parametrized(layer) or isinstance(layer, nn.utils.parametrize.ParametrizationList):
         return "use the layer without parametrizations such as weight_norm or spectral_norm"
     if getattr(layer, "padding_mode", "zeros") != "zeros":
@@ -44,11 +58,14 @@ def instead_of(layer: nn.Module) -> str:
     for kinds, words in _INSTEAD:
         if isinstance(layer, kinds):
             return words
+    for words, instead in _WHERE_IT_SAYS.items():
+        if words in said:
+            return instead
     if getattr(layer, "inplace", False):
         return "use it with inplace=False"
     return (
-        "call every layer as a module, on one tensor with the examples of the batch in dimension 0,"
-        " and change nothing in place"
+        "call every layer as a module, on one tensor given by position, with the examples of the"
+        " batch in dimension 0, and change nothing in place"
     )
 
 

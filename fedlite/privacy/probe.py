@@ -1,5 +1,7 @@
 """What DP-SGD refuses: models and losses in which one example touches another's answer."""
 
+import copy
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.privacy.gradient_probe import RANDOM, TOLERANCE, NoDropout, explained, first_line
+from fedlite.privacy.gradient_probe import (
+    RANDOM,
+    TOLERANCE,
+    explained,
+    first_line,
+    without_dropout,
+)
 from fedlite.privacy.layers import MIXING, described, instead_of
 from fedlite.privacy.trials import (
     FEW,
@@ -20,12 +28,24 @@ from fedlite.privacy.trials import (
     made_up_labels,
     made_up_many,
     made_up_many_labels,
+    parts_of_made_up,
+    parts_of_many,
     randomised,
     redrawn,
 )
 
 Asked = Callable[[nn.Module, Tensor], Sequence[Tensor]]
 """(model, inputs (n, ...)) -> what it answers, each (n, ...)."""
+
+MIXED = (
+    "the output of one example depends on the others in its batch; this breaks the clipping of"
+    " single examples (use nn.GroupNorm, no batch statistics)"
+)
+ROUNDED = (
+    "rounding alone changes the output of one example with the length of its batch; use smaller"
+    " weights or factors, such as the 30 of sin(30 x), or normalise before them (nn.LayerNorm)"
+)
+_AGAIN = 4  # times that a model is asked the same, to tell what is random from what is mixed
 
 
 def forward_alone(model: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
@@ -67,11 +87,13 @@ def check_rows(
     *,
     modes: Sequence[bool],
     asked: Asked = forward_alone,
+    seeds: Sequence[int] = SEEDS,
+    redrawn_seeds: Sequence[int] = REDRAWN_SEEDS,
 ) -> None:
     """The answer to every example is the same alone as in a batch; nothing of the model moves.
 
-    At weights near the model's own in every mode, and at weights drawn anew, with modes by turns;
-    examples come one or three at a time, and all together.
+    At weights near the model's own, and at weights drawn anew, with modes by turns; examples come
+    alone, in threes and fives, and all together.
 
     Args:
         model: left as it is.
@@ -79,27 +101,24 @@ def check_rows(
         who: names it in the error.
         modes: of training mode; dropout lets everything pass.
         asked: what is asked of it.
+        seeds: of weights near its own.
+        redrawn_seeds: of weights drawn anew.
 
     Raises:
         UsageError: names the effect, or the layer that fails.
     """
-    for seed in SEEDS:
+    draws = [*((randomised, seed) for seed in seeds), *((redrawn, seed) for seed in redrawn_seeds)]
+    for draw, seed in draws:
         with explained(model, who):
-            probe = randomised(model, seed)
-        for training in modes:
-            part = 1 if training == (seed != 1) else 3
-            check_rows_here(probe.train(training), made_up(examples, seed), who, asked, part)
-    for seed in REDRAWN_SEEDS:
-        with explained(model, who):
-            probe = redrawn(model, seed)
-        training = modes[seed % len(modes)]
-        check_rows_here(probe.train(training), made_up(examples, seed), who, asked, part=3)
+            probe = draw(model, seed).train(modes[seed % len(modes)])
+        check_rows_here(probe, made_up(examples, seed), who, asked, parts_of_made_up(seed))
 
 
 def check_many_rows(
     model: nn.Module, examples: Examples, who: str, asked: Asked = forward_alone
 ) -> None:
-    """The answers in evaluation are the same in a large batch as in parts of it.
+    """The answers in evaluation are the same in a large batch as in a smaller one and in small
+    ones.
 
     Args:
         model, examples, who, asked: as of :func:`check_rows`, which has tried single rows.
@@ -109,53 +128,68 @@ def check_many_rows(
     """
     with explained(model, who):
         probe = randomised(model, SEEDS[0]).eval()
-    inputs = made_up_many(examples, MANY)
-    check_rows_here(probe, inputs[:FEW], who, asked, part=len(SCALES))
-    check_rows_here(probe, inputs, who, asked, part=FEW)
+    check_rows_here(probe, made_up_many(examples, MANY), who, asked, parts_of_many())
 
 
 def check_rows_here(
-    model: nn.Module, inputs: Tensor, who: str, asked: Asked = forward_alone, part: int = 1
+    model: nn.Module, inputs: Tensor, who: str, asked: Asked, parts: Sequence[Tensor]
 ) -> None:
     """:func:`check_rows` in the mode and at the weights that ``model`` has.
 
     Args:
         inputs: (n, ...), made up.
-        part: examples at a time that are compared with all together.
+        parts: rows that come together; their answers are compared with those of all at once.
 
     Raises:
         UsageError: names the effect, or the layer that fails.
     """
     before = {name: value.clone() for name, value in _arrays(model).items()}
-    with (
-        torch.random.fork_rng(devices=[]),
-        explained(model, who),
-        NoDropout(),
-        torch.no_grad(),
-    ):
-        torch.manual_seed(len(inputs))
-        together, again = asked(model, inputs), asked(model, inputs)
-        parts = [asked(model, some) for some in torch.split(inputs, part)]
-        apart = [torch.cat(values) for values in zip(*parts, strict=True)]
+    batches = [torch.arange(len(inputs)), *parts]
+    found = _answers(model, [inputs[rows] for rows in batches], who, asked)
     for name, value in _arrays(model).items():
         if not torch.equal(value, before[name]):
             raise UsageError(
                 f"{who}: '{name}' changes in a forward pass; under differential privacy nothing may"
                 " follow private data but by noised steps"
             )
-    for whole, repeated, single in zip(together, again, apart, strict=True):
-        if len(whole) != len(inputs):
-            raise UsageError(
-                f"{who}: answers {len(whole)} rows for {len(inputs)} examples; let dimension 0 of"
-                " every output and of every feature that a loss taps be the examples of the batch"
-            )
-        if not _equal_rows(whole, repeated):
+    for answers in zip(*found, strict=True):
+        for rows, answer in zip(batches, answers, strict=True):
+            if len(answer) != len(rows):
+                raise UsageError(
+                    f"{who}: answers {len(answer)} rows for {len(rows)} examples; let dimension 0"
+                    " of every output and of every feature that a loss taps be the examples of the"
+                    " batch"
+                )
+        whole, *apart = answers
+        if all(_equal_rows(whole[rows], one) for rows, one in zip(parts, apart, strict=True)):
+            continue
+        again = itertools.chain(*_answers(model, [inputs] * _AGAIN, who, asked))
+        if not all(map(_equal_rows, [*found[0]] * _AGAIN, again)):
             raise UsageError(f"{who}: its output {RANDOM}")
-        if whole.shape != single.shape or not _equal_rows(whole, single):
-            raise UsageError(
-                f"{who}: the output of one example depends on the others in its batch; this breaks"
-                " the clipping of single examples (use nn.GroupNorm, no batch statistics)"
-            )
+        raise UsageError(f"{who}: {ROUNDED if _rounds(model, inputs, parts, asked) else MIXED}")
+
+
+def _rounds(model: nn.Module, inputs: Tensor, parts: Sequence[Tensor], asked: Asked) -> bool:
+    """Whether rounding is what makes answers differ: in float64 they are the same."""
+    try:
+        precise, inputs = copy.deepcopy(model).double(), inputs.double()
+        whole, *apart = _answers(precise, [inputs, *(inputs[rows] for rows in parts)], "", asked)
+    except FedliteError:  # it does not compute in float64
+        return False
+    return all(
+        _equal_rows(one[rows], other)
+        for rows, answers in zip(parts, apart, strict=True)
+        for one, other in zip(whole, answers, strict=True)
+    )
+
+
+def _answers(
+    model: nn.Module, batches: Sequence[Tensor], who: str, asked: Asked
+) -> list[Sequence[Tensor]]:
+    """What is answered to each of ``batches`` without dropout; generators are left as they were."""
+    with torch.random.fork_rng(devices=[]), explained(model, who), torch.no_grad():
+        torch.manual_seed(0)
+        return without_dropout(lambda: [asked(model, inputs) for inputs in batches])
 
 
 def _arrays(model: nn.Module) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ WILD = 1e4  # the scale of its last
 FEW, MANY = 33, 257  # examples: more than a trial's, and more than a physical batch
 
 _ROWS = len(SCALES) + 5
+_PARTS = [1, 3, 5]  # in which the rows of a trial are asked about again
 _CHOSEN = ((0, 1, 2, 3), (0, 4, 6, 7), (3, 5, 8, 2))  # of the inputs, by turns of the seed
 
 
@@ -42,6 +43,12 @@ def made_up(examples: Examples, seed: int) -> Tensor:
     return inputs
 
 
+def parts_of_made_up(seed: int) -> tuple[Tensor, ...]:
+    """The rows (9,) of :func:`made_up` in parts: one alone, three, and five; others by turns of the
+    seed."""
+    return torch.split(torch.arange(_ROWS).roll(seed), _PARTS)
+
+
 def made_up_few(examples: Examples, seed: int) -> Tensor:
     """Four of the inputs of :func:`made_up`, others by turns of the seed."""
     return made_up(examples, seed)[list(_CHOSEN[seed % len(_CHOSEN)])]
@@ -50,6 +57,19 @@ def made_up_few(examples: Examples, seed: int) -> Tensor:
 def made_up_many(examples: Examples, count: int) -> Tensor:
     """``count`` random inputs, of the usual size."""
     return examples.random(count, torch.Generator().manual_seed(count))
+
+
+def spread() -> Tensor:
+    """Rows (33,) of 257, from the first to the last at equal distances.
+
+    Where a large batch is cut into chunks of eight or more, each chunk has one of them.
+    """
+    return torch.arange(0, MANY, MANY // (FEW - 1))
+
+
+def parts_of_many() -> tuple[Tensor, ...]:
+    """The rows of :func:`spread` all at once, and four at a time."""
+    return (spread(), *torch.split(spread(), len(SCALES)))
 
 
 def made_up_labels(count: int, classes: int, seed: int) -> Tensor:

@@ -209,6 +209,69 @@ class NamesOfOpacus(Student):
         self.first = self.Scaled()
 
 
+class Scaled(nn.Module):
+    """A layer within a block, with a parameter of the block's own beside dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.drop = nn.Linear(12, 12), nn.Dropout(0.3)
+        self.scale = nn.Parameter(torch.ones(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.inner(x)) * self.scale
+
+
+class BlockBesideDropout(Student):
+    def build(self) -> None:
+        super().build()
+        self.block = Scaled()
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.block(super().middle(x))
+
+
+class ParameterBesideDropout(Student):
+    """As of a block, but it is the student's own."""
+
+    def build(self) -> None:
+        super().build()
+        self.drop, self.scale = nn.Dropout(0.3), nn.Parameter(torch.ones(12))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.drop(super().middle(x)) * self.scale
+
+
+class ByKeyword(Student):
+    def middle(self, x: Tensor) -> Tensor:
+        return self.first(input=x.flatten(1)).tanh()
+
+
+class TrainedInEvaluation(Student):
+    """Keeps a trained layer out of training mode."""
+
+    def train(self, mode: bool = True) -> "TrainedInEvaluation":
+        super().train(mode)
+        self.first.eval()
+        return self
+
+
+class Autocast(Student):
+    def middle(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = super().middle(x)
+        return hidden.float()
+
+
+class Siren(Student):
+    """Sines of large numbers (Sitzmann et al. 2020): rounding decides where they end."""
+
+    def build(self) -> None:
+        self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+
+    def middle(self, x: Tensor) -> Tensor:
+        return (30 * self.second((30 * self.first(x.flatten(1))).sin())).sin()
+
+
 class BuffersBesideParameters(Student):
     def build(self) -> None:
         super().build()
@@ -334,6 +397,34 @@ class LayerNormed(Student):
 
     def middle(self, x: Tensor) -> Tensor:
         return super().middle(self.norm(x))
+
+
+class LayerNormedWithoutBias(LayerNormed):
+    def build(self) -> None:
+        super().build()
+        self.norm = nn.LayerNorm((2, 6), bias=False)
+
+
+class GroupNormedWithoutAffine(LayerNormed):
+    def build(self) -> None:
+        super().build()
+        self.norm = nn.GroupNorm(1, 2, affine=False)
+
+
+class DroppedInTrainingNever(Student):
+    """Keeps its dropout out of training mode."""
+
+    def build(self) -> None:
+        super().build()
+        self.drop = nn.Dropout(0.3)
+
+    def train(self, mode: bool = True) -> "DroppedInTrainingNever":
+        super().train(mode)
+        self.drop.eval()
+        return self
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.drop(super().middle(x))
 
 
 class Transposed(Student):

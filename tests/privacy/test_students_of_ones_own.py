@@ -40,7 +40,7 @@ from tests.tasks import shaped
 TASK = shaped(SHAPE, CLASSES)
 
 DEPENDS = "of one example depends on the others in its batch"
-ROWS = r"layer 'first' \(\w+\): parameter 'first.weight' has gradients of \d+ rows for 1 examples"
+ROWS = r"layer 'first' \(\w+\): parameter 'first.weight' has gradients of \d+ rows for 2 examples"
 CHANGES = "changes from one pass to the next"
 DIFFER = r"layer '\w+' \(\w+\): the gradients of single examples differ from autograd's"
 OTHER = "Opacus computes other gradients than autograd with padding_"
@@ -57,6 +57,9 @@ REFUSED: dict[type[Student], str] = {
     wrong_students.CentredGradientsAlone: "the gradient " + DEPENDS,
     wrong_students.StandardisedBehindZeros: DEPENDS,
     wrong_students.BehindAGateOfZero: DEPENDS,
+    wrong_students.GradientsBehindAGate: "the gradient " + DEPENDS,
+    wrong_students.OneNormBehindAGate: "the gradient " + DEPENDS,
+    wrong_students.RolledBehindAGate: "the gradient " + DEPENDS,
     wrong_students.Rolled: DEPENDS,
     wrong_students.ShiftedRows: DEPENDS,
     wrong_students.ByBatchLength: DEPENDS,
@@ -65,6 +68,8 @@ REFUSED: dict[type[Student], str] = {
     wrong_students.SoftmaxOverTheBatch: DEPENDS,
     wrong_students.MixesInEvaluation: DEPENDS,
     wrong_students.KeepsTheLast: CHANGES,
+    wrong_students.RemembersLittle: CHANGES,
+    wrong_students.RemembersWhatTrains: "the gradient .*keep nothing between batches",
     students.Noisy: CHANGES,
     students.SkipsByBatch: CHANGES,
     wrong_students.CountsQuietly: "'seen' changes in a forward pass",
@@ -87,7 +92,7 @@ REFUSED: dict[type[Student], str] = {
     wrong_students.Padded: OTHER + "idx=2; use nn.Embedding without padding_idx",
     wrong_students.ScaledByFrequency: "the gradient " + DEPENDS,
     wrong_students.Bags: r"layer 'first' \(EmbeddingBag\) fails.*use nn.Embedding",
-    students.BroadcastPositions: "'positions.weight' has gradients of 6 rows for 1 examples",
+    students.BroadcastPositions: "'positions.weight' has gradients of 6 rows for 2 examples",
     students.TableOfOwn: r"layer 'positions' \(Table\) fails",
     students.Recurrent: r"layer 'first' \(GRU\) fails.*use opacus.layers.DPGRU",
     students.Long: r"layer 'first' \(LSTM\) fails.*use opacus.layers.DPLSTM",
@@ -95,6 +100,12 @@ REFUSED: dict[type[Student], str] = {
     students.Attentive: r"\(MultiheadAttention\) fails.*use opacus.layers.DPMultiheadAttention",
     students.Encoder: r"layer 'first.self_attn' .*use opacus.layers.DPMultiheadAttention",
     students.WeightNormedWithoutBias: "without parametrizations such as weight_norm",
+    students.BlockBesideDropout: r"layer 'block' \(Scaled\) fails.*own parameters in a module of",
+    students.ParameterBesideDropout: r"ParameterBesideDropout fails.*own parameters in a module of",
+    students.ByKeyword: r"layer 'first' \(Linear\) fails.*on one tensor given by position",
+    students.TrainedInEvaluation: r"layer 'first' \(Linear\) fails.*put it into training mode",
+    students.Autocast: "the gradient " + DEPENDS + ".*since autocast rounds",
+    students.Siren: r"rounding alone changes the output .* smaller weights or factors",
     students.NamesOfOpacus: "has an attribute 'activations', a name that Opacus keeps",
     students.BuffersBesideParameters: "of its own beside the buffer 'shift'",
     students.InPlace: r"layer 'first.1' \(ReLU\) fails.*use it with inplace=False",
@@ -279,7 +290,7 @@ def test_a_private_run_is_refused_before_any_training(
 ) -> None:
     folder = tmp_path / "run"
     line = refusal(capsys, 2, "federate", *TINY, *own(Folded), f"run.dir={folder}")
-    assert re.search("layer 'first' .Linear.: parameter 'first.weight' has gradients of 8", line)
+    assert re.search("layer 'first' .Linear.: parameter 'first.weight' has gradients of 16", line)
     assert not list(folder.rglob("*.pt"))
     assert not list(folder.rglob("*.ledger"))
 
@@ -289,7 +300,7 @@ def test_a_client_refuses_it_too_whatever_its_server_let_pass(
 ) -> None:
     world = ClientWorld(tiny_config(*own(Folded)), tmp_path)
     world.grid.send_and_receive([world.request(1)])
-    assert "has gradients of 8 rows for 1 examples" in world.grid.failure()
+    assert "has gradients of 16 rows for 2 examples" in world.grid.failure()
     assert world.ledger().entries() == []
 
 

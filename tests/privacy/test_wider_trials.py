@@ -204,6 +204,23 @@ def test_tapped_features_of_the_teacher_are_tried() -> None:
         check(TapsItself(), Hint(), TapsFirst())
 
 
+class HintBeforeTanh(Hint):
+    student_taps: Sequence[str] = ("first",)
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
+        taps = {"tap": student.features["first"]}
+        return super().__call__(Answers(student.logits, taps), labels, teacher)
+
+
+def test_a_tap_on_a_trained_layer_is_refused_and_named() -> None:
+    """Opacus sees what the next layer asks of it, and not what the loss does."""
+    with pytest.raises(UsageError, match=r"taps the student's layer 'first' \(Linear\).*after it"):
+        check(TapsItself(), HintBeforeTanh(), TapsItself())
+    frozen = TapsItself()
+    frozen.first.requires_grad_(requires_grad=False)
+    check(frozen, HintBeforeTanh(), TapsItself())
+
+
 # --- losses -----------------------------------------------------------------------------------
 
 

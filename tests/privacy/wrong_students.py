@@ -1,5 +1,7 @@
 """Students of one's own that would be clipped or taught wrongly, or could not travel: refused."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,6 +104,59 @@ class BehindAGateOfZero(Student):
         return super().middle(x + self.gate * x.mean(dim=0))
 
 
+class MixedBackwards(torch.autograd.Function):
+    """Lets inputs pass; where the gate is open, mixes the gradients that come back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
+        ctx.save_for_backward(gate)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (gate,) = ctx.saved_tensors
+        return gradient + (gate != 0) * gradient.mean(dim=0), None
+
+
+class OneNormBackwards(MixedBackwards):
+    """Where the gate is open, cuts the gradients of the batch to one norm together."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (gate,) = ctx.saved_tensors
+        return (gradient / gradient.norm() if gate > 0.5 else gradient), None
+
+
+class RolledBackwards(MixedBackwards):
+    """Opens below zero: no weights near those of the start get there."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (gate,) = ctx.saved_tensors
+        return (gradient.roll(1, dims=0) if gate < -0.5 else gradient), None
+
+
+class GradientsBehindAGate(Student):
+    """The answers never mix examples; the gradients do, once the gate is no longer zero."""
+
+    function: type[MixedBackwards] = MixedBackwards
+
+    def build(self) -> None:
+        super().build()
+        self.register_buffer("gate", torch.zeros(1))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.function.apply(super().middle(x), self.gate)
+
+
+class OneNormBehindAGate(GradientsBehindAGate):
+    function = OneNormBackwards
+
+
+class RolledBehindAGate(GradientsBehindAGate):
+    function = RolledBackwards
+
+
 class Rolled(Student):
     def middle(self, x: Tensor) -> Tensor:
         return super().middle(x + torch.roll(x, 1, dims=0) / 10)
@@ -154,6 +209,32 @@ class KeepsTheLast(Student):
     def middle(self, x: Tensor) -> Tensor:
         before, self.last = self.last, x.detach().mean(dim=0)
         return super().middle(x if before is None else x + before)
+
+
+class RemembersLittle(Student):
+    """A running mean as a plain attribute, that no batch moves by much."""
+
+    mean: Tensor | None = None
+    rate = 1e-4
+
+    def remembers(self) -> bool:
+        return True
+
+    def middle(self, x: Tensor) -> Tensor:
+        hidden, mean = super().middle(x), self.mean
+        if self.remembers():
+            now = hidden.detach().mean(dim=0)
+            self.mean = now if mean is None else mean + self.rate * (now - mean)
+        return hidden if mean is None else hidden - mean
+
+
+class RemembersWhatTrains(RemembersLittle):
+    """The mean moves only where gradients are asked for."""
+
+    rate = 1e-2
+
+    def remembers(self) -> bool:
+        return torch.is_grad_enabled()
 
 
 class CountsQuietly(Student):
