@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from fedlite.cli.errors import say
 from fedlite.cli.parse import Arguments, options_of_run
 from fedlite.runs.compose import conf_dir, expand_files, store_defaults
 from fedlite.runs.config import parse_config
+from fedlite.runs.saved import key_of
 
 if TYPE_CHECKING:
     from fedlite.runs.pipeline import Pipeline
@@ -69,7 +71,8 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
     typed = sys.argv
     sys.argv = ["fedlite", *arguments.flags, *options]
     try:
-        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
+        with _mode_of_flags(options):
+            hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
     finally:
         sys.argv = typed
     if not errors:
@@ -77,6 +80,21 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
     if "-m" in arguments.flags or "--multirun" in arguments.flags:
         return 1
     raise errors[0]
+
+
+@contextmanager
+def _mode_of_flags(options: Sequence[str]) -> Iterator[None]:
+    """Within, Hydra composes once, a third of a second: it would compose a first time to find out
+    whether it sweeps, which the flags say unless ``options`` hold ``hydra.mode``."""
+    from hydra._internal.hydra import Hydra
+
+    looks = Hydra.get_mode
+    if all(key_of(text) != "hydra.mode" for text in options):
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = looks  # type: ignore[method-assign]
 
 
 def _run_job(name: str, command: StageCommand, composed: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,29 +110,28 @@ def test_a_refuted_claim_is_said_in_red_and_fails_with_all_results_kept(
     assert "the check of noise" in card
 
 
+@pytest.fixture(scope="module")
+def client_run(shared_run: Callable[..., Path]) -> Path:
+    """A run that protects whole clients."""
+    return shared_run("client", "privacy=client", "federation.num_clients=10", "student=mlp")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("options", "units"),
-    [
-        (("privacy=client", "federation.num_clients=10"), {"client"}),
-        (("privacy=aggregate", "federation.num_clients=10"), {"example"}),
-        (("privacy=none",), {"example"}),
-    ],
-)
+@pytest.mark.parametrize("kind", ["client", "aggregate", "unprivate"])
 def test_every_unit_and_trust_can_be_audited(
-    options: tuple[str, ...], units: set[str], tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "run"
-    assert run(["simulate", *TINY, *options, f"run.dir={folder}"]) == 0
+    finished: Path = request.getfixturevalue(f"{kind}_run")
+    folder = shutil.copytree(finished, tmp_path / "run")
     assert run(["audit", f"run.dir={folder}", *SMALL]) == 0
     found = audits(folder)
-    assert set(found["dirac"]) == units
-    private = "privacy=none" not in options
+    assert set(found["dirac"]) == {"client" if kind == "client" else "example"}
+    private = kind != "unprivate"
     assert ("control" in found["membership"]["attacks"]) is private
     assert ("noised" in found["inversion"]["cosine"]) is private
     claims = [record["claimed_epsilon"] for record in found["dirac"].values()]
     assert (claims == [None]) is not private
-    if "privacy=client" in options:  # nothing is claimed for one example of a client
+    if kind == "client":  # nothing is claimed for one example of a client
         assert found["membership"]["claimed_epsilon"] is None
 
 

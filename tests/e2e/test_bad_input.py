@@ -272,7 +272,7 @@ def test_prediction_needs_whole_files(
 def test_ctrl_c_in_mid_round_keeps_what_is_finished(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     checkpoint = folder / "checkpoint.pt"
-    options = [*TINY, f"run.dir={folder}", "federation.rounds=40", "privacy.accountant=rdp"]
+    options = [*TINY, f"run.dir={folder}", "federation.rounds=20", "privacy.accountant=rdp"]
     process = start("simulate", *options)
     wait_for(process, checkpoint.exists, what="a checkpoint")
     process.send_signal(signal.SIGINT)
@@ -282,7 +282,7 @@ def test_ctrl_c_in_mid_round_keeps_what_is_finished(tmp_path: Path) -> None:
     assert line.startswith("fedlite: interrupted")
     assert "run.resume=true" in line
     finished = load_checkpoint(checkpoint).round
-    assert 1 <= finished < 40
+    assert 1 <= finished < 20
     assert run(["federate", f"run.dir={folder}"]) == 0
     state = json.loads((folder / "state.json").read_text())
-    assert len(state["stages"]["federate"]["history"]) == 40
+    assert len(state["stages"]["federate"]["history"]) == 20

@@ -17,8 +17,6 @@ from tests.conftest import TINY
 from tests.e2e.command import refusal
 from tests.int8 import needs_exact_int8
 
-QUICK = ("compress.measure.runs=5", "compress.measure.warmup=1", "tracking.progress=false")
-
 
 def report_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "report.json").read_text())
@@ -69,17 +67,14 @@ def test_every_file_is_judged_and_measured(finished_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_norms_are_folded_on_request(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    options = ("student=mobilenet", "compress.norms=fold", "compress.norm_steps=5")
-    assert run(["simulate", *TINY, "federation.rounds=1", *options, f"run.dir={folder}"]) == 0
-    report = report_of(folder)
+def test_norms_are_folded_on_request(deterministic_run: Path) -> None:
+    report = report_of(deterministic_run)
     folded = report["models"]["folded_student"]
     assert folded["parameters"] < report["models"]["federated_student"]["parameters"]
     assert report["compression"]["folded_norms"]
     known = report["compression"]["public_accuracy"]
     assert set(known) == {"federated_student", "folded_student", "pruned_student"}
-    assert "norms folded" in (folder / "report.md").read_text()
+    assert "norms folded" in (deterministic_run / "report.md").read_text()
 
 
 @pytest.mark.slow
@@ -93,7 +88,7 @@ def test_a_search_delivers_the_best_within_its_limits(again: Path) -> None:
         "compress.target.bytes=100000",
         "compress.max_accuracy_drop=0.9",
     )
-    assert run(["compress", f"run.dir={again}", *QUICK, *options]) == 0
+    assert run(["compress", f"run.dir={again}", *options]) == 0
     report = report_of(again)
     search = report["search"]
     assert (search["trials"], search["reached"]) == (3, True)
@@ -120,7 +115,7 @@ def test_a_target_out_of_reach_gives_the_best_and_says_how_near_it_came(
         "compress.target.bytes=10",
         "compress.max_accuracy_drop=0.03",
     )
-    assert run(["compress", f"run.dir={again}", *QUICK, *options]) == 0
+    assert run(["compress", f"run.dir={again}", *options]) == 0
     report = report_of(again)
     assert report["search"]["reached"] is False
     assert "where 10 B is the limit" in report["search"]["text"]
@@ -130,7 +125,7 @@ def test_a_target_out_of_reach_gives_the_best_and_says_how_near_it_came(
 
 
 @pytest.mark.slow
-def test_a_student_that_was_searched_for_is_simulated(tmp_path: Path) -> None:
+def test_a_student_that_was_searched_for_is_federated(tmp_path: Path) -> None:
     folder = tmp_path / "search"
     options = (
         "search_student.trials=3",
@@ -141,14 +136,15 @@ def test_a_student_that_was_searched_for_is_simulated(tmp_path: Path) -> None:
         "search_student.stages=[2]",
         "search_student.max_accuracy_drop=1",  # the smallest wins: not the one set by hand
     )
-    assert run(["search-student", *TINY, *QUICK, *options, f"run.dir={folder}"]) == 0
+    assert run(["search-student", *TINY, *options, f"run.dir={folder}"]) == 0
     winner = folder / "search_student" / "student.yaml"
     found = yaml.safe_load(winner.read_text())
     assert found["module"] == "fedlite.models.staged.StagedNet"
     run_dir = tmp_path / "run"
     options = ("federation.rounds=1", f"student={winner}", f"run.dir={run_dir}")
-    assert run(["simulate", *TINY, *options]) == 0
-    assert report_of(run_dir)["config"]["student"]["kwargs"] == found["kwargs"]
+    assert run(["federate", *TINY, *options]) == 0
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["student"]["kwargs"] == found["kwargs"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +204,7 @@ def test_a_compression_killed_at_its_end_counts_for_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compress, "replace_folder", killed_after_replacing)
-    assert run(["compress", f"run.dir={again}", *QUICK, "compress.ratio=0.7"]) == 1
+    assert run(["compress", f"run.dir={again}", "compress.ratio=0.7"]) == 1
     line = refusal(capsys, 2, "report", f"run.dir={again}", "compress.ratio=0.3")
     assert "has not run there with these options" in line
 

@@ -95,5 +95,4 @@ def test_a_directory_of_before_the_choice_is_reported_as_it_is(
     assert f"expected_examples=7: this run was planned with {planned}" in line
     given = f"privacy.expected_examples={planned}"  # what was worked out may be given later
     assert run(["evaluate", f"run.dir={folder}", given]) == 0
-    assert run(["report", f"run.dir={folder}"]) == 0
     assert read(folder, "report.json")["judgement"]["test"]["examples"] == 359

@@ -217,7 +217,8 @@ def test_the_ledger_holds_the_charged_multiplier_once_a_round_where_the_clip_ada
 def test_a_real_run_that_exhausts_its_budget_ends_well_and_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ["privacy=client", "privacy.client.noise_multiplier=1", "privacy.client.epsilon=4"]
-    command = ["simulate", *TINY, *options, "privacy.client.delta=0.01", f"run.dir={folder}"]
+    options += ["privacy.client.delta=0.01", "student=mlp"]
+    command = ["simulate", *TINY, *options, f"run.dir={folder}"]
     assert run(command) == 0
 
     report = json.loads((folder / "report.json").read_text())

@@ -6,20 +6,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fedlite.cli.main import run
 from fedlite.report import privacy_statement
 from fedlite.report.privacy_statement import privacy_statement as statement
-from tests.conftest import TINY
 
 ASSUMPTION = "It is an assumption, not a protocol, that the server sees nothing but the sum"
-
-
-@pytest.fixture(scope="module")
-def aggregate_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole tiny run under aggregate trust."""
-    folder = tmp_path_factory.mktemp("aggregate") / "run"
-    assert run(["simulate", *TINY, "privacy=aggregate", f"run.dir={folder}"]) == 0
-    return folder
 
 
 def texts(folder: Path) -> str:

@@ -38,7 +38,7 @@ def test_importing_costs_and_touches_nothing() -> None:
 def test_a_run_from_python_is_the_run_of_the_command_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    quick = [text for text in TINY if text != "tracking.progress=false"]
+    quick = [*(text for text in TINY if text != "tracking.progress=false"), "student=mlp"]
     run = fedlite.simulate(*quick, "federation.rounds=2", dir=tmp_path / "it's here")
     assert capfd.readouterr().out == ""
     assert set(run.spent()) == {"example"}
