@@ -52,7 +52,7 @@ class StandardisedConvolution(nn.modules.conv._ConvNd):
         answer: Tensor = self._conv_forward(x, weight, self.bias)
         return answer
 
-    def pulled_back(self, gradients: Tensor) -> dict[nn.Parameter, Tensor]:
+    def pulled_back(self, gradients: Tensor) -> dict[Tensor, Tensor]:
         """Gradients (n, *weight.shape) of standardised weights, taken back to weight and gain."""
 
         def use(weight: Tensor, gain: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def per_example_gradients(
 
     plain = layer.plain()
     found = compute_conv_grad_sample(plain, activations, backprops)
-    samples: dict[Tensor, Tensor] = {**layer.pulled_back(found[plain.weight])}
+    samples = layer.pulled_back(found[plain.weight])
     if layer.bias is not None:
         samples[layer.bias] = found[plain.bias]
     return samples

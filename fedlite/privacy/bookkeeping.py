@@ -118,7 +118,7 @@ class BookKeeping:
             with self._exact() as exact:  # counts single numbers as zero
                 return exact.clipped_sum(part).value
         factors = clip_factors(norms, self._max_grad_norm).to(next(iter(self._owners)).dtype)
-        found: dict[nn.Parameter, Tensor] = {}
+        found: dict[Tensor, Tensor] = {}
         for one in gradients:
             found.update(one.weighted_sum(factors))
         return tuple(found[parameter] for parameter in self._owners)

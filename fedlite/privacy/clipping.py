@@ -16,6 +16,7 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 import fedlite.privacy.opacus_rules  # noqa: F401  # tells Opacus
 from fedlite.base.errors import FedliteError, UsageError
@@ -143,6 +144,12 @@ def _check_layer(name: str, layer: nn.Module) -> None:
             )
 
 
+def _as_opacus_reads(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Images with their channels first in memory: of others Opacus 1.6 confuses the strides, and
+    answers wrong gradients without a word."""
+    return tuple(one.contiguous() for one in inputs)
+
+
 class OpacusHooks:
     """Per-example gradients by Opacus' hooks, clipped by Opacus' optimizer.
 
@@ -168,10 +175,14 @@ class OpacusHooks:
             expected_batch_size=1,
             loss_reduction="sum",
         )
+        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
-        checked_layers(self._model)
+        layers = checked_layers(self._model)
         try:
+            for layer in layers:
+                if isinstance(layer, nn.Conv2d):
+                    self._handles.append(layer.register_forward_pre_hook(_as_opacus_reads))
             GradSampleHooks(self._model, loss_reduction="sum")
         except BaseException:
             self._clean()
@@ -230,8 +241,9 @@ class OpacusHooks:
         Opacus' own cleanup knows neither what a forward without its backward leaves nor a start
         that failed.
         """
-        for handle in vars(self._model).pop(_HANDLES, ()):
+        for handle in (*self._handles, *vars(self._model).pop(_HANDLES, ())):
             handle.remove()
+        self._handles.clear()
         for layer in trained_layers(self._model).values():
             for mark in _ON_LAYERS:
                 vars(layer).pop(mark, None)

@@ -9,13 +9,14 @@ without a rule of their own here are served by the samplers that are registered 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
 from opacus.grad_sample import GradSampleHooks
 from opacus.layers.dp_rnn import RNNLinear
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class ExampleGradients(Protocol):
     def norms(self) -> Sequence[Tensor]:
         """Norms of each example's gradients, (n,) each, over parts of these parameters."""
 
-    def weighted_sum(self, factors: Tensor) -> Mapping[nn.Parameter, Tensor]:
+    def weighted_sum(self, factors: Tensor) -> Mapping[Tensor, Tensor]:
         """The sum of gradients times ``factors`` (n,), in the shape of each parameter."""
 
-    def each(self) -> Mapping[nn.Parameter, Tensor]:
+    def each(self) -> Mapping[Tensor, Tensor]:
         """The gradients themselves: (n, *shape) of each parameter."""
 
 
@@ -51,7 +52,7 @@ Rule = Callable[[nn.Module, Call], ExampleGradients]
 class ReparametrisedConvolution(Protocol):
     """A ``Conv1d`` or ``Conv2d`` whose weight is made of its parameters anew at every call."""
 
-    def pulled_back(self, gradients: Tensor) -> Mapping[nn.Parameter, Tensor]:
+    def pulled_back(self, gradients: Tensor) -> Mapping[Tensor, Tensor]:
         """Gradients (n, *weight.shape) of the weight that was used, taken back to the parameters
         that it is made of: (n, *shape) of each."""
 
@@ -84,7 +85,7 @@ def added(calls: Sequence[ExampleGradients]) -> ExampleGradients:
     """The gradients over all calls of a layer, or of layers that share parameters."""
     if len(calls) == 1:
         return calls[0]
-    total: dict[nn.Parameter, Tensor] = {}
+    total: dict[Tensor, Tensor] = {}
     for call in calls:
         for parameter, one in call.each().items():
             total[parameter] = total[parameter] + one if parameter in total else one
@@ -98,20 +99,20 @@ def added(calls: Sequence[ExampleGradients]) -> ExampleGradients:
 class Made:
     """Gradients of single examples that were made: (n, *shape) of each parameter."""
 
-    samples: Mapping[nn.Parameter, Tensor]
+    samples: Mapping[Tensor, Tensor]
 
     def norms(self) -> Sequence[Tensor]:
         """As :class:`ExampleGradients` says."""
         return [torch.linalg.vector_norm(_rows(one), dim=1) for one in self.samples.values()]
 
-    def weighted_sum(self, factors: Tensor) -> Mapping[nn.Parameter, Tensor]:
+    def weighted_sum(self, factors: Tensor) -> Mapping[Tensor, Tensor]:
         """As :class:`ExampleGradients` says."""
         return {
             parameter: _like_one_of(one, factors.to(one.dtype) @ _rows(one))
             for parameter, one in self.samples.items()
         }
 
-    def each(self) -> Mapping[nn.Parameter, Tensor]:
+    def each(self) -> Mapping[Tensor, Tensor]:
         """As :class:`ExampleGradients` says."""
         return self.samples
 
@@ -155,22 +156,22 @@ class OuterProducts:
         seen = torch.linalg.vector_norm(self.inputs, dim=1, dtype=torch.float64)
         return [norms, norms * seen] if _is_trained(self.layer.bias) else [norms * seen]
 
-    def weighted_sum(self, factors: Tensor) -> Mapping[nn.Parameter, Tensor]:
+    def weighted_sum(self, factors: Tensor) -> Mapping[Tensor, Tensor]:
         """As :class:`ExampleGradients` says."""
         factors = factors.to(self.gradient.dtype)
-        found: dict[nn.Parameter, Tensor] = {}
+        found: dict[Tensor, Tensor] = {}
         if self.layer.weight.requires_grad:
             found[self.layer.weight] = (self.gradient * factors[:, None]).T @ self.inputs
         if _is_trained(self.layer.bias):
             found[self.layer.bias] = factors @ self.gradient
         return found
 
-    def each(self) -> Mapping[nn.Parameter, Tensor]:
+    def each(self) -> Mapping[Tensor, Tensor]:
         """As :class:`ExampleGradients` says."""
         return _of_vectors(self.layer, self.inputs[:, None], self.gradient[:, None]).samples
 
 
-def _is_trained(parameter: Tensor | None) -> bool:
+def _is_trained(parameter: Tensor | None) -> TypeGuard[Tensor]:
     return parameter is not None and parameter.requires_grad
 
 
@@ -191,11 +192,11 @@ def _of_vectors(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> Made:
     The ghost norm of these is a sum in which rounding can outweigh what is left of it, so that an
     example could pass uncut: the gradients are made.
     """
-    found: dict[nn.Parameter, Tensor] = {}
+    found: dict[Tensor, Tensor] = {}
     if layer.weight.requires_grad:
         found[layer.weight] = torch.bmm(gradient.transpose(1, 2), inputs)
     if _is_trained(layer.bias):
-        found[cast(nn.Parameter, layer.bias)] = gradient.sum(dim=1)
+        found[layer.bias] = gradient.sum(dim=1)
     return Made(found)
 
 
@@ -213,8 +214,8 @@ def _of_reparametrised(layer: nn.Module, call: Call) -> ExampleGradients:
     return Made(trained | _of_bias(cast(nn.Conv2d, layer).bias, call.gradient))
 
 
-def _of_bias(bias: Tensor | None, gradient: Tensor) -> dict[nn.Parameter, Tensor]:
-    return {cast(nn.Parameter, bias): _over_places(gradient)} if _is_trained(bias) else {}
+def _of_bias(bias: Tensor | None, gradient: Tensor) -> dict[Tensor, Tensor]:
+    return {bias: _over_places(gradient)} if _is_trained(bias) else {}
 
 
 def _over_places(values: Tensor) -> Tensor:
@@ -263,7 +264,7 @@ class _Window(NamedTuple):
 def _by_groups(inputs: Tensor, gradient: Tensor, window: _Window, groups: int) -> Tensor:
     """(n, out, in / groups, *kernel): n times the groups of one convolution."""
     count, channels, outputs = len(inputs), inputs.shape[1], gradient.shape[1]
-    found = torch.nn.grad.conv2d_weight(
+    found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
         inputs.reshape(1, count * channels, *inputs.shape[2:]),
         (count * outputs, channels // groups, *window.kernel),
         gradient.reshape(1, count * outputs, *gradient.shape[2:]),
@@ -316,7 +317,7 @@ def _of_group_norm(layer: nn.Module, call: Call) -> ExampleGradients:
 def _of_layer_norm(layer: nn.Module, call: Call) -> ExampleGradients:
     layer, (inputs,), gradient = cast(nn.LayerNorm, layer), call.inputs, call.gradient
     axes = tuple(range(1, inputs.ndim - len(layer.normalized_shape)))
-    found: dict[nn.Parameter, Tensor] = {}
+    found: dict[Tensor, Tensor] = {}
     if layer.weight.requires_grad:
         normal = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
         found[layer.weight] = _over(normal * gradient, axes)
