@@ -40,7 +40,7 @@ from fedlite.federation.ledgers import divide, hold_ledgers, sync_cohort
 from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
 from fedlite.federation.rounds import Federation
-from fedlite.federation.simulation import SIMULATION
+from fedlite.federation.simulation import SIMULATION, shared_world
 from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import build_model, load_state
 from fedlite.runs.compose import compose_config
@@ -69,7 +69,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "arrays to Flower": ("federation/messages.py", "to_arrays"),
     "request's hash": ("federation/client_app.py", "_request_identity"),
     "checks of replies": ("federation/gather.py", "gather"),
-    "clients": ("federation/sealed.py", "answer"),
+    "clients' answers": ("federation/sealed.py", "answer"),
     "counting of bytes": ("federation/messages.py", "count_bytes"),
     "Flower's requests": ("federation/strategy.py", "configure"),
     "Flower's average": ("federation/strategy.py", "aggregate"),
@@ -153,7 +153,8 @@ def run_rounds(clients: int, cohort: int, watcher: Rounds, overrides: list[str])
             CLIENT_OPTIONS: client_options(config, task).to_json(),
             SIMULATION: simulation.to_json(),
         }
-        with hold_ledgers(simulation, divide(splits, config.privacy, config.dataset.name)):
+        division = divide(splits, config.privacy, config.dataset.name)
+        with shared_world(simulation, splits), hold_ledgers(simulation, division):
             run_federation(federation, config.engine, run_config, folder / "bench.log")
         if any(record.clients_failed for record in federation.history):
             raise FedliteError("a client failed")

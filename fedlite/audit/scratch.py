@@ -34,7 +34,7 @@ from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
 from fedlite.federation.rounds import Federation, run_rounds
 from fedlite.federation.server_app import open_server_ledger
-from fedlite.federation.simulation import SIMULATION, SimulationOptions, invented_world
+from fedlite.federation.simulation import SIMULATION, SimulationOptions, shared_world
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.models.build import frozen_names
 from fedlite.models.options import ModelOptions
@@ -133,7 +133,7 @@ class Scratch:
         with tempfile.TemporaryDirectory(dir=self.directory) as folder:
             simulation, splits = self._simulation(Path(folder)), self._splits()
             division = divide(splits, self.privacy, simulation.dataset.name)
-            with invented_world(simulation, splits), hold_ledgers(simulation, division):
+            with shared_world(simulation, splits), hold_ledgers(simulation, division):
                 grid = _Watched(self.num_clients, self._run_config(simulation))
                 federation = self._federation(grid, Path(folder), on_round)
                 run_rounds(grid, federation)

@@ -82,24 +82,24 @@ class Simulation:
         return open_ledger(directory, self.client_policy(client_id), sync=folder is not None)
 
 
-_invented: dict[str, Simulation] = {}  # by the options that clients are sent
+_shared: dict[str, Simulation] = {}  # by the options that clients are sent
 
 
 @contextmanager
-def invented_world(options: SimulationOptions, splits: Splits) -> Iterator[None]:
-    """Let simulated clients of this process hold invented examples (an audit's) instead of a data
-    set's; all else of them is as in any simulation.
+def shared_world(options: SimulationOptions, splits: Splits) -> Iterator[None]:
+    """Let simulated clients of this process hold what ``splits`` gives them: examples that their
+    run has read already, or that an audit invented. All else of them is as in any simulation.
 
     Raises:
         UsageError: the policy cannot be read.
     """
     key = options.to_json()
     policy = run_policy(options.privacy, options.dataset.name, splits.num_clients)
-    _invented[key] = Simulation(options, splits, policy)
+    _shared[key] = Simulation(options, splits, policy)
     try:
         yield
     finally:
-        del _invented[key]
+        del _shared[key]
 
 
 def open_simulation(options_json: str) -> Simulation:
@@ -108,7 +108,7 @@ def open_simulation(options_json: str) -> Simulation:
     Raises:
         UsageError: the data or the policy cannot be read.
     """
-    return _invented.get(options_json) or _read_simulation(options_json)
+    return _shared.get(options_json) or _read_simulation(options_json)
 
 
 @lru_cache(maxsize=2)

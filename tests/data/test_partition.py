@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedlite.base.errors import UsageError
 from fedlite.data.options import PartitionOptions
-from fedlite.data.partition import Partition, partition_rows
+from fedlite.data.partition import Partition, partition_of, partition_rows
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1200)
 GROUPS = np.random.default_rng(1).integers(0, 30, 1200)
@@ -66,6 +67,18 @@ def test_same_seed_same_parts_other_seed_others(config: PartitionOptions) -> Non
     first = divide(config, 6, seed=3)
     assert same(first, divide(config, 6, seed=3))
     assert not same(first, divide(config, 6, seed=4))
+
+
+@pytest.mark.parametrize("config", [*DRAWN, PartitionOptions("natural")], ids=name_of)
+def test_the_parts_are_those_that_the_library_hands_out(config: PartitionOptions) -> None:
+    """Row by row, as a user of it would ask for them."""
+    order = np.random.default_rng(5).permutation(len(LABELS))
+    columns = {"row": order, "label": LABELS[order], "group": GROUPS[order]}
+    clients = 30 if config.name == "natural" else 7
+    partitioner = partition_of(config).build(config, clients, 5, 1)
+    partitioner.dataset = datasets.Dataset.from_dict(columns)
+    wanted = [np.sort(partitioner.load_partition(i)["row"][:]) for i in range(clients)]
+    assert same(divide(config, None if config.name == "natural" else clients, seed=5), wanted)
 
 
 def test_iid_clients_see_every_class_in_equal_sizes() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fedlite.base.errors import UsageError
-from fedlite.federation.simulation import SimulationOptions, open_simulation
+from fedlite.federation.simulation import SimulationOptions, open_simulation, shared_world
 from fedlite.privacy.ledger import Ledger
 from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
 from tests.privacy.world import ClientWorld, begun, simulation_options
 
 
@@ -32,6 +33,16 @@ def test_clients_of_a_process_share_one_world_and_prepare_their_examples_once(
     assert world.client(2).data is world.client(2).data
     assert world.client(2).data is not world.client(3).data
     assert world.client(2).data.client_id == 2
+
+
+def test_clients_hold_what_their_run_has_read(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config()
+    options, splits = simulation_options(config, tmp_path), splits_of(config)
+    with shared_world(options, splits):
+        assert open_simulation(options.to_json()).splits is splits
+    assert open_simulation(options.to_json()).splits is not splits
 
 
 def test_the_run_s_options_are_the_rules_of_clients_without_rules_of_their_own(

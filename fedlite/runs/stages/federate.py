@@ -15,7 +15,7 @@ from fedlite.federation.messages import State
 from fedlite.federation.plans import Plans
 from fedlite.federation.rounds import Federation
 from fedlite.federation.server_app import open_server_ledger
-from fedlite.federation.simulation import SIMULATION, SimulationOptions
+from fedlite.federation.simulation import SIMULATION, SimulationOptions, shared_world
 from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import frozen_names, load_state
 from fedlite.report.progress import Bar, Field
@@ -64,10 +64,12 @@ def run(pipeline: Pipeline) -> FederateFacts:
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
         if board is not None and not finished:
             log_start(pipeline, board)
+        simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
         try:
-            run_federation(
-                federation, config.engine, run_config(pipeline), pipeline.run.file(LOG_FILE)
-            )
+            with shared_world(simulation, splits):
+                run_federation(
+                    federation, config.engine, run_config(pipeline), pipeline.run.file(LOG_FILE)
+                )
         finally:
             if board is not None:
                 board.close()
