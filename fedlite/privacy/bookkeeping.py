@@ -200,6 +200,13 @@ class BookKeeping:
 
     def _see(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self._listening and output.requires_grad:
+            parameter = next(layer.parameters(recurse=False))
+            if output.dtype != parameter.dtype:
+                reason = (
+                    f"is used in {_type(output)} and held in {_type(parameter)}; compute in its own"
+                    " type (without autocast)"
+                )
+                raise GradientError(self._name_of(parameter), reason)
             seen = tuple(one.detach() for one in inputs)
             versions = tuple(one._version for one in seen)
             edge = get_gradient_edge(output)
@@ -209,6 +216,10 @@ class BookKeeping:
         if self._listening and self._channels_last:
             return tuple(_channels_last(one) for one in inputs)
         return inputs
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _channels_last(images: Tensor) -> Tensor:
