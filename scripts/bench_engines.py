@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from fedlite.distill.answers import taught_answers
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.loss import build_loss, example_losses
 from fedlite.federation.client_options import CLIENT_OPTIONS
+from fedlite.federation.ledgers import simulated_ledger
 from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
 from fedlite.federation.rounds import Federation
@@ -40,6 +42,7 @@ from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.transport.engines import run_federation
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
+from fedlite.privacy.ledger import create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
@@ -105,6 +108,9 @@ def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
             checkpoint_path=path / "checkpoint.pt",
         )
         simulation = simulation_options(config, path / "nodes", path / "ledgers")
+        of_client = partial(simulated_ledger, path / "ledgers", config.privacy, config.dataset.name)
+        (path / "ledgers").mkdir()
+        create_ledgers([of_client(i) for i in range(splits.num_clients)])
         run_config = {
             CLIENT_OPTIONS: client_options(config, task).to_json(),
             SIMULATION: simulation.to_json(),
@@ -134,6 +140,7 @@ def _bare_rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seco
         plan.expected_batch_size,
         federation.learning_rate,
         federation.momentum,
+        gradients=config.privacy.gradients,
     )
     state = {name: value.clone() for name, value in student.state_dict().items()}
     for _ in range(federation.rounds):

@@ -13,6 +13,7 @@ from fedlite.base.errors import FedliteError
 from fedlite.federation import client_app
 from fedlite.federation.messages import ARRAYS, check_arrays
 from fedlite.models.mlp import MLP
+from fedlite.privacy.bookkeeping import BookKeeping
 from fedlite.privacy.clipping import OpacusHooks
 from tests.privacy.planted import Plant, caught
 from tests.privacy.world import ClientWorld
@@ -108,8 +109,8 @@ def test_planted_names_are_caught_and_rejected_by_the_server(
 CLEAN = OpacusHooks._clean
 
 
-def no_cleanup(self: OpacusHooks) -> None:
-    """Opacus' hooks stay on the student."""
+def no_cleanup(self: OpacusHooks | BookKeeping) -> None:
+    """The engine's hooks stay on the student."""
 
 
 def sums_that_are_not_forgotten(self: OpacusHooks) -> None:
@@ -120,15 +121,24 @@ def sums_that_are_not_forgotten(self: OpacusHooks) -> None:
         parameter.summed_grad = summed
 
 
-@pytest.mark.parametrize("bug", [no_cleanup, sums_that_are_not_forgotten])
+@pytest.mark.parametrize(
+    ("gradients", "planted", "bug"),
+    [
+        ("opacus", (OpacusHooks, "_clean"), no_cleanup),
+        ("opacus", (OpacusHooks, "_clean"), sums_that_are_not_forgotten),
+        ("bookkeeping", (BookKeeping, "_unhook"), no_cleanup),
+    ],
+)
 def test_planted_leftovers_are_caught(
-    bug: Callable[[OpacusHooks], None],
+    gradients: str,
+    planted: tuple[type, str],
+    bug: Callable[..., None],
     client_world: Callable[..., ClientWorld],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = client_world()
+    world = client_world(f"privacy.gradients={gradients}")
     assert world.client().workbench  # whose check of the student would notice, too
-    monkeypatch.setattr(OpacusHooks, "_clean", bug)
+    monkeypatch.setattr(*planted, bug)
     with caught("private values hang on the student"):
         check_nothing_hangs_on_the_student(world)
 

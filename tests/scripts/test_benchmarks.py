@@ -1,0 +1,44 @@
+"""Every benchmark starts and ends, on work that is as small as can be."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY, TINY
+
+SCRIPTS = REPOSITORY / "scripts"
+ENGINES = ["--clients=2", "--rounds=3", "--cases", "bare", "inprocess-0"]
+SMALL: dict[str, list[list[str]]] = {
+    "bench_accounting": [
+        [what, "--clients=3", "--rounds=3", "--plans=1"] for what in ("table", "live", "memo")
+    ],
+    "bench_engines": [["student=mlp", *TINY, *ENGINES]],
+    "bench_gradients": [["--students", "mlp", "cnn", "--batches=2", "--turns=1", "--side=8"]],
+    "bench_ledger": [["--clients=3", "--rounds=3", "--accountant=rdp"]],
+    "bench_quantize": [["--runs=2", "--size=8", "--batches", "1"]],
+}
+
+
+def test_every_benchmark_is_here() -> None:
+    assert set(SMALL) == {path.stem for path in SCRIPTS.glob("bench_*.py")}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        pytest.param(name, arguments, id=f"{name}-{arguments[0]}")
+        for name, several in SMALL.items()
+        for arguments in several
+    ],
+)
+def test_it_runs(name: str, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
