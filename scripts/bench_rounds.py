@@ -87,10 +87,12 @@ class Rounds:
     ends: list[float] = field(default_factory=list)
 
     def on_round(self, record: RoundRecord) -> None:
-        """Keep the time, and let the profile begin with the later half."""
+        """Keep the time, and let the profile see the later half."""
         self.ends.append(time.process_time())
         if self.profile is not None and len(self.ends) == self.rounds // 2:
             self.profile.enable()
+        if self.profile is not None and len(self.ends) == self.rounds:
+            self.profile.disable()
 
     @property
     def seconds(self) -> list[float]:
@@ -185,7 +187,6 @@ def measure(clients: int, cohort: int, rounds: int, overrides: list[str]) -> dic
     found = run_rounds(clients, cohort, Rounds(rounds), overrides)
     profile = cProfile.Profile(time.process_time)
     run_rounds(clients, cohort, Rounds(rounds, profile), overrides)
-    profile.disable()
     return {**found, "shares": shares(profile)}
 
 
