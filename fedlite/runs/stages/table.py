@@ -68,7 +68,7 @@ STAGES: tuple[Stage, ...] = (
         plan.run,
         "warm_start",
         lambda config: [
-            *options("privacy")(_without_public_figures(config)),
+            *_privacy(_without_public_figures(config)),
             _rounds(_without_public_figures(config)),
             config.tracking.evaluate_every,
         ],
@@ -171,6 +171,14 @@ def _without_public_figures(config: Config) -> Config:
 def _rounds(config: Config) -> dict[str, Any]:
     """What decides the rounds: not which student is kept after them (a matter of compression)."""
     return {key: value for key, value in deciding(config.federation).items() if key != "keep"}
+
+
+def _privacy(config: Config) -> list[Any]:
+    """What decides the plan. The default engine adds nothing: runs from before there were two go
+    on with it, and its sums are the same but for rounding."""
+    deciding_values = deciding(config.privacy)
+    engine = deciding_values.pop("gradients")
+    return [deciding_values, *([] if engine == "bookkeeping" else [engine])]
 
 
 def _value(config: Config, key: str) -> Any:
