@@ -352,6 +352,7 @@ def test_a_bug_in_the_release_of_clients_is_refused(
     assert found(audited)
 
 
+@pytest.mark.usefixtures("every_engine")
 @pytest.mark.parametrize("options", [SMALL, AGGREGATE, CLIENT], ids=["local", "sum", "clients"])
 def test_the_real_code_passes(
     options: tuple[str, ...], audited_run: Callable[..., AuditedRun]
