@@ -7,7 +7,6 @@ the file ``_base`` of that group. So an option has one default, in one place.
 import difflib
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import yaml
@@ -39,9 +38,8 @@ def conf_dir() -> Path:
     raise UsageError(f"conf/config.yaml not found in or beside {PACKAGE}: reinstall fedlite")
 
 
-@cache
 def store_defaults() -> None:
-    """Give Hydra the defaults of every group, and of what is in none, as ``_base``; once."""
+    """Give Hydra the defaults of every group, and of what is in none, under the name ``_base``."""
     store, groups = ConfigStore.instance(), defaults(Config)
     store.store(name="_base", node={key: groups.pop(key) for key in UNGROUPED})
     for group, node in groups.items():
