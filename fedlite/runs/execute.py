@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from fedlite.base.errors import FedliteError
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
-from fedlite.runs.stages.federate import simulation_options
+from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulation_options
 from fedlite.runs.stages.table import check_needed, fingerprints, run_stages
 
 
@@ -59,4 +60,10 @@ def held_ledgers(pipeline: Pipeline) -> AbstractContextManager[None]:
     options = simulation_options(pipeline.config, folder, pipeline.ledger_dir)
     plan = pipeline.run.facts.get("plan")
     unbound = plan is not None and plan.get("division") is None
+    charged = pipeline.run.file(CHECKPOINT_FILE).exists()
+    if unbound and charged and not any(pipeline.ledger_dir.glob("*.ledger")):
+        raise FedliteError(
+            f"{pipeline.ledger_dir}: the ledgers that this run has charged are not there; restore"
+            " them, nothing was trained"
+        )
     return hold_ledgers(options, pipeline.division, unbound=unbound)

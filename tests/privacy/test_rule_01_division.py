@@ -318,3 +318,17 @@ def test_a_run_from_before_divisions_goes_on(
     with hold_ledgers(options, division, unbound=True):
         assert read_division(copy / "ledgers") is not None
         assert len(ledger_of(copy / "ledgers", config, 0).entries()) == 3
+
+
+def test_a_run_from_before_divisions_begins_no_ledgers_anew(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.rmtree(copy / "ledgers")
+    state = json.loads((copy / "state.json").read_text())
+    del state["stages"]["plan"]["division"]
+    del state["stages"]["federate"]
+    (copy / "state.json").write_text(json.dumps(state))
+    assert run(["federate", f"run.dir={copy}", "run.resume=true"]) == 1
+    assert "the ledgers that this run has charged are not there" in capsys.readouterr().err
+    assert not list(copy.glob("ledgers/*.ledger"))

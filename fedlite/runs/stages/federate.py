@@ -27,6 +27,8 @@ from fedlite.runs.facts import FederateFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import privacy_section, read_spending
 
+CHECKPOINT_FILE = "checkpoint.pt"
+
 
 def run(pipeline: Pipeline) -> FederateFacts:
     """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``.
@@ -38,7 +40,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
     config, splits, checkpoint = (
         pipeline.config,
         pipeline.splits,
-        pipeline.run.file("checkpoint.pt"),
+        pipeline.run.file(CHECKPOINT_FILE),
     )
     history = load_checkpoint(checkpoint).history if checkpoint.exists() else []
     finished = len(history)
