@@ -30,7 +30,8 @@ ALLOWED = {
     *(f"task.preprocessing.{key}" for key in ("kind", "scale", "mean", "std")),
     *(f"{network}.{key}" for network in ("teacher", "student") for key in NETWORK),
     *(f"loss.{key}" for key in ("loss", "alpha", "temperature")),
-    "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "sum_protocol",
+    "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "gradients",
+    "sum_protocol",
 }  # fmt: skip
 
 # Paths and keys of the server, wherever an option holds one.
