@@ -63,7 +63,7 @@ class TuneOptions(Options):
         Factors, MinLen(1), Doc("of the learning rate that is set by hand")
     ] = field(default_factory=lambda: [0.1, 0.25, 0.5, 1.0, 2.0, 4.0])
     clip_factors: Annotated[Factors, MinLen(1), Doc("of the clip norm that is set by hand")] = (
-        field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0])
+        field(default_factory=lambda: [0.02, 0.1, 0.25, 0.5, 1.0, 2.0])
     )
     sample_rate_factors: Annotated[
         Factors, MinLen(1), Doc("of the sample rate that is set by hand")

@@ -25,8 +25,10 @@ def tune_space(tune: TuneOptions, privacy: PrivacyOptions, federation: Federatio
     would then change what the run spends. Local steps are left alone under aggregate trust, which
     is valid for one (rule 19).
 
-    The learning rate makes most of the difference under noise, and the right one changes with the
-    number of weights: each of its values is tried alone before anything else is.
+    How far a step goes makes most of the difference under noise, and how far is right changes with
+    the number of weights and of clients: each learning rate is tried alone before anything else is,
+    and before them, at the client level, each clip of a client's update, in which the noise is
+    measured.
     """
     strategy = federation.strategy
     choices: dict[str, Sequence[Choice]] = {
@@ -65,7 +67,12 @@ def tune_space(tune: TuneOptions, privacy: PrivacyOptions, federation: Federatio
         simplify,
         {"accuracy": "maximize"},
         first,
-        then=[first | {LEARNING_RATE: rate} for rate in _nearest(first, choices)],
+        then=[
+            first | {name: value}
+            for name in (CLIENT_CLIP, LEARNING_RATE)
+            if name in choices
+            for value in _nearest(float(first[name]), choices[name])
+        ],
     )
 
 
@@ -88,11 +95,13 @@ def _by_hand(
     return {name: values[name] for name in choices}
 
 
-def _nearest(first: Options, choices: dict[str, Sequence[Choice]]) -> list[float]:
-    """The other learning rates, those first that are the least factor away."""
-    by_hand = float(first[LEARNING_RATE])
-    rates = [float(rate) for rate in choices[LEARNING_RATE]]
-    return sorted(rates, key=lambda rate: (round(abs(math.log(rate / by_hand)), 6), rate))
+def _nearest(by_hand: float, choices: Sequence[Choice]) -> list[float]:
+    """``choices``, those first that are the least factor away from the hand-set value."""
+
+    def away(value: float) -> tuple[float, float]:
+        return round(abs(math.log(value / by_hand)), 6), value
+
+    return sorted(map(float, choices), key=away)
 
 
 def _scaled(value: float, factors: Sequence[float], most: float | None = None) -> list[Choice]:

@@ -131,3 +131,12 @@ def test_learning_rates_alone_are_tried_first_and_the_nearest_of_them_before_the
     tried = [space.simplify({**space.first, **options}) for options in space.then]
     alone = [{**space.first, LEARNING_RATE: rate} for rate in (0.2, 0.1, 0.4, 0.05, 0.8, 0.02)]
     assert tried == [space.simplify(options) for options in alone]
+
+
+def test_at_the_client_level_clips_alone_come_before_learning_rates() -> None:
+    tune = TuneOptions(clip_factors=[0.1, 0.5], learning_rate_factors=[0.5])
+    privacy = PrivacyOptions(unit="client", client=ClientLevelOptions(clip=1.0))
+    space = tune_space(tune, privacy, FederationOptions(learning_rate=0.2))
+    assert space.first is not None
+    changed = [{k: v for k, v in one.items() if v != space.first[k]} for one in space.then]
+    assert changed == [{}, {CLIENT_CLIP: 0.5}, {CLIENT_CLIP: 0.1}, {}, {LEARNING_RATE: 0.1}]
