@@ -66,7 +66,7 @@ def train(message: Message, context: Context) -> Message:
     if REPLY_REPORT in context.state:
         stored = config_in(context.state, REPLY_REPORT)
         if stored["request"] == identity:
-            arrays = context.state.array_records[REPLY_RECORD]
+            arrays = arrays_in(context.state, REPLY_RECORD)
             return trained_reply(message, arrays, float(str(stored["epsilon"])))
 
     epsilon = 0.0

@@ -18,7 +18,7 @@ from fedlite.data.types import Task
 from fedlite.distill.options import LossOptions
 from fedlite.federation.options import LARGEST_LEARNING_RATE, FederationOptions
 from fedlite.models.options import ModelOptions
-from fedlite.privacy.options import Gradients, PrivacyOptions, Protects, Unit
+from fedlite.privacy.options import DEFAULT_GRADIENTS, Gradients, PrivacyOptions, Protects, Unit
 
 CLIENT_OPTIONS = "client-options"  # the key of Flower's run config
 
@@ -44,7 +44,7 @@ class ClientOptions(Protects, Options):
     learning_rate: Annotated[float, Gt(0), Le(LARGEST_LEARNING_RATE)]
     momentum: Annotated[float, Ge(0), Lt(1)]
     seed: int
-    gradients: Gradients = "bookkeeping"
+    gradients: Gradients = DEFAULT_GRADIENTS
     sum_protocol: str = "plain"
 
     @classmethod

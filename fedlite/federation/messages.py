@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ LONGEST_REASON = 1000  # characters
 REPORT_KEYS = frozenset({"status", "reason", "epsilon"})
 
 State = dict[str, Tensor]
+_Record = TypeVar("_Record", ArrayRecord, ConfigRecord)
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,13 @@ class TrainRequest:
         )
 
 
-def arrays_in(content: RecordDict) -> ArrayRecord:
-    """The arrays of a message; Flower's own way looks through and copies all records.
+def arrays_in(content: RecordDict, name: str = ARRAYS) -> ArrayRecord:
+    """The arrays of a message, or what is kept under another name.
 
     Raises:
         KeyError: there are none.
     """
-    record = content[ARRAYS]
-    if not isinstance(record, ArrayRecord):
-        raise KeyError(ARRAYS)
-    return record
+    return _record_in(content, name, ArrayRecord)
 
 
 def config_in(content: RecordDict, name: str = CONFIG) -> ConfigRecord:
@@ -98,8 +96,13 @@ def config_in(content: RecordDict, name: str = CONFIG) -> ConfigRecord:
     Raises:
         KeyError: there is none.
     """
+    return _record_in(content, name, ConfigRecord)
+
+
+def _record_in(content: RecordDict, name: str, kind: type[_Record]) -> _Record:
+    """A record of ``kind``; Flower's own way looks through and copies all records."""
     record = content[name]
-    if not isinstance(record, ConfigRecord):
+    if not isinstance(record, kind):
         raise KeyError(name)
     return record
 

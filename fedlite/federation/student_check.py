@@ -27,7 +27,7 @@ from fedlite.privacy.gradient_probe import (
     explained,
 )
 from fedlite.privacy.layers import described
-from fedlite.privacy.options import Protects
+from fedlite.privacy.options import DEFAULT_GRADIENTS, Protects
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.probe import Asked, check_many_rows, check_private_model, check_rows
 from fedlite.privacy.randomness import DeterministicRandomness
@@ -147,7 +147,9 @@ def _check_training(
         inputs, labels = made_up_many(task, MANY), made_up_many_labels(MANY, classes)
         module, losses, count = part(randomised(student, SEEDS[0]), inputs, labels)
         with explained(module):
-            check_large_batches(module, losses, count, parts_of_many()[1:], ENGINES["bookkeeping"])
+            check_large_batches(
+                module, losses, count, parts_of_many()[1:], ENGINES[DEFAULT_GRADIENTS]
+            )
 
 
 def asked_of(taps: Sequence[str]) -> Asked:

@@ -13,7 +13,7 @@ from fedlite.federation.messages import State
 from fedlite.federation.options import LARGEST_PULL
 from fedlite.federation.workbench import TrainedPart
 from fedlite.privacy.engines import ENGINES
-from fedlite.privacy.options import Gradients
+from fedlite.privacy.options import DEFAULT_GRADIENTS, Gradients
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
 from fedlite.privacy.steps import train_steps
@@ -33,7 +33,7 @@ class LocalWork:
     learning_rate: float
     momentum: float
     proximal_mu: float = 0.0
-    gradients: Gradients = "bookkeeping"
+    gradients: Gradients = DEFAULT_GRADIENTS
 
     @classmethod
     def of(

@@ -9,24 +9,20 @@ with a layer that has no rule, and batches with a gradient that is not finite.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.utils.hooks import RemovableHandle
 
 from fedlite.privacy.clipping import (
     ClippedSum,
-    ExampleLosses,
     GradientError,
+    HookedEngine,
     OpacusHooks,
-    checked_layers,
     physical_parts,
 )
-from fedlite.privacy.layer_gradients import Call, ExampleGradients, Rule, added, rule_of, saved_by
+from fedlite.privacy.layer_gradients import Call, ExampleGradients, added, rule_of, saved_by
 
 _PLAIN: WeakSet[nn.Module] = WeakSet()  # models that were found to want their own memory format
 
@@ -42,56 +38,23 @@ class _Seen:
     saved: tuple[Tensor, ...]
 
 
-class BookKeeping:
+class BookKeeping(HookedEngine):
     """What :class:`fedlite.privacy.clipping.OpacusHooks` makes, but for rounding, in less time.
 
     Convolutions over images run in channels_last, in which torch is faster unless they have groups.
     A model that cannot bear it, or that draws (its masks would be others), runs as it is.
-
-    Raises:
-        UsageError: on entering, of a layer that Opacus is known not to serve.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        example_losses: ExampleLosses,
-        max_grad_norm: float,
-        physical_batch_size: int | None = None,
-    ) -> None:
-        self._model, self._example_losses = model, example_losses
-        self._max_grad_norm, self._physical_batch_size = max_grad_norm, physical_batch_size
-        self._opacus: OpacusHooks | None = None  # does it all where a layer has no rule
-        self._rules: dict[nn.Module, Rule] = {}
-        self._owners: dict[nn.Parameter, list[nn.Module]] = {}  # in the order of the model
-        self._handles: list[RemovableHandle] = []
-        self._seen: list[_Seen] = []
-        self._listening = self._channels_last = False
-
-    def __enter__(self) -> Self:
-        layers = checked_layers(self._model)
+    def _put_on(self, layers: Sequence[nn.Module]) -> None:
         self._rules = {layer: rule for layer in layers if (rule := rule_of(layer)) is not None}
         self._owners = _owners_of(layers)
-        try:
-            if len(self._rules) < len(layers):
-                self._opacus = self._exact().__enter__()
-            else:
-                self._hook()
-        except BaseException:
-            self._unhook()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._unhook()
-        if self._opacus is not None:
-            self._opacus.__exit__(kind, error, trace)
-            self._opacus = None
+        self._seen: list[_Seen] = []
+        self._listening = self._channels_last = False
+        self._opacus: OpacusHooks | None = None
+        if len(self._rules) < len(layers):  # it does it all where a layer has no rule
+            self._opacus = self._undo.enter_context(self._exact())
+        else:
+            self._hook()
 
     def clipped_sum(self, rows: Tensor) -> ClippedSum:
         """As :class:`fedlite.privacy.clipping.GradientEngine` says."""
@@ -186,17 +149,12 @@ class BookKeeping:
 
     def _hook(self) -> None:
         for layer in self._rules:
-            self._handles.append(layer.register_forward_hook(self._see, prepend=True))
+            self._undo.callback(layer.register_forward_hook(self._see, prepend=True).remove)
         images = [one for one in self._model.modules() if isinstance(one, nn.Conv2d)]
         for layer in images:
-            self._handles.append(layer.register_forward_pre_hook(self._lay_out))
+            self._undo.callback(layer.register_forward_pre_hook(self._lay_out).remove)
         whole = all(layer.groups == 1 for layer in images)
         self._channels_last = bool(images) and whole and self._model not in _PLAIN
-
-    def _unhook(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
 
     def _see(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self._listening and output.requires_grad:

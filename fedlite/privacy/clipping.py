@@ -7,7 +7,9 @@ loss is, an engine does not know: it is given a function from rows to losses, on
 
 import math
 import warnings
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,7 +18,6 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 import fedlite.privacy.opacus_rules  # noqa: F401  # tells Opacus
 from fedlite.base.errors import FedliteError, UsageError
@@ -150,8 +151,8 @@ def _as_opacus_reads(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tens
     return tuple(one.contiguous() for one in inputs)
 
 
-class OpacusHooks:
-    """Per-example gradients by Opacus' hooks, clipped by Opacus' optimizer.
+class HookedEngine(ABC):
+    """An engine that puts hooks on a model, and takes all of them off again, whatever happens.
 
     ``physical_batch_size`` is the number of examples in memory at once.
 
@@ -167,26 +168,15 @@ class OpacusHooks:
         physical_batch_size: int | None = None,
     ) -> None:
         self._model, self._example_losses = model, example_losses
-        self._physical_batch_size = physical_batch_size
-        self._clipper = Clipper(
-            torch.optim.SGD(trained_parameters(model), lr=0.0),  # holds parameters, never steps
-            noise_multiplier=0.0,
-            max_grad_norm=max_grad_norm,
-            expected_batch_size=1,
-            loss_reduction="sum",
-        )
-        self._handles: list[RemovableHandle] = []
+        self._max_grad_norm, self._physical_batch_size = max_grad_norm, physical_batch_size
+        self._undo = ExitStack()  # of what was put on
 
     def __enter__(self) -> Self:
         layers = checked_layers(self._model)
-        try:
-            for layer in layers:
-                if isinstance(layer, nn.Conv2d):
-                    self._handles.append(layer.register_forward_pre_hook(_as_opacus_reads))
-            GradSampleHooks(self._model, loss_reduction="sum")
-        except BaseException:
-            self._clean()
-            raise
+        with ExitStack() as broken_off:
+            broken_off.callback(self._clean)
+            self._put_on(layers)
+            broken_off.pop_all()
         return self
 
     def __exit__(
@@ -196,6 +186,40 @@ class OpacusHooks:
         trace: TracebackType | None,
     ) -> None:
         self._clean()
+
+    @abstractmethod
+    def _put_on(self, layers: Sequence[nn.Module]) -> None:
+        """Hook the model, of which ``layers`` have trained parameters of their own."""
+
+    def _clean(self) -> None:
+        """Take everything off the model, also after half a start."""
+        self._undo.close()
+
+
+class OpacusHooks(HookedEngine):
+    """Per-example gradients by Opacus' hooks, clipped by Opacus' optimizer."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_losses: ExampleLosses,
+        max_grad_norm: float,
+        physical_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(model, example_losses, max_grad_norm, physical_batch_size)
+        self._clipper = Clipper(
+            torch.optim.SGD(trained_parameters(model), lr=0.0),  # holds parameters, never steps
+            noise_multiplier=0.0,
+            max_grad_norm=max_grad_norm,
+            expected_batch_size=1,
+            loss_reduction="sum",
+        )
+
+    def _put_on(self, layers: Sequence[nn.Module]) -> None:
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                self._undo.callback(layer.register_forward_pre_hook(_as_opacus_reads).remove)
+        GradSampleHooks(self._model, loss_reduction="sum")
 
     def clipped_sum(self, rows: Tensor) -> ClippedSum:
         """As :class:`GradientEngine` says."""
@@ -212,7 +236,7 @@ class OpacusHooks:
             torch.zeros_like(parameter) if parameter.summed_grad is None else parameter.summed_grad
             for parameter in self._clipper.params
         )
-        return ClippedSum(value, float(self._clipper.max_grad_norm))
+        return ClippedSum(value, float(self._max_grad_norm))
 
     def _check_lengths(self, count: int) -> None:
         """One gradient for each example and each parameter, before any of them is added up."""
@@ -241,9 +265,9 @@ class OpacusHooks:
         Opacus' own cleanup knows neither what a forward without its backward leaves nor a start
         that failed.
         """
-        for handle in (*self._handles, *vars(self._model).pop(_HANDLES, ())):
+        super()._clean()
+        for handle in vars(self._model).pop(_HANDLES, ()):
             handle.remove()
-        self._handles.clear()
         for layer in trained_layers(self._model).values():
             for mark in _ON_LAYERS:
                 vars(layer).pop(mark, None)

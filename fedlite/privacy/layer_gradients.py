@@ -314,22 +314,6 @@ def _of_group_norm(layer: nn.Module, call: Call) -> ExampleGradients:
     return Made(found)
 
 
-def _of_layer_norm(layer: nn.Module, call: Call) -> ExampleGradients:
-    layer, (inputs,), gradient = cast(nn.LayerNorm, layer), call.inputs, call.gradient
-    axes = tuple(range(1, inputs.ndim - len(layer.normalized_shape)))
-    found: dict[Tensor, Tensor] = {}
-    if layer.weight.requires_grad:
-        normal = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
-        found[layer.weight] = _over(normal * gradient, axes)
-    if _is_trained(layer.bias):
-        found[layer.bias] = _over(gradient, axes)
-    return Made(found)
-
-
-def _over(values: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return values.sum(dim=axes) if axes else values
-
-
 def _of_registered(layer: nn.Module, call: Call) -> ExampleGradients:
     """By the sampler that is registered with Opacus for this kind of layer."""
     sampler = GradSampleHooks.GRAD_SAMPLERS[type(layer)]
@@ -343,5 +327,4 @@ _RULES: Mapping[type[nn.Module], Rule] = {
     nn.Conv1d: _of_convolution,
     nn.Conv2d: _of_convolution,
     nn.GroupNorm: _of_group_norm,
-    nn.LayerNorm: _of_layer_norm,
 }

@@ -12,6 +12,7 @@ Trust = Literal["local", "aggregate"]
 Accountant = Literal["prv", "pld", "rdp"]
 RandomnessMode = Literal["secure", "deterministic"]
 Gradients = Literal["bookkeeping", "opacus"]
+DEFAULT_GRADIENTS: Gradients = "bookkeeping"
 
 # Beyond these single precision ends before the weights do, and no accountant is sound.
 SMALLEST_RATE, LARGEST_NOISE = 1e-12, 1e6
@@ -120,7 +121,7 @@ class PrivacyOptions(Protects, Options):
     )
     gradients: Annotated[
         Gradients, Doc("engine of the clipped sums; the same but for rounding, opacus slower")
-    ] = "bookkeeping"
+    ] = DEFAULT_GRADIENTS
     ledger_dir: Annotated[str | None, PATH, NEUTRAL, Doc("null: ledgers/ in the run directory")] = (
         None
     )

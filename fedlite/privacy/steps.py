@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fedlite.privacy.clipping import Engine, ExampleLosses, physical_parts, trained_parameters
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.noise import add_noise
+from fedlite.privacy.options import DEFAULT_GRADIENTS
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
 from fedlite.privacy.sampling import PoissonSampler
@@ -26,7 +27,7 @@ def train_steps(
     momentum: float,
     randomness: Randomness,
     plan: PrivacyPlan | None,
-    engine: Engine = ENGINES["bookkeeping"],
+    engine: Engine = ENGINES[DEFAULT_GRADIENTS],
     after_step: Callable[[nn.Module], None] | None = None,
 ) -> int:
     """Train ``model`` in place for exactly ``steps`` Poisson-sampled steps; return the steps taken.

@@ -126,7 +126,7 @@ def sums_that_are_not_forgotten(self: OpacusHooks) -> None:
     [
         ("opacus", (OpacusHooks, "_clean"), no_cleanup),
         ("opacus", (OpacusHooks, "_clean"), sums_that_are_not_forgotten),
-        ("bookkeeping", (BookKeeping, "_unhook"), no_cleanup),
+        ("bookkeeping", (BookKeeping, "_clean"), no_cleanup),
     ],
 )
 def test_planted_leftovers_are_caught(

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedlite.base.options import deciding, value_at
 from fedlite.federation.options import FederationOptions
+from fedlite.privacy.options import DEFAULT_GRADIENTS
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages import (
@@ -178,7 +179,7 @@ def _privacy(config: Config) -> list[Any]:
     on with it, and its sums are the same but for rounding."""
     deciding_values = deciding(config.privacy)
     engine = deciding_values.pop("gradients")
-    return [deciding_values, *([] if engine == "bookkeeping" else [engine])]
+    return [deciding_values, *([] if engine == DEFAULT_GRADIENTS else [engine])]
 
 
 def _value(config: Config, key: str) -> Any:
