@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedlite.audit.audited import AuditedRun
 from fedlite.audit.scratch import Networks
+from fedlite.base.seeded import seeded
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import build_loss, example_losses
 from fedlite.models.build import build_model, load_state
@@ -93,8 +94,7 @@ def make_target(
         filled = [torch.zeros_like(one) if part is None else part for part, one in pairs]
         return torch.cat([part.flatten() for part in filled]).double()
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         gradients = torch.stack([gradient(row) for row in range(len(inputs))])
         steady = torch.equal(gradient(0), gradients[0])
     return Target(kind, words, networks, inputs, labels, gradients, tuple(trained), steady, still)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
@@ -93,8 +94,7 @@ def distil_on_public(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
     batches = shuffled_batches(len(public), batch_size, generator)
     student.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for step in range(1, steps + 1):
             index = next(batches)
             inputs = augment_inputs(public.inputs[index], augment, generator)

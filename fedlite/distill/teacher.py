@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
+from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
@@ -53,8 +54,7 @@ def train_teacher(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs * steps)
     batches = shuffled_batches(len(public), config.batch_size, generator)
     best_loss, best_epoch, best_state = math.inf, 0, copy.deepcopy(model.state_dict())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for epoch in range(1, config.epochs + 1):
             model.train()
             for _ in range(steps):

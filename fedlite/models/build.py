@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
 from fedlite.base.named import import_path
+from fedlite.base.seeded import seeded
 from fedlite.models.options import ModelOptions
 from fedlite.models.standardised import register_with_opacus
 
@@ -54,8 +55,7 @@ def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     cls = import_class(config.module)
     input_shape, num_classes = tuple(task.input_shape), task.num_classes
     where = f"{config.name} ({config.module})"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             model = cls(input_shape=input_shape, num_classes=num_classes, **config.kwargs)
         except Exception as error:  # of foreign code: any kind

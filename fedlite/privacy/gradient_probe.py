@@ -6,15 +6,12 @@ layers give it is not a question of their types: the student itself is tried, wi
 
 import math
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.privacy.clipping import (
@@ -26,6 +23,7 @@ from fedlite.privacy.clipping import (
 )
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.layers import described, instead_of
+from fedlite.privacy.no_dropout import NoDropout
 
 LONGEST_REASON = 160  # characters of what a library says
 TOLERANCE = 3e-4  # of the norm of the whole gradient; rounding reached 1e-5
@@ -43,60 +41,8 @@ RANDOM = (
     " between batches; draw with nn.Dropout alone, and keep nothing"
 )
 
-Found = TypeVar("Found")
 Gradients = tuple[Tensor, ...]
 """One tensor for each trained parameter."""
-
-
-class NoDropout(TorchFunctionMode):
-    """Dropout of any kind lets everything pass, in modules and as functions.
-
-    Nothing else that training mode does is turned off, so that what remains random, or looks at
-    the batch, shows.
-    """
-
-    _DROPOUTS = frozenset(
-        {
-            F.dropout,
-            F.dropout1d,
-            F.dropout2d,
-            F.dropout3d,
-            F.alpha_dropout,
-            F.feature_alpha_dropout,
-            torch.dropout,
-            torch.dropout_,
-            torch.alpha_dropout,
-            torch.feature_dropout,
-            torch.feature_alpha_dropout,
-        }
-    )
-    _WITH_DROPOUT: Mapping[Any, Mapping[str, Any]] = {
-        F.scaled_dot_product_attention: {"dropout_p": 0.0},
-        F.multi_head_attention_forward: {"training": False},
-    }
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run ``func``, or answer its input where it is a dropout."""
-        kwargs = dict(kwargs or {})
-        if func in self._DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        return func(*args, **(kwargs | dict(self._WITH_DROPOUT.get(func, {}))))
-
-
-def without_dropout(ask: Callable[[], Found]) -> Found:
-    """What ``ask`` finds where dropout lets everything pass; asked once where nothing is drawn."""
-    before = torch.get_rng_state()
-    found = ask()
-    if torch.equal(torch.get_rng_state(), before):
-        return found
-    with NoDropout():
-        return ask()
 
 
 @contextmanager

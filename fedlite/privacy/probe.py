@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.seeded import seeded
 from fedlite.privacy.gradient_probe import (
     RANDOM,
     TOLERANCE,
     explained,
     first_line,
-    without_dropout,
 )
 from fedlite.privacy.layers import MIXING, described, instead_of
+from fedlite.privacy.no_dropout import without_dropout
 from fedlite.privacy.trials import (
     FEW,
     MANY,
@@ -187,8 +188,7 @@ def _answers(
     model: nn.Module, batches: Sequence[Tensor], who: str, asked: Asked
 ) -> list[Sequence[Tensor]]:
     """What is answered to each of ``batches`` without dropout; generators are left as they were."""
-    with torch.random.fork_rng(devices=[]), explained(model, who), torch.no_grad():
-        torch.manual_seed(0)
+    with seeded(0), explained(model, who), torch.no_grad():
         return without_dropout(lambda: [asked(model, inputs) for inputs in batches])
 
 

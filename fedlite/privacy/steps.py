@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.seeded import seeded
 from fedlite.privacy.clipping import Engine, ExampleLosses, physical_parts, trained_parameters
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.noise import add_noise
@@ -43,7 +44,8 @@ def train_steps(
         expected_batch_size: the public constant that the noised sum is divided by (rule 3).
         learning_rate: of SGD.
         momentum: of SGD, over these steps alone.
-        randomness: of sampling, noise and dropout.
+        randomness: of sampling, noise and dropout, which is as secret as the noise then, or as
+            repeatable.
         plan: clipping and noise; None trains without privacy on the same sampled batches.
         engine: how the clipped sum is made.
         after_step: an update that depends on weights alone (FedProx), applied after the noise
@@ -75,13 +77,13 @@ def train_steps(
     with _in_training(model):
         if plan is None:
             for batch in sampler:
-                with _own_draws(randomness):
+                with seeded(randomness.seed()):
                     summed = plain_sum(model, example_losses, _rows(batch))
                 move(summed)
             return taken
         with engine(model, example_losses, plan.max_grad_norm) as gradients:
             for batch in sampler:
-                with _own_draws(randomness):
+                with seeded(randomness.seed()):
                     total = gradients.clipped_sum(_rows(batch))
                 move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
@@ -98,23 +100,6 @@ def _in_training(model: nn.Module) -> Iterator[None]:
         model.zero_grad(set_to_none=True)
         for module, mode in modes:
             module.training = mode
-
-
-@contextmanager
-def _own_draws(randomness: Randomness) -> Iterator[None]:
-    """Let a pass that draws from torch's own generator (dropout) draw from ``randomness``: as
-    secret as the noise, or as repeatable. The generator goes on afterwards where it was.
-
-    It is that of the processor, where clients train: ``torch.manual_seed`` would seed those of all
-    accelerators too, and take longer than a small step.
-    """
-    generator = torch.default_generator
-    before = generator.get_state()
-    generator.manual_seed(randomness.seed())
-    try:
-        yield
-    finally:
-        generator.set_state(before)
 
 
 def plain_sum(

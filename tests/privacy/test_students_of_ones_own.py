@@ -21,7 +21,8 @@ from fedlite.models.options import ModelOptions
 from fedlite.privacy.bookkeeping import BookKeeping
 from fedlite.privacy.clipping import GradientError, OpacusHooks
 from fedlite.privacy.engines import ENGINES
-from fedlite.privacy.gradient_probe import NoDropout, check_gradients
+from fedlite.privacy.gradient_probe import check_gradients
+from fedlite.privacy.no_dropout import NoDropout
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
