@@ -10,6 +10,7 @@ from scipy.stats import binom
 
 from fedlite.base.errors import UsageError
 from fedlite.federation.cohort import cohort_size, participation_rate
+from fedlite.federation.noise_walk import LONGEST_CLIP, TrainedWeights, with_bearable_clip
 from fedlite.federation.options import FederationOptions
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.options import PrivacyOptions
@@ -28,16 +29,23 @@ class Plans:
 
     @classmethod
     def build(
-        cls, privacy: PrivacyOptions, federation: FederationOptions, client_sizes: Sequence[int]
+        cls,
+        privacy: PrivacyOptions,
+        federation: FederationOptions,
+        client_sizes: Sequence[int],
+        weights: TrainedWeights | None = None,
     ) -> Self:
         """The plans that the options ask for, calibrated.
+
+        Args:
+            weights: see :func:`build_client_plan`.
 
         Raises:
             UsageError: a plan that cannot be kept; see the two functions below.
         """
         return cls(
             build_plan(privacy, federation, client_sizes) if privacy.example_level else None,
-            build_client_plan(privacy, federation, len(client_sizes))
+            build_client_plan(privacy, federation, len(client_sizes), weights)
             if privacy.client_level
             else None,
         )
@@ -88,19 +96,26 @@ def build_plan(
 
 
 def build_client_plan(
-    privacy: PrivacyOptions, federation: FederationOptions, num_clients: int
+    privacy: PrivacyOptions,
+    federation: FederationOptions,
+    num_clients: int,
+    weights: TrainedWeights | None = None,
 ) -> ClientPlan:
     """The client-level plan.
+
+    Args:
+        weights: of the student before training, from which a clip that is left open follows. None,
+            where no clip is asked for: the longest.
 
     Raises:
         UsageError: delta too large for so many clients, or a budget that no noise meets.
     """
     client = privacy.client
-    return ClientPlan.build(
+    plan = ClientPlan.build(
         epsilon=client.epsilon,
         delta=client.delta,
         noise_multiplier=client.noise_multiplier,
-        clip=client.clip,
+        clip=LONGEST_CLIP if client.clip is None else client.clip,
         participation_rate=participation_rate(federation, num_clients),
         num_clients=num_clients,
         rounds=federation.rounds,
@@ -111,6 +126,9 @@ def build_client_plan(
         clip_learning_rate=client.clip_learning_rate,
         bit_noise=client.bit_noise,
     )
+    if client.clip is not None or weights is None:
+        return plan
+    return with_bearable_clip(plan, federation, num_clients, weights)
 
 
 def min_cohort(privacy: PrivacyOptions, federation: FederationOptions, num_clients: int) -> int:

@@ -67,8 +67,10 @@ class ClientLevelOptions(Options):
         float | None, Gt(0), Doc("given directly instead of calibrated from epsilon")
     ] = None
     clip: Annotated[
-        float, Gt(0), Doc("L2 norm of a client's update; where adaptive, the first one")
-    ] = 1.0
+        float | None,
+        Gt(0),
+        Doc("L2 norm of a client's update, where adaptive the first; null: what the noise bears"),
+    ] = None
     accountant: Annotated[Accountant, Doc("calibrates, filters and reports")] = "pld"
     adaptive_clip: Annotated[
         bool, Doc("follow a noised quantile of the norms (Andrew et al. 2021)")

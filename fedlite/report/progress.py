@@ -123,6 +123,11 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def warn(self, line: str) -> None:
+        """Show a line that a person should see before going on."""
+        if self._enabled:
+            self._console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
+
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Bar]:
         """Show one stage while the block runs.

@@ -10,6 +10,7 @@ from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
 from fedlite.federation.ledgers import divide
+from fedlite.federation.noise_walk import TrainedWeights
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model, load_state
 from fedlite.models.options import ModelOptions
@@ -46,9 +47,17 @@ class Pipeline:
         """The privacy plans, calibrated once: a resumed run spends by those it started with."""
         if known := self.run.facts.get("plan"):
             return Plans.from_facts(known["plans"])
-        if not self.config.privacy.private:
+        privacy = self.config.privacy
+        if not privacy.private:
             return Plans()
-        return Plans.build(self.config.privacy, self.config.federation, self.splits.client_sizes())
+        return Plans.build(
+            privacy, self.config.federation, self.splits.client_sizes(), self.first_weights
+        )
+
+    @cached_property
+    def first_weights(self) -> TrainedWeights:
+        """The student's, before any training."""
+        return TrainedWeights.of(self.build(self.config.student))
 
     @cached_property
     def division(self) -> Division:

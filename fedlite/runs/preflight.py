@@ -73,6 +73,12 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
             f"privacy.expected_examples={given}: this run was planned with"
             f" {example.expected_examples}; choose another directory"
         )
+    clip, client = privacy.client.clip, plans.client
+    if started and client and clip not in (None, client.clip):
+        raise UsageError(
+            f"privacy.client.clip={clip:g}: this run was planned with {client.clip:g}; choose"
+            " another directory"
+        )
     check_division(pipeline)
     if not run.done("federate", pipeline.marks["federate"]):
         # Clients in this process find the bench open, and its checks done.

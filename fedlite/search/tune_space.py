@@ -45,6 +45,7 @@ def tune_space(tune: TuneOptions, privacy: PrivacyOptions, federation: Federatio
     if privacy.example_level:
         choices[MAX_GRAD_NORM] = _scaled(privacy.max_grad_norm, tune.clip_factors)
     if privacy.client_level:
+        assert privacy.client.clip is not None, "as the plan has it"
         choices[CLIENT_CLIP] = _scaled(privacy.client.clip, tune.clip_factors)
     example_noise_given = privacy.example_level and privacy.noise_multiplier is not None
     client_noise_given = privacy.client_level and privacy.client.noise_multiplier is not None
@@ -90,8 +91,9 @@ def _by_hand(
         BETA_1: federation.strategy.beta_1,
         SAMPLE_RATE: privacy.sample_rate,
         MAX_GRAD_NORM: privacy.max_grad_norm,
-        CLIENT_CLIP: privacy.client.clip,
     }
+    if privacy.client.clip is not None:
+        values[CLIENT_CLIP] = privacy.client.clip
     return {name: values[name] for name in choices}
 
 

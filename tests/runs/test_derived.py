@@ -1,17 +1,22 @@
 """Constants that private data filled in are said; shipped experiments give every one of them."""
 
+import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fedlite.cli.main import run
 from fedlite.report.privacy_statement import privacy_statement
+from fedlite.report.progress import Progress
 from fedlite.runs.compose import compose_config, conf_dir
 from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants, derived_line, far_off_line
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages import plan
+from tests.e2e.command import refusal
 from tests.privacy.world import Untrained
 from tests.report.runs import finished_report
 
@@ -75,6 +80,42 @@ def test_the_log_warns_once_and_in_one_line(
     lines = [one for one in caplog.messages if "worked out from private data" in one]
     assert len(lines) == warnings
     assert "\n" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "drowned"),
+    [
+        (("privacy=client", "privacy.client.clip=1"), True),
+        (("privacy=client",), False),
+        (("federation.learning_rate=100",), True),
+        ((), False),
+    ],
+)
+def test_noise_that_will_drown_the_student_is_said_before_it_trains(
+    options: tuple[str, ...],
+    drowned: bool,
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tiny_config("privacy.accountant=rdp", "privacy.client.accountant=rdp", *options)
+    pipeline = Untrained(config, tmp_path)
+    pipeline.progress = Progress()
+    plan.run(pipeline)
+    assert ("warning: noise alone is expected to carry" in capsys.readouterr().err) is drowned
+
+
+@pytest.mark.slow
+def test_a_clip_that_was_derived_is_that_of_the_run(
+    shared_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = shared_run("client", "privacy=client", "federation.num_clients=10", "student=mlp")
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (unit,) = json.loads((folder / "report.json").read_text())["privacy"]["units"]
+    assert 0 < unit["clip"] < 1
+    line = refusal(capsys, 2, "report", f"run.dir={folder}", "privacy.client.clip=1")
+    assert f"clip=1: this run was planned with {unit['clip']:g}" in line
+    assert run(["report", f"run.dir={folder}"]) == 0
 
 
 def test_the_statement_counts_them_among_what_is_not_covered() -> None:

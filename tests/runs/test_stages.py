@@ -49,6 +49,7 @@ WHERE_SEARCHED = {
     "compress.search": ("compress", "search_student"),
     "compress.target": ("compress", "search_student"),
 }
+AS_LEFT_OPEN = {"privacy.client.clip": 1.0}  # values that mark as null does; the plan has others
 # As they were computed before the stages were a table: a run that was started then goes on.
 BEFORE = [
     (
@@ -184,7 +185,8 @@ def test_an_option_changes_the_marks_of_exactly_the_stages_that_follow_from_it(
 ) -> None:
     plain = changed(DEFAULT, "compress.search.enabled", searches)
     before = at(plain, option.key)
-    value = data.draw(values(option).filter(lambda value: value != before))
+    same = (before, AS_LEFT_OPEN.get(option.key, before))
+    value = data.draw(values(option).filter(lambda value: value not in same))
     first, second = (
         fingerprints(parse(Config, one)) for one in (plain, changed(plain, option.key, value))
     )

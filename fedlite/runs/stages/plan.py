@@ -5,6 +5,7 @@ From here on the run directory belongs to this plan: its ledgers do.
 
 import logging
 
+from fedlite.federation.noise_walk import drowned_line, noise_walk
 from fedlite.runs.derived import derived_constants, derived_line, far_off_line
 from fedlite.runs.facts import PlanFacts
 from fedlite.runs.pipeline import Pipeline
@@ -14,13 +15,28 @@ log = logging.getLogger(__name__)
 
 def run(pipeline: Pipeline) -> PlanFacts:
     """Keep the plans that were calibrated, and whose examples the ledgers are of; warn of constants
-    that private data filled in."""
-    if derived := derived_constants(pipeline.config):
+    that private data filled in, and of noise that will drown the student."""
+    config = pipeline.config
+    if derived := derived_constants(config):
         log.warning("constants %s", derived_line(derived))
-    if line := far_off_line(pipeline.config, pipeline.splits.client_sizes()):
-        log.warning("%s", line)
+    for line in (far_off_line(config, pipeline.splits.client_sizes()), *_drowned(pipeline)):
+        if line:
+            log.warning("%s", line)
+            pipeline.progress.warn(line)
     return {
         "plans": pipeline.plans.to_facts(),
-        "ledger_dir": pipeline.config.privacy.ledger_dir,
-        "division": pipeline.division.sha256 if pipeline.config.privacy.private else None,
+        "ledger_dir": config.privacy.ledger_dir,
+        "division": pipeline.division.sha256 if config.privacy.private else None,
     }
+
+
+def _drowned(pipeline: Pipeline) -> list[str]:
+    federation, clients = pipeline.config.federation, pipeline.splits.num_clients
+    return [
+        drowned_line(
+            noise_walk(plan, federation, clients, pipeline.first_weights),
+            example_level=plan is pipeline.plans.example,
+        )
+        for plan in (pipeline.plans.example, pipeline.plans.client)
+        if plan is not None
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedlite.base.options import deciding, value_at
+from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
 from fedlite.runs.config import Config
@@ -176,9 +177,12 @@ def _rounds(config: Config) -> dict[str, Any]:
 
 def _privacy(config: Config) -> list[Any]:
     """What decides the plan. The default engine adds nothing: runs from before there were two go
-    on with it, and its sums are the same but for rounding."""
+    on with it, and its sums are the same but for rounding. A clip that is left open is that of
+    the plan (:func:`fedlite.runs.preflight.check_run` refuses others): it used to be 1."""
     deciding_values = deciding(config.privacy)
     engine = deciding_values.pop("gradients")
+    if deciding_values["client"]["clip"] is None:
+        deciding_values["client"] = {**deciding_values["client"], "clip": LONGEST_CLIP}
     return [deciding_values, *([] if engine == DEFAULT_GRADIENTS else [engine])]
 
 

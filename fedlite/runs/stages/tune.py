@@ -182,7 +182,7 @@ class Trials:
 
 def run(pipeline: Pipeline) -> TuneFacts:
     """Write ``tune/experiment.yaml`` and ``tune/trials.csv``."""
-    config, splits, root = pipeline.config, pipeline.splits, pipeline.run
+    config, splits, root = with_given_clip(pipeline), pipeline.splits, pipeline.run
     overrides, directory = load_overrides(root.path), root.file(FOLDER)
     if removed := [text for text in overrides if text.startswith("~")]:
         raise UsageError(f"{removed[0]}: an experiment file cannot take options away; leave it out")
@@ -228,6 +228,15 @@ def run(pipeline: Pipeline) -> TuneFacts:
         "trials_file": str((directory / CSV_FILE).relative_to(root.path)),
         "experiment_file": str((directory / EXPERIMENT_FILE).relative_to(root.path)),
     }
+
+
+def with_given_clip(pipeline: Pipeline) -> Config:
+    """The run's options with the clip of its plan where it was left open: trials vary it."""
+    config, plan = pipeline.config, pipeline.plans.client
+    if plan is None or config.privacy.client.clip is not None:
+        return config
+    client = dataclasses.replace(config.privacy.client, clip=plan.clip)
+    return dataclasses.replace(config, privacy=dataclasses.replace(config.privacy, client=client))
 
 
 def with_options(config: Config, options: Options) -> Config:
