@@ -1,6 +1,7 @@
 """The accountants against each other: two libraries, three methods, one epsilon."""
 
 import tracemalloc
+import warnings
 from itertools import pairwise
 
 import dp_accounting
@@ -8,6 +9,7 @@ import pytest
 from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opacus.accountants import RDPAccountant
 
 from fedlite.base.errors import UsageError
 from fedlite.privacy.accounting import (
@@ -124,6 +126,18 @@ def test_two_plans_cost_more_than_either_whatever_their_order(
     each = [compute_epsilon([plan], 1e-5, accountant) for plan in (first, second)]
     slack = PRV_ERROR if accountant == "prv" else 0.002 * max(each)  # the grids may differ
     assert both >= max(each) - slack
+
+
+@settings(max_examples=25)
+@given(history=st.lists(PLANS, min_size=1, max_size=3), delta=st.sampled_from([1e-9, 1e-5, 1e-2]))
+def test_rdp_is_the_least_of_all_orders(history: list[Segment], delta: float) -> None:
+    """Those between integers are not worked out unless they can win."""
+    accountant = RDPAccountant()
+    accountant.history = list(history)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the best order may be the smallest or largest tried
+        epsilon = accountant.get_epsilon(delta, alphas=RDP_ORDERS)
+    assert compute_epsilon(history, delta, "rdp") == pytest.approx(max(0.0, epsilon), rel=1e-9)
 
 
 def test_epsilon_grows_with_every_round_of_a_long_plan() -> None:

@@ -25,6 +25,7 @@ from fedlite.search.tune_space import (
 
 FACTORS = st.lists(st.floats(0.01, 100), min_size=1, max_size=4)
 SPENDING = {SAMPLE_RATE, ROUNDS, LOCAL_STEPS}
+CLIPPED = ClientLevelOptions(clip=1.0)  # as the plan of a run has it
 
 
 @settings(max_examples=50)
@@ -45,7 +46,7 @@ SPENDING = {SAMPLE_RATE, ROUNDS, LOCAL_STEPS}
 def test_every_choice_is_allowed_and_the_hand_set_one_is_among_them(
     tune: TuneOptions, rate: float, rounds: int, strategy: str, unit: str
 ) -> None:
-    privacy = PrivacyOptions(unit=unit, sample_rate=rate)  # type: ignore[arg-type]
+    privacy = PrivacyOptions(unit=unit, sample_rate=rate, client=CLIPPED)  # type: ignore[arg-type]
     federation = FederationOptions(rounds=rounds, strategy=StrategyOptions(name=strategy))
     space = tune_space(tune, privacy, federation)
     assert space.first is not None
@@ -68,7 +69,8 @@ def test_every_choice_is_allowed_and_the_hand_set_one_is_among_them(
     ],
 )
 def test_the_clips_of_the_units_that_clip(unit: str, there: set[str]) -> None:
-    space = tune_space(TuneOptions(), PrivacyOptions(unit=unit), FederationOptions())  # type: ignore[arg-type]
+    privacy = PrivacyOptions(unit=unit, client=CLIPPED)  # type: ignore[arg-type]
+    space = tune_space(TuneOptions(), privacy, FederationOptions())
     assert {MAX_GRAD_NORM, CLIENT_CLIP} & space.choices.keys() == there
 
 
@@ -96,8 +98,13 @@ def test_aggregate_trust_keeps_to_one_local_step() -> None:
     ("privacy", "left_alone"),
     [
         (PrivacyOptions(noise_multiplier=1.0), SPENDING),
-        (PrivacyOptions(unit="both", noise_multiplier=1.0), SPENDING),
-        (PrivacyOptions(unit="client", client=ClientLevelOptions(noise_multiplier=1.0)), {ROUNDS}),
+        (PrivacyOptions(unit="both", noise_multiplier=1.0, client=CLIPPED), SPENDING),
+        (
+            PrivacyOptions(
+                unit="client", client=dataclasses.replace(CLIPPED, noise_multiplier=1.0)
+            ),
+            {ROUNDS},
+        ),
         (PrivacyOptions(unit="none", noise_multiplier=1.0), set()),
     ],
 )
@@ -135,7 +142,7 @@ def test_learning_rates_alone_are_tried_first_and_the_nearest_of_them_before_the
 
 def test_at_the_client_level_clips_alone_come_before_learning_rates() -> None:
     tune = TuneOptions(clip_factors=[0.1, 0.5], learning_rate_factors=[0.5])
-    privacy = PrivacyOptions(unit="client", client=ClientLevelOptions(clip=1.0))
+    privacy = PrivacyOptions(unit="client", client=CLIPPED)
     space = tune_space(tune, privacy, FederationOptions(learning_rate=0.2))
     assert space.first is not None
     changed = [{k: v for k, v in one.items() if v != space.first[k]} for one in space.then]
