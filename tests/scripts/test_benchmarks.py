@@ -9,6 +9,7 @@ from tests.conftest import REPOSITORY, TINY
 
 SCRIPTS = REPOSITORY / "scripts"
 ENGINES = ["--clients=2", "--rounds=3", "--cases", "bare", "inprocess-0"]
+OURS = ["--programs", "bare", "fedlite"]  # the others need environments of their own
 SMALL: dict[str, list[list[str]]] = {
     "bench_accounting": [
         [what, "--clients=3", "--rounds=3", "--plans=1"] for what in ("table", "live", "memo")
@@ -17,6 +18,9 @@ SMALL: dict[str, list[list[str]]] = {
     "bench_gradients": [["--students", "mlp", "cnn", "--batches=2", "--turns=1", "--side=8"]],
     "bench_ledger": [["--clients=3", "--rounds=3", "--accountant=rdp"]],
     "bench_quantize": [["--runs=2", "--size=8", "--batches", "1"]],
+    "bench_simulation": [
+        ["--private", "--student=mlp", "--clients=2", "--rounds=3", "--turns=1", *OURS]
+    ],
 }
 ELSEWHERE = {"bench_rounds"}  # with more to check
 
