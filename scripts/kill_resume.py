@@ -110,12 +110,13 @@ def charged_rounds(run_dir: Path) -> dict[str, list[int]]:
 def result_of(run_dir: Path) -> dict[str, Any]:
     """Everything that must have the same bits in deterministic mode."""
     report = read_json(run_dir / "report.json")
+    rounds = load_checkpoint(run_dir / "checkpoint.pt").history
     onnx = sorted([*(run_dir / "models").glob("*.onnx"), run_dir / "deploy" / "student.onnx"])
     kept = ("accuracy", "macro_f1", "parameters", "bytes")
     return {
         "federated_student": state_sha256(load_tensors(run_dir / "federated_student.pt")),
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in onnx},
-        "epsilons": [one["epsilons"] for one in report["history"]],
+        "epsilons": [one.epsilons for one in rounds],
         "units": report["privacy"]["units"],
         "rounds": [one["evaluation"] for one in report["history"]],
         "models": {m: [facts[k] for k in kept] for m, facts in report["models"].items()},

@@ -51,8 +51,10 @@ def read_spending(
     directory: Path,
     run_id: str,
     history: Sequence[RoundEntry],
+    told: Sequence[float],
 ) -> Spent:
-    """Read all ledgers of a run, and compare them with the rounds in its ``history``.
+    """Read all ledgers of a run, and compare them with the rounds in its ``history`` and with the
+    example-level epsilons that its clients have ``told`` last.
 
     Raises:
         FedliteError: a damaged ledger, or one that holds less than the rounds have spent.
@@ -66,7 +68,7 @@ def read_spending(
         # Before directories were bound, a client had a ledger from its first charge on.
         bound = read_division(directory) is not None
         clients = [one.entries() if bound or one.path.exists() else [] for one in ledgers]
-        _check_all_charged(clients, plans.example, run_id, history, directory)
+        _check_all_charged(clients, plans.example, run_id, history, told, directory)
     if plans.client:
         ledger = open_server_ledger(directory, config.dataset.name)
         server = ledger.entries()
@@ -84,11 +86,11 @@ def _check_all_charged(
     plan: PrivacyPlan,
     run_id: str,
     history: Sequence[RoundEntry],
+    told: Sequence[float],
     directory: Path,
 ) -> None:
     charged = sum(charge.run == run_id for ledger in clients for charge in ledger)
     trained = sum(entry["clients_trained"] for entry in history)
-    told = history[-1]["epsilons"] if history else []
     by = _accountant(plan.accountant, clients)
     held = _epsilons(clients, plan.delta, by, trust=plan.trust)
     lacking = [i for i, spent in enumerate(told) if held[i] < spent * (1 - 1e-6)]

@@ -101,11 +101,11 @@ def test_in_private_mode_an_interrupted_round_is_charged_again(tmp_path: Path) -
     assert load_checkpoint(folder / "checkpoint.pt").round == 1
     assert run(["federate", f"run.dir={folder}"]) == 0
     stages = json.loads((folder / "state.json").read_text())["stages"]
-    history = stages["federate"]["history"]
+    history, epsilons = stages["federate"]["history"], stages["federate"]["epsilons"]
     assert [entry["clients_trained"] for entry in history] == [4, 4, 4]
     assert charges(folder, 0) == 4
     assert all(charges(folder, client) >= 3 for client in range(4))
-    assert history[-1]["epsilons"][0] > history[-1]["epsilons"][3]
+    assert epsilons[0] > epsilons[3]
 
 
 def test_resume_starts_where_there_is_nothing(tmp_path: Path) -> None:
