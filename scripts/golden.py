@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from fedlite.federation.checkpoint import load_checkpoint
+
 FEDLITE = (sys.executable, "-m", "fedlite", "simulate")
 TINY = (
     "privacy.randomness=deterministic",
@@ -126,8 +128,9 @@ def weights_sha256(path: Path) -> str:
 def result_of(run_dir: Path) -> dict[str, Any]:
     """What must stay: weights, the shipped file, the epsilons of every round and of the end."""
     report = json.loads((run_dir / "report.json").read_text())
+    rounds = load_checkpoint(run_dir / "checkpoint.pt").history
     epsilons = {
-        "rounds": [(one["epsilons"], one["client_level_epsilon"]) for one in report["history"]],
+        "rounds": [(one.epsilons, one.client_level_epsilon) for one in rounds],
         "units": [
             {key: value for key, value in unit.items() if "epsilon" in key or "noise" in key}
             for unit in report["privacy"]["units"]

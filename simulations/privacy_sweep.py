@@ -135,8 +135,8 @@ def read_result(point: Point) -> Result:
     stages = read_json(point.directory / STATE_FILE)["stages"]
     last = stages["federate"]["history"][-1]
     spent = last["client_level_epsilon"] if point.mechanism == "client" else None
-    if last["epsilons"]:
-        spent = max(last["epsilons"])
+    if last["epsilon"]:
+        spent = last["epsilon"]["max"]
     return Result(
         point,
         stages["warm_start"]["evaluation"]["accuracy"],

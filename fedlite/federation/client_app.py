@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from fedlite.federation.client import Client, number_of
 from fedlite.federation.messages import (
     CONFIG,
+    TEACHER_RECORD,
     TrainRequest,
     arrays_in,
     config_in,
@@ -25,7 +26,7 @@ from fedlite.privacy.charges import Charge
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import make_randomness
 
-TEACHER_RECORD, REPLY_RECORD, REPLY_REPORT = "teacher", "reply-arrays", "reply-report"
+REPLY_RECORD, REPLY_REPORT = "reply-arrays", "reply-report"
 
 app = SealedClientApp()
 

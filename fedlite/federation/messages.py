@@ -26,6 +26,7 @@ TEACHER = "query.teacher"
 TRAIN = "train"
 
 ARRAYS, CONFIG, METRICS, REPORT = "arrays", "config", "metrics", "report"
+TEACHER_RECORD = "teacher"  # in a client's state: the hash of the one that it holds
 WEIGHT = "num-examples"  # Flower's name; always 1 (rule 3)
 LONGEST_REASON = 1000  # characters
 REPORT_KEYS = frozenset({"status", "reason", "epsilon"})

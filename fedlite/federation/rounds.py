@@ -40,6 +40,9 @@ class ClientStates(Protocol):
     def restore_contexts(self, dumped: dict[int, bytes]) -> None:
         """Put back what :meth:`dump_contexts` took."""
 
+    def present(self) -> Clients | None:
+        """Who is there; None where only the clients themselves can tell."""
+
 
 class KeptElsewhere:
     """Clients whose states are their own or their engine's affair."""
@@ -50,6 +53,10 @@ class KeptElsewhere:
 
     def restore_contexts(self, dumped: dict[int, bytes]) -> None:
         """Nothing to put back."""
+
+    def present(self) -> Clients | None:
+        """None: they are asked."""
+        return None
 
 
 @dataclass
@@ -144,7 +151,7 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
     """
     made, kept = federation, clients or KeptElsewhere()
     server = Server.start(made, kept)
-    present = meet_clients(grid, made.num_clients)
+    present = kept.present() or meet_clients(grid, made.num_clients)
     for number in range(len(server.history) + 1, made.options.rounds + 1):
         clock = Clock()
         spending = charge_release(made, number)

@@ -151,28 +151,22 @@ def epsilon_by_round(
     ``unit`` example draws maximum and spread over clients, client the one of the releases.
     """
     figure, axes = chart("How private: epsilon spent by round", "round", f"epsilon ({unit}-level)")
-    if unit == "example":
-        spent = [(one["round"], one["epsilons"]) for one in history if one["epsilons"]]
-    else:
-        spent = [
-            (one["round"], [epsilon])
-            for one in history
-            if (epsilon := one["client_level_epsilon"]) is not None
-        ]
     colour = COLOURS["epsilon"]
+    clients = [(one["round"], one["epsilon"]) for one in history if one["epsilon"]]
+    if unit == "example":
+        rounds = [number for number, _ in clients]
+        spent = [epsilon["max"] for _, epsilon in clients]
+        lowest = [epsilon["min"] for _, epsilon in clients]
+        means = [epsilon["mean"] for _, epsilon in clients]
+        axes.fill_between(rounds, lowest, spent, color=colour, alpha=0.15, label="all clients")
+        axes.plot(rounds, means, color=colour, linewidth=1.4, linestyle=":", label="mean")
+    else:
+        releases = [(one["round"], one["client_level_epsilon"]) for one in history]
+        told = [(number, epsilon) for number, epsilon in releases if epsilon is not None]
+        rounds, spent = [number for number, _ in told], [epsilon for _, epsilon in told]
     if spent:
-        rounds = [number for number, _ in spent]
-        highest = [max(values) for _, values in spent]
-        lowest = [min(values) for _, values in spent]
-        if unit == "example":
-            axes.fill_between(
-                rounds, lowest, highest, color=colour, alpha=0.15, label="all clients"
-            )
-        if unit == "example":
-            means = [float(np.mean(values)) for _, values in spent]
-            axes.plot(rounds, means, color=colour, linewidth=1.4, linestyle=":", label="mean")
         label = "maximum" if unit == "example" else "of the releases"
-        axes.plot(rounds, highest, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
+        axes.plot(rounds, spent, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
     if budget is not None:
         level_line(axes, budget, f"budget {budget:g}", COLOURS["warning"])
     axes.set_ylim(bottom=0)

@@ -221,7 +221,9 @@ class FederationSection(TypedDict):
     """Who took part, over all rounds; ``clients_per_round`` is their mean.
 
     ``refusals`` counts reasons. ``rounds_not_released`` had too few clients for the sum to be
-    private. ``stopped`` says why the rounds ended early, else it is empty.
+    private. ``stopped`` says why the rounds ended early, else it is empty. ``epsilons`` are the
+    example-level ones of every client after the last round, in client order; empty without that
+    unit.
     """
 
     num_clients: int
@@ -237,6 +239,7 @@ class FederationSection(TypedDict):
     refusals: dict[str, int]
     rounds_not_released: int
     stopped: str
+    epsilons: list[float]
 
 
 class CompressionResult(TypedDict):
@@ -332,15 +335,28 @@ class RoundEvaluation(TypedDict):
     loss: float
 
 
+class EpsilonsOfRound(TypedDict):
+    """Example-level epsilons spent up to a round, over all clients."""
+
+    min: float
+    mean: float
+    p95: float
+    max: float
+
+
 class RoundEntry(TypedDict):
-    """A finished round, as :class:`fedlite.base.records.RoundRecord` describes it."""
+    """A finished round, as :class:`fedlite.base.records.RoundRecord` describes it, its epsilons
+    summed up: an entry is of the same size however many clients there are.
+
+    ``epsilon`` is None without the example-level unit.
+    """
 
     round: int
     evaluation: RoundEvaluation | None
     clients_trained: int
     clients_refused: int
     clients_failed: int
-    epsilons: list[float]
+    epsilon: EpsilonsOfRound | None
     bytes_down: int
     bytes_up: int
     seconds: dict[str, float]

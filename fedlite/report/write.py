@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from fedlite.base.records import RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
 from fedlite.report.markdown import report_markdown
-from fedlite.report.schema import Report, RoundEntry
+from fedlite.report.schema import EpsilonsOfRound, Report, RoundEntry
 from fedlite.report.words import is_private, not_private_reason
 
 SCHEMA_VERSION = 1
@@ -33,7 +34,7 @@ def round_entry(record: RoundRecord) -> RoundEntry:
         "clients_trained": record.clients_trained,
         "clients_refused": record.clients_refused,
         "clients_failed": record.clients_failed,
-        "epsilons": record.epsilons,
+        "epsilon": epsilons_of_round(record.epsilons),
         "bytes_down": record.bytes_down,
         "bytes_up": record.bytes_up,
         "seconds": record.seconds,
@@ -42,6 +43,18 @@ def round_entry(record: RoundRecord) -> RoundEntry:
         "refusals": record.refusals,
         "client_level_epsilon": record.client_level_epsilon,
         "clip": record.clip,
+    }
+
+
+def epsilons_of_round(epsilons: Sequence[float]) -> EpsilonsOfRound | None:
+    """The epsilons of all clients, summed up; None of none."""
+    if not epsilons:
+        return None
+    return {
+        "min": min(epsilons),
+        "mean": float(np.mean(epsilons)),
+        "p95": float(np.quantile(epsilons, 0.95)),
+        "max": max(epsilons),
     }
 
 
@@ -75,7 +88,7 @@ def draw_pictures(
         known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
         drawn["accuracy_by_round"] = charts.accuracy_by_round(history, known)
     budgets = {unit["unit"]: unit["budget"] for unit in privacy["units"]}
-    if "example" in budgets and any(one["epsilons"] for one in history):
+    if "example" in budgets and any(one["epsilon"] for one in history):
         drawn["epsilon_by_round"] = charts.epsilon_by_round(history, budgets["example"])
     if "client" in budgets and history:
         drawn["client_level_epsilon_by_round"] = charts.epsilon_by_round(

@@ -39,6 +39,7 @@ from fedlite.runs.facts import (
     MeasurementFacts,
     PairedFacts,
 )
+from fedlite.runs.history import last_epsilons, rounds_of
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import Spent, privacy_section, read_spending
 
@@ -61,9 +62,15 @@ def assemble_report(pipeline: Pipeline) -> Report:
         run.facts["compress"],
         run.facts["evaluate"],
     )
-    history = federated["history"]
+    history = rounds_of(federated)
     spent = read_spending(
-        config, plans, splits.num_clients, pipeline.ledger_dir, run.run_id, history
+        config,
+        plans,
+        splits.num_clients,
+        pipeline.ledger_dir,
+        run.run_id,
+        history,
+        last_epsilons(federated),
     )
     audits: AuditsSection = {}
     if run.file(AUDITS_FILE).exists():
@@ -167,6 +174,7 @@ def _federation(config: Config, num_clients: int, facts: FederateFacts) -> Feder
         "refusals": dict(refusals),
         "rounds_not_released": sum(not one["released"] for one in history),
         "stopped": facts["stopped"],
+        "epsilons": last_epsilons(facts),
     }
 
 

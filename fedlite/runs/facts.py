@@ -47,12 +47,17 @@ class PlanFacts(TypedDict):
 
 
 class FederateFacts(TypedDict):
-    """The federated student's hash and quality, every round, and why it stopped early if it did."""
+    """The federated student's hash and quality, every round, and why it stopped early if it did.
+
+    ``epsilons`` are those of every client after the last round. Runs of before have none: their
+    rounds hold all of them (:mod:`fedlite.runs.history`).
+    """
 
     sha256: str
     stopped: str
     evaluation: EvaluationFacts
     history: list[RoundEntry]
+    epsilons: NotRequired[list[float]]
 
 
 class CompressionChoice(TypedDict):

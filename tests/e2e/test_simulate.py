@@ -73,7 +73,7 @@ ROUND = {
     "clients_trained",
     "clients_refused",
     "clients_failed",
-    "epsilons",
+    "epsilon",
     "bytes_down",
     "bytes_up",
     "teacher_bytes",
@@ -109,6 +109,7 @@ SECTIONS: dict[str, set[str]] = {
         "refusals",
         "rounds_not_released",
         "stopped",
+        "epsilons",
     },
     "compression": {
         "norms",
@@ -177,7 +178,7 @@ def test_the_report_s_numbers_fit_each_other(finished_run: Path) -> None:
         assert model["bytes"] == (finished_run / "models" / f"{name}.onnx").stat().st_size
     (unit,) = report["privacy"]["units"]
     assert 0 < unit["epsilon_mean"] <= unit["epsilon_max"] <= unit["budget"]
-    assert unit["epsilon_max"] == max(report["history"][-1]["epsilons"])
+    assert unit["epsilon_max"] == report["history"][-1]["epsilon"]["max"]
     data = report["dataset"]
     assert data["public"] + data["private"] + data["test"] == 1797
     traffic = report["traffic"]
@@ -314,8 +315,9 @@ def test_real_data(
     stages = json.loads((folder / "state.json").read_text())["stages"]
     (entry,) = stages["federate"]["history"]
     assert entry["clients_trained"] >= 2
-    assert clients is None or len(entry["epsilons"]) == clients
-    assert max(entry["epsilons"]) > 0
+    epsilons = stages["federate"]["epsilons"]
+    assert clients is None or len(epsilons) == clients
+    assert max(epsilons) == entry["epsilon"]["max"] > 0
 
 
 @pytest.mark.slow

@@ -241,3 +241,16 @@ def test_a_client_that_does_not_start_ends_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(FedliteError, match=r"^a client did not start: failed$"):
         run_rounds(Broken([add(1.0)]).grid(), federation(tmp_path, 1))
+
+
+def test_who_is_there_is_known_without_asking_simulated_clients(tmp_path: Path) -> None:
+    clients = ScriptedClients([add(1.0)] * 4)
+    grid = clients.grid()
+    made = federation(tmp_path, 4, "federation.fraction=0.5")
+    run_rounds(grid, made, grid)
+    assert 0 < len(set(clients.teachers_received)) < 4
+    asked = gather.meet_clients(grid, 4)
+    assert grid.present() == asked
+    assert {client for client, sha256 in asked.teachers.items() if sha256} == set(
+        clients.teachers_received
+    )

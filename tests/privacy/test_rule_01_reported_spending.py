@@ -20,10 +20,9 @@ from tests.privacy.world import begun, ledger_of
 SIZES = [50] * 4
 
 
-def rounds(plans: Plans, count: int, clients_trained: int = 4) -> list[dict[str, Any]]:
+def rounds(plans: Plans, count: int, clients_trained: int = 4) -> tuple[list[Any], list[float]]:
     spent = plans.example.epsilon_after(count) if plans.example else 0.0
-    epsilons = [spent] * 4 if plans.example else []
-    return [{"clients_trained": clients_trained, "epsilons": epsilons}] * count
+    return [{"clients_trained": clients_trained}] * count, [spent] * 4 if plans.example else []
 
 
 def charge(ledger: Ledger, segment: tuple[float, float, int], server_rounds: range) -> None:
@@ -40,10 +39,10 @@ def test_a_server_ledger_that_was_cut_short_is_noticed(
     plans = Plans.build(config.privacy, config.federation, SIZES)
     assert plans.client is not None
     charge(open_server_ledger(tmp_path, config.dataset.name), plans.client.segment, range(1, 3))
-    spent = read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 2))
+    spent = read_spending(config, plans, 4, tmp_path, "run", *rounds(plans, 2))
     assert len(spent.server) == 2
     with pytest.raises(FedliteError, match=r"server\.ledger: holds 2 rounds of this run of 3"):
-        read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 3))
+        read_spending(config, plans, 4, tmp_path, "run", *rounds(plans, 3))
 
 
 def test_one_clients_missing_charges_are_not_made_up_for_by_anothers(
@@ -56,7 +55,7 @@ def test_one_clients_missing_charges_are_not_made_up_for_by_anothers(
         ledger = ledger_of(tmp_path, config, client_id)
         charge(ledger, plans.example.segment, range(1, last + 1))
     with pytest.raises(FedliteError, match="client 2's ledger holds less"):
-        read_spending(config, plans, 4, tmp_path, "run", rounds(plans, 3))
+        read_spending(config, plans, 4, tmp_path, "run", *rounds(plans, 3))
 
 
 def test_who_took_part_is_not_told_beside_an_amplified_client_level_claim(
@@ -74,7 +73,7 @@ def test_who_took_part_is_not_told_beside_an_amplified_client_level_claim(
     assert plans.client is not None
     charge(ledger_of(tmp_path, config, 0), plans.example.segment, range(1, 2))
     charge(open_server_ledger(tmp_path, config.dataset.name), plans.client.segment, range(1, 4))
-    spent = read_spending(config, plans, 4, tmp_path, "run", [])
+    spent = read_spending(config, plans, 4, tmp_path, "run", [], [])
     splits = load_splits(config.dataset, config.partition, 4, config.seed)
     example, client = privacy_section(config, splits, plans, spent)["units"]
     assert not {"participations_max", "epsilon_mean", "epsilon_p95"} & set(example)

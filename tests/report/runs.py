@@ -268,6 +268,7 @@ def finished_report(
             "clients_refused": 1,
             "clients_failed": 0,
             "stopped": "",
+            "epsilons": round_record(20).epsilons if private else [],
         },
         "judgement": judgement(PairedComparison(360, 284, 4, 26)),
         "compression": {

@@ -15,8 +15,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlite.federation.client import number_of
 from fedlite.federation.device import SIMULATED
-from fedlite.federation.messages import TRAIN
+from fedlite.federation.gather import Clients
+from fedlite.federation.messages import TEACHER_RECORD, TRAIN
 from fedlite.federation.sealed import FAILURE, answer, failure_of
 from fedlite.federation.transport.workers import WorkerPool
 
@@ -131,6 +133,16 @@ class InProcessGrid(Grid):
         for context, (_, state) in zip(contexts, results, strict=True):
             context.state = state
         return [reply for reply, _ in results]
+
+    def present(self) -> Clients:
+        """All clients and the teachers that they keep, without asking each of them."""
+        found = Clients(node_ids={}, teachers={})
+        for node_id, context in self.contexts.items():
+            client_id = number_of(context.node_config)
+            held = context.state.config_records.get(TEACHER_RECORD)
+            found.node_ids[client_id] = node_id
+            found.teachers[client_id] = str(held["sha256"]) if held else ""
+        return found
 
     def failure(self) -> str:
         """Why the first client failed whose last message did, for the owner of the simulation: no

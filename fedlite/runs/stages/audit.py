@@ -5,6 +5,7 @@ import dataclasses
 from fedlite.audit.attacks import run_audits
 from fedlite.audit.audited import AuditedRun
 from fedlite.runs.facts import NoFacts
+from fedlite.runs.history import last_epsilons, rounds_of
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import read_spending
 from fedlite.runs.stages.compress import shipped_options
@@ -13,7 +14,8 @@ from fedlite.runs.stages.compress import shipped_options
 def run(pipeline: Pipeline) -> NoFacts:
     """Write ``audits.json`` and its pictures."""
     config, directory = pipeline.config, pipeline.run
-    history = directory.facts["federate"]["history"]
+    federated = directory.facts["federate"]
+    history = rounds_of(federated)
     spent = read_spending(
         config,
         pipeline.plans,
@@ -21,6 +23,7 @@ def run(pipeline: Pipeline) -> NoFacts:
         pipeline.ledger_dir,
         directory.run_id,
         history,
+        last_epsilons(federated),
     )
     charged = [sum(charge.run == directory.run_id for charge in one) for one in spent.clients]
     audited = AuditedRun(

@@ -51,6 +51,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
         pipeline.ledger_dir,
         pipeline.run.run_id,
         [round_entry(record) for record in history],
+        history[-1].epsilons if history else [],
     )
     board = pipeline.board(purge_step=finished + 1 if finished else None)
     probe = in_channels_last(pipeline.build(config.student), splits.task.blank(2))
@@ -81,6 +82,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
         "stopped": federation.stopped,
         "evaluation": evaluation_facts(evaluate(federation.result)),
         "history": [round_entry(record) for record in federation.history],
+        "epsilons": federation.history[-1].epsilons if federation.history else [],
     }
 
 
