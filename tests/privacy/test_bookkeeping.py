@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.federation import training
 from fedlite.models.build import FixedFrontEnd, build_model
@@ -100,7 +100,7 @@ def test_the_sums_of_every_student_are_those_of_opacus(
         module = student.head
         with torch.no_grad():
             inputs = student.features(inputs) if size else inputs
-    losses = example_losses(build_loss(DistillOptions(loss=loss)), inputs, labels, taught)
+    losses = TaughtExamples(build_loss(DistillOptions(loss=loss)), inputs, labels, taught)
     rows = torch.randperm(size, generator=generator)
     expected = engine_sum(OpacusHooks, module.train(), losses, rows, clip)
     found = engine_sum(BookKeeping, module, losses, rows, clip)
@@ -272,7 +272,7 @@ def test_gradients_that_are_not_finite_count_as_opacus_counts_them(bad: float) -
     inputs[2, 0, 1, 1] = bad
     model = build_model(compose_config([*TINY, "student=mlp"]).student, shaped((1, 8, 8), 10), 0)
     taught = Answers(torch.zeros(5, 10))
-    losses = example_losses(build_loss(DistillOptions()), inputs, torch.arange(5), taught)
+    losses = TaughtExamples(build_loss(DistillOptions()), inputs, torch.arange(5), taught)
     expected = engine_sum(OpacusHooks, model, losses, torch.arange(5))
     found = engine_sum(BookKeeping, model, losses, torch.arange(5))
     assert all(one.isfinite().all() for one in found)
