@@ -61,13 +61,13 @@ OPTIONS = (
 )
 # By what is told: a function, as its file ends and as it is called, with all that it calls.
 PARTS: dict[str, tuple[str, str]] = {
-    "clipped sums": ("privacy/clipping.py", "clipped_sum"),
+    "clipped sums": ("privacy/bookkeeping.py", "clipped_sums"),
     "noise": ("privacy/noise.py", "add_noise"),
     "charges": ("privacy/ledger.py", "charge"),
     "ledgers to disk": ("federation/ledgers.py", "sync_cohort"),
     "arrays to torch": ("federation/messages.py", "to_state"),
     "arrays to Flower": ("federation/messages.py", "to_arrays"),
-    "request's hash": ("federation/client_app.py", "_request_identity"),
+    "request's hash": ("federation/client_app.py", "identity"),
     "checks of replies": ("federation/gather.py", "gather"),
     "clients' answers": ("federation/sealed.py", "answer"),
     "counting of bytes": ("federation/messages.py", "count_bytes"),

@@ -16,12 +16,13 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedlite.federation.device import SIMULATED
-from fedlite.federation.messages import TRAIN
-from fedlite.federation.sealed import FAILURE, answer, failure_of
+from fedlite.federation.messages import TRAIN, asks_for_one_private_step
+from fedlite.federation.sealed import FAILURE, answers, failure_of
 from fedlite.federation.transport.workers import WorkerPool
 
 FIRST_NODE_ID = 2  # 1 is the SuperLink's own
 SERVER_NODE_ID = 1
+MOST_TOGETHER = 32  # clients whose replies are made in one call
 NOT_CHECKPOINTED = ("reply-arrays", "reply-report", FAILURE)
 
 
@@ -46,6 +47,7 @@ class InProcessGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.task_id = run_id, run_id
         TaskIdentity.node_id = SERVER_NODE_ID
         self._client_app = client_app
+        self._replay = replay
         self._run = Run.create_empty(run_id)
 
         def repeatable(message: Message) -> bool:
@@ -122,15 +124,20 @@ class InProcessGrid(Grid):
             message.metadata.__dict__["_message_id"] = f"message-{self._message_count}"
         contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
         self._asked.update(context.node_id for context in contexts)
+        together = MOST_TOGETHER if self._one_step(batch) else 1
+        work = list(zip(batch, contexts, strict=True))
         if self._pool is None:
-            return [
-                answer(self._client_app, message, context)
-                for message, context in zip(batch, contexts, strict=True)
-            ]
-        results = self._pool.map(list(zip(batch, contexts, strict=True)))
+            calls = (work[i : i + together] for i in range(0, len(work), together))
+            return [reply for call in calls for reply in answers(self._client_app, call)]
+        results = self._pool.map(work, together)
         for context, (_, state) in zip(contexts, results, strict=True):
             context.state = state
         return [reply for reply, _ in results]
+
+    def _one_step(self, batch: list[Message]) -> bool:
+        """Whether clients may train together: where a repeated request is the same release, they
+        train one by one, for a sum over many rounds otherwise."""
+        return not self._replay and all(map(asks_for_one_private_step, batch))
 
     def failure(self) -> str:
         """Why the first client failed whose last message did, for the owner of the simulation: no
