@@ -63,7 +63,7 @@ def train(message: Message, context: Context) -> Message:
     """
     with _one_thread():
         job = _prepare(message, context, _Asked(message))
-        return job if isinstance(job, Message) else job.train()
+        return job if isinstance(job, Message) else job.answer_alone()
 
 
 @app.cohort(TRAIN)
@@ -86,7 +86,7 @@ def train_together(work: Sequence[Work]) -> list[Message]:
             joint = {i: job for i, job in ready.items() if job.bench is asked.bench and job.joins}
             replies |= _train_joint(joint) if len(joint) > 1 else {}
             alone = {i: job for i, job in ready.items() if i not in replies}
-            replies |= {i: answer(job.train_anew, *work[i]) for i, job in alone.items()}
+            replies |= {i: answer(job.answer_anew, *work[i]) for i, job in alone.items()}
     return [replies[place] for place in range(len(work))]
 
 
@@ -145,18 +145,18 @@ class _Job:
             and isinstance(self.randomness, SecureRandomness)
         )
 
-    def train(self) -> Message:
+    def answer_alone(self) -> Message:
         """Train the bench's student, which holds the request's weights, and answer."""
         plan = self.asked.request.plan
         return self.reply(
             train_client(self.bench.student, self.part, self.work, plan, self.randomness)
         )
 
-    def train_anew(self, message: Message, context: Context) -> Message:
-        """:meth:`train`, whatever weights the student has now."""
+    def answer_anew(self, message: Message, context: Context) -> Message:
+        """:meth:`answer_alone`, whatever weights the student has now."""
         request = self.asked.request
         load_state(self.bench.student, request.state, where=f"round {request.round}")
-        return self.train()
+        return self.answer_alone()
 
     def reply(self, state: State) -> Message:
         """Answer with the trained student."""

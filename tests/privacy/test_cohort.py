@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
 from flwr.app import Message
 from torch import Tensor
 
@@ -27,9 +24,10 @@ from fedlite.privacy import randomness, steps
 from fedlite.privacy.bookkeeping import BookKeeping
 from fedlite.privacy.clipping import ClippedSum
 from fedlite.privacy.ledger import Ledger, Spending, affordable
-from fedlite.privacy.randomness import DeterministicRandomness, Randomness, SecureRandomness
+from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 from fedlite.privacy.sampling import PoissonSampler
 from tests.privacy.planted import Plant, caught, no_clipping
+from tests.privacy.repeated import Repeated
 from tests.privacy.world import ClientWorld
 
 CLIENTS = 4
@@ -43,19 +41,6 @@ OPTIONS = (
     "privacy.accountant=rdp",
     f"federation.num_clients={CLIENTS}",
 )
-
-
-class Repeated(SecureRandomness):
-    """Secure randomness of known keys, one for each that is made."""
-
-    made = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        Repeated.made += 1
-        self.number = Repeated.made
-        key = self.number.to_bytes(32, "big")
-        self._stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
 
 
 @pytest.fixture

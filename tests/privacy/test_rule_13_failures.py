@@ -91,7 +91,7 @@ HANDLERS = {
         client_app.train,
         client_app._prepare,
         client_app._charge,
-        client_app._Job.train,
+        client_app._Job.answer_alone,
         client_app._Job.reply,
         client_app._Asked.put_on,
     ],
