@@ -133,8 +133,8 @@ class Workbench:
         return trained_part(self.student, self.loss, data, taught, self._features_of)
 
     def _features_of(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
-        network = self.student
-        fixed = {name: network.state_dict()[name] for name in sorted(frozen_names(network))}
+        state = self.student.state_dict()
+        fixed = {name: state[name] for name in sorted(frozen_names(self.student))}
         return _once(self._features, state_sha256(fixed), data, lambda: features_of(student, data))
 
     def _teacher(self, sha256: str) -> nn.Module:

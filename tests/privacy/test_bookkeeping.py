@@ -164,9 +164,9 @@ def test_what_is_not_finite_in_one_group_is_in_no_other(name: str, bad: float) -
     losses.inputs[OF_GROUPS[1][2]] = bad
     with BookKeeping(module, losses, 1.0) as made:
         after = made.clipped_sums(rows, COUNTS)
+        alone = made.clipped_sum(OF_GROUPS[1])
     assert all(one.isfinite().all() for found in after for one in found.value)
-    expected = engine_sum(OpacusHooks, module, losses, OF_GROUPS[1])
-    assert distance(after[1].value, expected) <= 1e-6
+    assert distance(after[1].value, alone.value) <= 1e-6
     for group in (0, 2, 3, 4, 5):
         assert distance(after[group].value, before[group].value) <= 1e-6
 

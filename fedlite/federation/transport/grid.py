@@ -135,8 +135,8 @@ class InProcessGrid(Grid):
         return [reply for reply, _ in results]
 
     def _one_step(self, batch: list[Message]) -> bool:
-        """Whether clients may train together: where a repeated request is the same release, they
-        train one by one, for a sum over many rounds otherwise."""
+        """Whether clients may train together. Where a repeated request is the same release, none of
+        its bits may hang on who did: sums over several clients round otherwise."""
         return not self._replay and all(map(asks_for_one_private_step, batch))
 
     def failure(self) -> str:

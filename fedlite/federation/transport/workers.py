@@ -75,7 +75,7 @@ class WorkerPool:
         attempts: Counter[int] = Counter()
         running: dict[int, list[int]] = {}  # items by worker
         deaths = 0
-        share = _share(len(work), len(self._workers), together)
+        share = even_share(len(work), len(self._workers), together)
         while len(results) < len(work):
             for number, worker in enumerate(self._workers):
                 if number not in running and (items := queues.next(number, share)):
@@ -116,7 +116,7 @@ class WorkerPool:
             worker.close()
 
 
-def _share(items: int, workers: int, together: int) -> int:
+def even_share(items: int, workers: int, together: int) -> int:
     """How many items a worker is given at once: ``together`` at most, and all workers alike."""
     turns = max(1, math.ceil(items / (workers * together)))
     return math.ceil(items / (workers * turns))

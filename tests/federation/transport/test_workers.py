@@ -12,7 +12,7 @@ from fedlite.base.errors import FedliteError
 from fedlite.federation.messages import CONFIG
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
-from fedlite.federation.transport.workers import _share
+from fedlite.federation.transport.workers import even_share
 
 TRAIN, COUNT = "train", "query.count"
 CLIENTS = 3
@@ -135,9 +135,9 @@ def test_a_call_that_is_charged_once_is_repeated_one_by_one(
 
 
 def test_workers_are_given_the_same_number_of_clients() -> None:
-    shares = {n: _share(n, workers=2, together=32) for n in (1, 2, 3, 50, 64, 65, 100, 129)}
+    shares = {n: even_share(n, workers=2, together=32) for n in (1, 2, 3, 50, 64, 65, 100, 129)}
     assert shares == {1: 1, 2: 1, 3: 2, 50: 25, 64: 32, 65: 17, 100: 25, 129: 22}
-    assert _share(50, workers=2, together=1) == 1
+    assert even_share(50, workers=2, together=1) == 1
 
 
 def test_a_round_that_is_charged_once_is_repeated_once(
