@@ -72,25 +72,34 @@ def train_steps(
         GradientError: a batch has not exactly one gradient for each example; nothing of it is in
             the weights.
     """
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     sampler = PoissonSampler(
         num_samples=num_examples, sample_rate=sample_rate, steps=steps, randomness=randomness
     )
-    descent = _Descent(model, expected_batch_size, learning_rate, momentum, after_step)
     taken = 0
+
+    def move(gradients: tuple[Tensor | None, ...]) -> None:
+        nonlocal taken
+        for parameter, gradient in zip(trained_parameters(model), gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient / expected_batch_size
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if after_step is not None:
+            after_step(model)
+        taken += 1
+
     with _in_training(model):
         if plan is None:
             for batch in sampler:
                 with seeded(randomness.seed()):
                     summed = plain_sum(model, example_losses, _rows(batch))
-                descent.move(summed)
-                taken += 1
+                move(summed)
             return taken
         with engine(model, example_losses, plan.max_grad_norm) as gradients:
             for batch in sampler:
                 with seeded(randomness.seed()):
                     total = gradients.clipped_sum(_rows(batch))
-                descent.move(add_noise(total, plan.client_noise_multiplier, randomness))
-                taken += 1
+                move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
 
 
@@ -127,7 +136,6 @@ def cohort_step(
     """
     first = [sum(sizes[:client]) for client in range(len(sizes))]
     start = {parameter: parameter.detach().clone() for parameter in trained_parameters(model)}
-    descent = _Descent(model, expected_batch_size, learning_rate, 0.0, after_step)
 
     @cache
     def sample_of(client: int) -> Tensor:
@@ -149,7 +157,12 @@ def cohort_step(
             else:
                 with seeded(randomness[client].seed()):
                     total = gradients.clipped_sum(sample_of(client))
-            descent.move(add_noise(total, plan.client_noise_multiplier, randomness[client]))
+            noised = add_noise(total, plan.client_noise_multiplier, randomness[client])
+            with torch.no_grad():  # as torch.optim.SGD, in whose first step momentum is nothing
+                for parameter, one in zip(start, noised, strict=True):
+                    parameter.add_(one / expected_batch_size, alpha=-learning_rate)
+            if after_step is not None:
+                after_step(model)
 
         yield move
 
@@ -173,31 +186,6 @@ def _sums_together(
     except BaseException as error:  # whatever it is, it shall be that of one client alone
         log.warning("a cohort's step fails, and is taken client by client", exc_info=error)
     return ()
-
-
-class _Descent:
-    """Steps of SGD on a model, from gradients that are given."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        expected_batch_size: float,
-        learning_rate: float,
-        momentum: float,
-        after_step: Callable[[nn.Module], None] | None,
-    ) -> None:
-        self._model, self._expected_batch_size = model, expected_batch_size
-        self._after_step = after_step
-        self._optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
-
-    def move(self, summed: Sequence[Tensor | None]) -> None:
-        """Step along ``summed`` / expected batch size, one for each trained parameter."""
-        for parameter, gradient in zip(trained_parameters(self._model), summed, strict=True):
-            parameter.grad = None if gradient is None else gradient / self._expected_batch_size
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._after_step is not None:
-            self._after_step(self._model)
 
 
 @contextmanager
