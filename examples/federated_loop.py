@@ -16,7 +16,7 @@ import torch
 import fedlite
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.teacher import train_teacher
 from fedlite.distill.warm_start import warm_start
 from fedlite.federation.training import LocalWork, train_client
@@ -92,7 +92,7 @@ def main() -> None:
                 if not spending.accepted:
                     continue
                 load_state(student, state, where="the server")
-                losses = example_losses(loss, data.inputs, data.labels, answers)
+                losses = TaughtExamples(loss, data.inputs, data.labels, answers)
                 part = TrainedPart(student, losses, len(data))
                 replies.append(train_client(student, part, work, plan, SecureRandomness()))
                 spent = max(spent, spending.epsilon)

@@ -31,7 +31,7 @@ from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.data.splits import Splits
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.federation.client_options import CLIENT_OPTIONS
 from fedlite.federation.ledgers import simulated_ledger
 from fedlite.federation.messages import State
@@ -129,7 +129,7 @@ def _bare_rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seco
     parts = [
         TrainedPart(
             student,
-            example_losses(loss, one.inputs, one.labels, taught_answers(teacher, one.inputs)),
+            TaughtExamples(loss, one.inputs, one.labels, taught_answers(teacher, one.inputs)),
             len(one),
         )
         for one in clients

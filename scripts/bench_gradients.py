@@ -20,7 +20,7 @@ from record import record_run
 from torch import Tensor, nn
 
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.models.build import FixedFrontEnd, build_model
 from fedlite.privacy import bookkeeping
@@ -69,7 +69,7 @@ def trained(name: str, side: int, batch: int) -> tuple[nn.Module, ExampleLosses]
         with torch.no_grad():
             inputs, module = student.eval().features(inputs), student.head
     labels, taught = torch.arange(batch) % CLASSES, Answers(torch.randn(batch, CLASSES))
-    return module.train(), example_losses(build_loss(DistillOptions()), inputs, labels, taught)
+    return module.train(), TaughtExamples(build_loss(DistillOptions()), inputs, labels, taught)
 
 
 def measure(name: str, side: int, batch: int, turns: int) -> dict[str, float]:

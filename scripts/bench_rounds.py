@@ -6,8 +6,9 @@ For each number of clients a fresh process runs the federation of `fedlite simul
 messages, evaluation, checkpoint; no teacher is trained, nothing compressed) on invented examples,
 with one cohort size for all. A steady round is the median of the later half: a client that is asked
 for the first time receives the teacher and asks it. Everything up to the end of the first round is
-the start. Times are of this process's processor, so that what else a machine does counts little.
-Where a round goes is told by a second, profiled run, as shares of its later half. Overrides are
+the start. `round alone` is a steady round whose clients train one after the other, not in one step.
+Times are of this process's processor, so that what else a machine does counts little.
+Where a round goes is told by a profiled run, as shares of its later half. Overrides are
 those of `fedlite simulate`. With --record the figures are kept in docs/benchmarks.
 """
 
@@ -41,6 +42,7 @@ from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
 from fedlite.federation.rounds import Federation
 from fedlite.federation.simulation import SIMULATION, shared_world
+from fedlite.federation.transport import grid
 from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import build_model, load_state
 from fedlite.runs.compose import compose_config
@@ -61,13 +63,13 @@ OPTIONS = (
 )
 # By what is told: a function, as its file ends and as it is called, with all that it calls.
 PARTS: dict[str, tuple[str, str]] = {
-    "clipped sums": ("privacy/clipping.py", "clipped_sum"),
+    "clipped sums": ("privacy/bookkeeping.py", "clipped_sums"),
     "noise": ("privacy/noise.py", "add_noise"),
     "charges": ("privacy/ledger.py", "charge"),
     "ledgers to disk": ("federation/ledgers.py", "sync_cohort"),
     "arrays to torch": ("federation/messages.py", "to_state"),
     "arrays to Flower": ("federation/messages.py", "to_arrays"),
-    "request's hash": ("federation/client_app.py", "_request_identity"),
+    "request's hash": ("federation/client_app.py", "identity"),
     "checks of replies": ("federation/gather.py", "gather"),
     "clients' answers": ("federation/sealed.py", "answer"),
     "counting of bytes": ("federation/messages.py", "count_bytes"),
@@ -183,8 +185,11 @@ def shares(profile: cProfile.Profile) -> dict[str, float]:
 
 
 def measure(clients: int, cohort: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
-    """Both runs of one number of clients."""
+    """All runs of one number of clients."""
     found = run_rounds(clients, cohort, Rounds(rounds), overrides)
+    together, grid.MOST_TOGETHER = grid.MOST_TOGETHER, 1
+    found["round alone"] = run_rounds(clients, cohort, Rounds(rounds), overrides)["round"]
+    grid.MOST_TOGETHER = together
     profile = cProfile.Profile(time.process_time)
     run_rounds(clients, cohort, Rounds(rounds, profile), overrides)
     return {**found, "shares": shares(profile)}
@@ -212,7 +217,7 @@ def main() -> None:
     }
     print(f"cohort of {options.cohort}, {os.cpu_count()} cores; processor seconds")
     print(f"{'clients':<20}" + "".join(f"{clients:>12}" for clients in results))
-    for row in ("start", "round", "checkpoint_bytes", "files"):
+    for row in ("start", "round", "round alone", "checkpoint_bytes", "files"):
         print(f"{row:<20}" + "".join(f"{found[row]:>12.4g}" for found in results.values()))
     for part in PARTS:
         print(f"{part:<20}" + "".join(f"{f['shares'][part]:>12.1%}" for f in results.values()))

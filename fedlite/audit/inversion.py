@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedlite.audit.audited import sum_level
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import Answers, answers_of
-from fedlite.distill.loss import Loss, example_losses
+from fedlite.distill.loss import Loss, TaughtExamples
 from fedlite.federation.plans import Plans
 from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.workbench import TrainedPart
@@ -110,7 +110,7 @@ def _one_step(
 ) -> State:
     """Minus the change of all weights in one step of a client, per unit of learning rate."""
     trained = copy.deepcopy(student)
-    losses = example_losses(loss, planted.inputs, planted.labels, taught)
+    losses = TaughtExamples(loss, planted.inputs, planted.labels, taught)
     work = LocalWork(1, 1.0, 1.0, learning_rate=GAIN, momentum=0.0)
     train_client(trained, TrainedPart(trained, losses, 1), work, plan, randomness)
     before = dict(student.named_parameters())

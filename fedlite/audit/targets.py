@@ -9,7 +9,7 @@ from fedlite.audit.audited import AuditedRun
 from fedlite.audit.scratch import Networks
 from fedlite.base.seeded import seeded
 from fedlite.distill.answers import taught_answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.models.build import build_model, load_state
 from fedlite.report.audit_sections import AttackedBy
 
@@ -84,7 +84,7 @@ def make_target(
     load_state(teacher, networks.teacher_state, where="teacher")
     loss = build_loss(networks.loss)
     taught = taught_answers(teacher, inputs, loss.teacher_taps)
-    losses = example_losses(loss, inputs, labels, taught)
+    losses = TaughtExamples(loss, inputs, labels, taught)
     trained = {name: one for name, one in student.named_parameters() if one.requires_grad}
 
     def gradient(row: int) -> Tensor:

@@ -29,6 +29,14 @@ class Answers:
         kept = {name: values[rows] for name, values in self.features.items()}
         return type(self)(self.logits[rows], kept)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> Self:
+        """The answers of one part after the other, one or more, which have the same features."""
+        features = {
+            name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features
+        }
+        return cls(torch.cat([part.logits for part in parts]), features)
+
 
 def answers_of(model: nn.Module, inputs: Tensor, taps: Sequence[str] = ()) -> Answers:
     """The answers of ``model`` on ``inputs`` (n, ...), in whatever mode it is.
@@ -83,7 +91,4 @@ def taught_answers(
             parts = [answers_of(model, part, taps) for part in torch.split(inputs, batch_size)]
     finally:
         model.train(was_training)
-    return Answers(
-        torch.cat([part.logits for part in parts]),
-        {name: torch.cat([part.features[name] for part in parts]) for name in taps},
-    )
+    return Answers.joined(parts)

@@ -1,7 +1,9 @@
 """The seam of losses: answers of student and teacher, labels -> one loss per example."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,21 +56,57 @@ def build_loss(options: LossOptions) -> Loss:
     return loss
 
 
-def example_losses(
-    loss: Loss, inputs: Tensor, labels: Tensor, taught: Answers
-) -> Callable[[nn.Module, Tensor], Tensor]:
+@dataclass(frozen=True)
+class TaughtExamples:
     """``loss`` on fixed examples as training sees it: (model, rows) -> losses of those rows.
 
-    Args:
-        inputs: (n, ...).
-        labels: (n,).
-        taught: the teacher's answers on the inputs, asked once.
+    ``inputs`` (n, ...), ``labels`` (n,), and ``taught``, the teacher's answers on the inputs, asked
+    once.
     """
 
-    def losses(model: nn.Module, rows: Tensor) -> Tensor:
-        return loss(answers_of(model, inputs[rows], loss.student_taps), labels[rows], taught[rows])
+    loss: Loss
+    inputs: Tensor
+    labels: Tensor
+    taught: Answers
 
-    return losses
+    def __call__(self, model: nn.Module, rows: Tensor) -> Tensor:
+        """Losses (n,) of ``rows`` (n,)."""
+        return self[rows].losses(model)
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        """Some of the examples."""
+        return replace(
+            self, inputs=self.inputs[rows], labels=self.labels[rows], taught=self.taught[rows]
+        )
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """Of all examples (n,)."""
+        answers = answers_of(model, self.inputs, self.loss.student_taps)
+        return self.loss(answers, self.labels, self.taught)
+
+
+@dataclass(frozen=True)
+class JoinedExamples:
+    """The examples of several clients under one loss, numbered one client after the other."""
+
+    clients: Sequence[TaughtExamples]
+
+    def __call__(self, model: nn.Module, rows: Tensor) -> Tensor:
+        """Losses (n,) of ``rows`` (n,), in which the rows of each client lie together."""
+        ends = list(accumulate(len(one.labels) for one in self.clients))
+        owned = torch.bucketize(rows, torch.tensor(ends), right=True)
+        owners, counts = torch.unique_consecutive(owned, return_counts=True)
+        some: list[TaughtExamples] = [
+            self.clients[owner][own - (ends[owner] - len(self.clients[owner].labels))]
+            for owner, own in zip(owners.tolist(), torch.split(rows, counts.tolist()), strict=True)
+        ]
+        joined = replace(
+            some[0],
+            inputs=torch.cat([one.inputs for one in some]),
+            labels=torch.cat([one.labels for one in some]),
+            taught=Answers.joined([one.taught for one in some]),
+        )
+        return joined.losses(model)
 
 
 def check_separable(

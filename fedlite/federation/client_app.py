@@ -1,8 +1,10 @@
 """The Flower ClientApp: charge the ledger, then distil for one round on one client's data."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -11,6 +13,8 @@ from fedlite.federation.client import Client, number_of
 from fedlite.federation.messages import (
     CONFIG,
     TEACHER_RECORD,
+    TRAIN,
+    State,
     TrainRequest,
     arrays_in,
     config_in,
@@ -18,13 +22,14 @@ from fedlite.federation.messages import (
     to_state,
     trained_reply,
 )
-from fedlite.federation.sealed import SealedClientApp
-from fedlite.federation.training import LocalWork, train_client
-from fedlite.federation.workbench import store_teacher
+from fedlite.federation.sealed import SealedClientApp, Work, answer, held
+from fedlite.federation.sum_protocol import SumProtocol
+from fedlite.federation.training import LocalWork, train_client, train_cohort
+from fedlite.federation.workbench import TrainedPart, Workbench, store_teacher
 from fedlite.models.build import load_state
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.privacy.randomness import make_randomness
+from fedlite.privacy.randomness import Randomness, SecureRandomness, make_randomness
 
 REPLY_RECORD, REPLY_REPORT = "reply-arrays", "reply-report"
 
@@ -57,49 +62,170 @@ def train(message: Message, context: Context) -> Message:
     The rules come first. What is refused in words follows from rules, request and ledger alone: no
     text of an exception is ever a reason. Whatever the data hold, the reply is the noised student.
     """
+    with _one_thread():
+        job = _prepare(message, context, _Asked(message))
+        return job if isinstance(job, Message) else job.answer_alone()
+
+
+@app.cohort(TRAIN)
+def train_together(work: Sequence[Work]) -> list[Message]:
+    """Answer the train requests of clients that share this process, each as :func:`train` does.
+
+    Clients that were sent the same are trained in one step, where they may be.
+    """
+    replies: dict[int, Message] = {}
+    same: dict[int, list[int]] = {}
+    for place, (message, _) in enumerate(work):
+        same.setdefault(id(message.content), []).append(place)
+    with _one_thread():
+        for places in same.values():
+            asked = _Asked(work[places[0]][0])
+            prepare = partial(_prepare, asked=asked)
+            jobs = {place: answer(prepare, *work[place]) for place in places}
+            replies |= {i: job for i, job in jobs.items() if isinstance(job, Message)}
+            ready = {i: job for i, job in jobs.items() if isinstance(job, _Job)}
+            joint = {i: job for i, job in ready.items() if job.bench is asked.bench and job.joins}
+            replies |= _train_joint(joint) if len(joint) > 1 else {}
+            alone = {i: job for i, job in ready.items() if i not in replies}
+            replies |= {i: answer(job.answer_anew, *work[i]) for i, job in alone.items()}
+    return [replies[place] for place in range(len(work))]
+
+
+class _Asked:
+    """What a train message asks, read once for all messages of the same content."""
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self.bench: Workbench | None = None  # which holds the request's weights
+
+    @cached_property
+    def request(self) -> TrainRequest:
+        """The request."""
+        return TrainRequest.parse(self._message.content)
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash over the request's round, plan and arrays."""
+        content, digest = self._message.content, hashlib.sha256()
+        digest.update(repr(sorted(config_in(content).items())).encode())
+        for name, array in arrays_in(content).items():
+            digest.update(name.encode() + array.data)
+        return digest.hexdigest()
+
+    def put_on(self, bench: Workbench) -> None:
+        """Load the request's weights into the bench's student, and try them, once."""
+        if self.bench is not bench:
+            load_state(bench.student, self.request.state, where=f"round {self.request.round}")
+            if self.request.plan is not None:
+                bench.check_weights()
+            self.bench = bench
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The training that answers a request: allowed, read, and charged."""
+
+    message: Message
+    context: Context
+    asked: _Asked
+    bench: Workbench
+    part: TrainedPart
+    work: LocalWork
+    randomness: Randomness
+    protocol: SumProtocol
+    epsilon: float
+
+    @property
+    def joins(self) -> bool:
+        """Whether it may be done together with others: private, one step, whose noise is secret,
+        so that nobody counts on its bits, by the engine that gains from it."""
+        return (
+            self.asked.request.plan is not None
+            and self.work.steps == 1
+            and self.work.gradients == "bookkeeping"
+            and isinstance(self.randomness, SecureRandomness)
+        )
+
+    def answer_alone(self) -> Message:
+        """Train the bench's student, which holds the request's weights, and answer."""
+        plan = self.asked.request.plan
+        return self.reply(
+            train_client(self.bench.student, self.part, self.work, plan, self.randomness)
+        )
+
+    def answer_anew(self, message: Message, context: Context) -> Message:
+        """:meth:`answer_alone`, whatever weights the student has now."""
+        request = self.asked.request
+        load_state(self.bench.student, request.state, where=f"round {request.round}")
+        return self.answer_alone()
+
+    def reply(self, state: State) -> Message:
+        """Answer with the trained student."""
+        reply = trained_reply(self.message, self.protocol.seal(state, self.message), self.epsilon)
+        # Under aggregate trust a repeated request is a second sum: it is trained and charged again,
+        # for two sums of the same replies but one would bare that one.
+        plan = self.asked.request.plan
+        if plan is None or plan.trust == "local":
+            self.context.state[REPLY_RECORD] = arrays_in(reply.content)
+            self.context.state[REPLY_REPORT] = ConfigRecord(
+                {"request": self.asked.identity, "epsilon": self.epsilon}
+            )
+        return reply
+
+
+def _prepare(message: Message, context: Context, asked: _Asked) -> _Job | Message:
+    """All that comes before a client's training, its charge last; or the answer, where it is not
+    trained."""
     client = Client.of(context)
-    request = TrainRequest.parse(message.content)
+    request = asked.request
     plan = request.plan
     if reason := client.refusal(plan):
         return refused_reply(message, reason, epsilon=0.0)
 
-    identity = _request_identity(message)
     if REPLY_REPORT in context.state:
         stored = config_in(context.state, REPLY_REPORT)
-        if stored["request"] == identity:
+        if stored["request"] == asked.identity:
             arrays = arrays_in(context.state, REPLY_RECORD)
             return trained_reply(message, arrays, float(str(stored["epsilon"])))
 
-    epsilon = 0.0
-    with _one_thread():
-        # What can fail without touching private gradients comes before the charge.
-        data, bench = client.data, client.workbench
-        load_state(bench.student, request.state, where=f"round {request.round}")
-        if plan is not None:
-            bench.check_weights()
-        part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
-        work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
-        protocol = bench.sum_protocol
-        if plan is not None:
-            reason, epsilon = _charge(client, request, plan)
-            if reason:
-                return refused_reply(message, reason, epsilon)
-        randomness = make_randomness(
-            client.policy.randomness if plan else "deterministic",
-            bench.options.seed,
-            "local-steps",
-            client.client_id,
-            request.round,
-        )
-        state = train_client(bench.student, part, work, plan, randomness)
+    # What can fail without touching private gradients comes before the charge.
+    data, bench, epsilon = client.data, client.workbench, 0.0
+    asked.put_on(bench)
+    part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
+    work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
+    protocol = bench.sum_protocol
+    if plan is not None:
+        reason, epsilon = _charge(client, request, plan)
+        if reason:
+            return refused_reply(message, reason, epsilon)
+    randomness = make_randomness(
+        client.policy.randomness if plan else "deterministic",
+        bench.options.seed,
+        "local-steps",
+        client.client_id,
+        request.round,
+    )
+    return _Job(message, context, asked, bench, part, work, randomness, protocol, epsilon)
 
-    reply = trained_reply(message, protocol.seal(state, message), epsilon)
-    # Under aggregate trust a repeated request is a second sum: it is trained and charged again, for
-    # two sums of the same replies but one would bare that one.
-    if plan is None or plan.trust == "local":
-        context.state[REPLY_RECORD] = arrays_in(reply.content)
-        context.state[REPLY_REPORT] = ConfigRecord({"request": identity, "epsilon": epsilon})
-    return reply
+
+def _train_joint(jobs: Mapping[int, _Job]) -> dict[int, Message]:
+    """Answer several jobs at one bench, which holds their request's weights, by one step."""
+    first = next(iter(jobs.values()))
+    plan = first.asked.request.plan
+    assert plan is not None
+    parts = [job.part for job in jobs.values()]
+    draws = [job.randomness for job in jobs.values()]
+    with ExitStack() as stack:
+        training = train_cohort(first.bench.student, parts, first.work, plan, draws)
+        state_of = held(partial(stack.enter_context, training))
+
+        def reply(message: Message, context: Context, number: int, job: _Job) -> Message:
+            return job.reply(state_of()(number))
+
+        return {
+            place: answer(partial(reply, number=number, job=job), job.message, job.context)
+            for number, (place, job) in enumerate(jobs.items())
+        }
 
 
 def _charge(client: Client, request: TrainRequest, plan: PrivacyPlan) -> tuple[str, float]:
@@ -113,15 +239,6 @@ def _charge(client: Client, request: TrainRequest, plan: PrivacyPlan) -> tuple[s
         replay=client.policy.randomness == "deterministic",
     )
     return spending.reason, spending.epsilon
-
-
-def _request_identity(message: Message) -> str:
-    """A hash over the request's round, plan and arrays."""
-    digest = hashlib.sha256()
-    digest.update(repr(sorted(config_in(message.content).items())).encode())
-    for name, array in arrays_in(message.content).items():
-        digest.update(name.encode() + array.data)
-    return digest.hexdigest()
 
 
 @contextmanager

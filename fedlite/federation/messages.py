@@ -82,6 +82,15 @@ class TrainRequest:
         )
 
 
+def asks_for_one_private_step(message: Message) -> bool:
+    """Whether a message asks for training that clients of one process may do together."""
+    return (
+        message.metadata.message_type == TRAIN
+        and CONFIG in message.content
+        and config_in(message.content).get("plan.steps") == 1
+    )
+
+
 def arrays_in(content: RecordDict, name: str = ARRAYS) -> ArrayRecord:
     """The arrays of a message, or what is kept under another name.
 

@@ -6,7 +6,8 @@ why.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from flwr.app import ConfigRecord, Context, Message
 from flwr.app.error import Error
@@ -21,18 +22,56 @@ FAILED = "failed"
 FAILURE = "failure"  # in a simulated client's state: why its last message failed
 CLIENT_APP_FAILED = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
+Work = tuple[Message, Context]
+CohortHandler = Callable[[Sequence[Work]], list[Message]]
+_Made = TypeVar("_Made")
+
 
 class SealedClientApp(ClientApp):
-    """A ClientApp whose failures all look alike from outside: of handlers, mods and lifespan."""
+    """A ClientApp whose failures all look alike from outside: of handlers, mods and lifespan.
+
+    Where clients share a process, messages of one type that came together may have a handler of
+    their own, which seals each client's part by itself (:func:`answer`). Mods and lifespan, which
+    are of single messages, it does not see.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cohort_handlers: dict[str, CohortHandler] = {}
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer a message; whatever raises becomes the reply :data:`FAILED`."""
         return answer(super().__call__, message, context)
 
+    def cohort(self, message_type: str) -> Callable[[CohortHandler], CohortHandler]:
+        """Register a handler of messages of this type that came together."""
+
+        def register(handler: CohortHandler) -> CohortHandler:
+            self._cohort_handlers[message_type] = handler
+            return handler
+
+        return register
+
+    def answer_cohort(self, work: Sequence[Work]) -> list[Message]:
+        """Answer messages that came together, in their order: by the handler of their type, where
+        each is of another client."""
+        kinds = {message.metadata.message_type for message, _ in work}
+        handler = self._cohort_handlers.get(kinds.pop()) if len(kinds) == 1 else None
+        if handler is None or len({id(context) for _, context in work}) < max(2, len(work)):
+            return [self(message, context) for message, context in work]
+        return handler(work)
+
+
+def answers(app: ClientApp, work: Sequence[Work]) -> list[Message]:
+    """What ``app`` answers to messages that came together, in their order, sealed."""
+    if isinstance(app, SealedClientApp):
+        return app.answer_cohort(work)
+    return [answer(app, message, context) for message, context in work]
+
 
 def answer(
-    app: Callable[[Message, Context], Message], message: Message, context: Context
-) -> Message:
+    app: Callable[[Message, Context], _Made], message: Message, context: Context
+) -> _Made | Message:
     """What ``app`` answers, or an error reply that says :data:`FAILED` and no more.
 
     An interrupt and an exit end the process as they should; Flower sends nothing of them.
@@ -45,6 +84,23 @@ def answer(
     except BaseException as error:  # whatever it is, none of it may reach the server
         _tell_owner(error, message, context)
     return _failure(message)
+
+
+def held(make: Callable[[], _Made]) -> Callable[[], _Made]:
+    """``make`` is called now; what it returned, or raised, comes out whenever the result is called:
+    in the answer of each client that needs it."""
+    try:
+        made = make()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raised = error
+
+        def fail() -> _Made:
+            raise raised
+
+        return fail
+    return lambda: made
 
 
 def failed(message: Message, context: Context, reason: str) -> Message:

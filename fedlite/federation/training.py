@@ -1,6 +1,7 @@
-"""One round of training on one client: the one function that clients and audits both run."""
+"""One round of training on one client, or on a cohort: what clients and audits both run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from fedlite.base.errors import UsageError
+from fedlite.distill.loss import JoinedExamples
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.options import LARGEST_PULL
@@ -16,7 +18,7 @@ from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.options import DEFAULT_GRADIENTS, Gradients
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
-from fedlite.privacy.steps import train_steps
+from fedlite.privacy.steps import cohort_step, train_steps
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,50 @@ def train_client(
         engine=ENGINES[work.gradients],
         after_step=proximal_pull(student, work.learning_rate * work.proximal_mu),
     )
+    return _copy_of_state(student)
+
+
+@contextmanager
+def train_cohort(
+    student: nn.Module,
+    parts: Sequence[TrainedPart],
+    work: LocalWork,
+    plan: PrivacyPlan,
+    randomness: Sequence[Randomness],
+) -> Iterator[Callable[[int], State]]:
+    """What :func:`train_client` returns for each of several clients, made in one step for all.
+
+    Yields a function from a client's place to its state; it raises where this client fails.
+
+    Args:
+        student: holds the round's weights; within the context nothing else may change them.
+        parts: of each client, of one module under one loss.
+        work: of each client: a single step.
+        plan: clipping and noise.
+        randomness: of each client's sampling and noise.
+    """
+    assert work.steps == 1
+    with cohort_step(
+        parts[0].module,
+        JoinedExamples([part.losses for part in parts]),
+        [part.num_examples for part in parts],
+        sample_rate=work.sample_rate,
+        expected_batch_size=work.expected_batch_size,
+        learning_rate=work.learning_rate,
+        randomness=randomness,
+        plan=plan,
+        engine=ENGINES[work.gradients],
+        after_step=proximal_pull(student, work.learning_rate * work.proximal_mu),
+    ) as move:
+
+        def state_of(client: int) -> State:
+            move(client)
+            return _copy_of_state(student)
+
+        yield state_of
+
+
+def _copy_of_state(student: nn.Module) -> State:
     return {name: value.detach().clone() for name, value in student.state_dict().items()}
 
 

@@ -18,13 +18,12 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
 from fedlite.data.types import ClientData
 from fedlite.distill.answers import Answers, in_channels_last, taught_answers
-from fedlite.distill.loss import Loss, build_loss, check_taps, example_losses
+from fedlite.distill.loss import Loss, TaughtExamples, build_loss, check_taps
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.student_check import asked_of, asked_of_front_end, check_student
 from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
-from fedlite.privacy.clipping import ExampleLosses
 from fedlite.privacy.probe import check_rows_here, forward_alone
 from fedlite.privacy.trials import made_up, parts_of_made_up
 
@@ -39,7 +38,7 @@ class TrainedPart(NamedTuple):
     """The module that training moves, its loss on a client's examples, and how many those are."""
 
     module: nn.Module
-    losses: ExampleLosses
+    losses: TaughtExamples
     num_examples: int
 
 
@@ -71,7 +70,7 @@ def trained_part(
     module, inputs = student, data.inputs
     if isinstance(student, FixedFrontEnd) and not loss.student_taps:
         module, inputs = student.head, features(student, data)
-    return TrainedPart(module, example_losses(loss, inputs, data.labels, taught), len(data))
+    return TrainedPart(module, TaughtExamples(loss, inputs, data.labels, taught), len(data))
 
 
 @dataclass
@@ -134,8 +133,8 @@ class Workbench:
         return trained_part(self.student, self.loss, data, taught, self._features_of)
 
     def _features_of(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
-        network = self.student
-        fixed = {name: network.state_dict()[name] for name in sorted(frozen_names(network))}
+        state = self.student.state_dict()
+        fixed = {name: state[name] for name in sorted(frozen_names(self.student))}
         return _once(self._features, state_sha256(fixed), data, lambda: features_of(student, data))
 
     def _teacher(self, sha256: str) -> nn.Module:

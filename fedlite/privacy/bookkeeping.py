@@ -58,33 +58,52 @@ class BookKeeping(HookedEngine):
 
     def clipped_sum(self, rows: Tensor) -> ClippedSum:
         """As :class:`fedlite.privacy.clipping.GradientEngine` says."""
+        return self.clipped_sums(rows, [len(rows)])[0]
+
+    def clipped_sums(self, rows: Tensor, counts: Sequence[int]) -> Sequence[ClippedSum]:
+        """As :class:`fedlite.privacy.clipping.GradientEngine` says: all groups in the same passes.
+
+        A physical part may end within a group, whose sum is then that of its pieces.
+        """
         if self._opacus is not None:
-            return self._opacus.clipped_sum(rows)
-        sums = [self._sum_over(part) for part in physical_parts(rows, self._physical_batch_size)]
-        if not sums:
-            sums = [tuple(torch.zeros_like(parameter) for parameter in self._owners)]
-        value = tuple(sum(ones[1:], ones[0]) for ones in zip(*sums, strict=True))
-        return ClippedSum(value, float(self._max_grad_norm))
+            return self._opacus.clipped_sums(rows, counts)
+        size = self._physical_batch_size
+        owners = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        sums: dict[int, tuple[Tensor, ...]] = {}
+        parts = zip(physical_parts(rows, size), physical_parts(owners, size), strict=True)
+        for part, owned in parts:
+            groups, lengths = torch.unique_consecutive(owned, return_counts=True)
+            pieces = self._sums_over(part, lengths.tolist())
+            for group, piece in zip(groups.tolist(), pieces, strict=True):
+                before = sums.get(group)
+                sums[group] = piece if before is None else tuple(map(torch.add, before, piece))
+        nothing = tuple(torch.zeros_like(parameter) for parameter in self._owners)
+        norm = float(self._max_grad_norm)
+        return [ClippedSum(sums.get(group, nothing), norm) for group in range(len(counts))]
 
     def _exact(self) -> OpacusHooks:
         return OpacusHooks(
             self._model, self._example_losses, self._max_grad_norm, self._physical_batch_size
         )
 
-    def _sum_over(self, part: Tensor) -> tuple[Tensor, ...]:
-        """The clipped sum over examples that are in memory at once."""
+    def _sums_over(self, part: Tensor, counts: list[int]) -> list[tuple[Tensor, ...]]:
+        """The clipped sums over groups of examples that are in memory at once."""
         gradients = self._example_gradients(part)
         norms = torch.linalg.vector_norm(
             torch.stack([norm for one in gradients for norm in one.norms()]), dim=0
         )
+        factors = clip_factors(norms, self._max_grad_norm).to(next(iter(self._owners)).dtype)
+        found: dict[Tensor, Sequence[Tensor]] = {}
+        for one in gradients:
+            found.update(one.weighted_sums(factors, counts))
+        sums = list(zip(*(found[parameter] for parameter in self._owners), strict=True))
         if not norms.isfinite().all():
             with self._exact() as exact:  # counts single numbers as zero
-                return exact.clipped_sum(part).value
-        factors = clip_factors(norms, self._max_grad_norm).to(next(iter(self._owners)).dtype)
-        found: dict[Tensor, Tensor] = {}
-        for one in gradients:
-            found.update(one.weighted_sum(factors))
-        return tuple(found[parameter] for parameter in self._owners)
+                groups = zip(torch.split(norms, counts), torch.split(part, counts), strict=True)
+                for number, (norm, rows) in enumerate(groups):
+                    if not norm.isfinite().all():
+                        sums[number] = exact.clipped_sum(rows).value
+        return sums
 
     def _example_gradients(self, part: Tensor) -> list[ExampleGradients]:
         """Of every layer; layers that share parameters count as one."""

@@ -81,6 +81,16 @@ class GradientEngine(Protocol):
             GradientError: the batch has not exactly one gradient for each example.
         """
 
+    def clipped_sums(self, rows: Tensor, counts: Sequence[int]) -> Sequence[ClippedSum]:
+        """:meth:`clipped_sum` of each group of consecutive ``rows`` (n,), but for rounding.
+
+        Args:
+            counts: lengths of the groups, 0 or more each, n together.
+
+        Raises:
+            GradientError: as of one sum; none is made then.
+        """
+
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that a step moves."""
@@ -186,6 +196,14 @@ class HookedEngine(ABC):
         trace: TracebackType | None,
     ) -> None:
         self._clean()
+
+    @abstractmethod
+    def clipped_sum(self, rows: Tensor) -> ClippedSum:
+        """As :class:`GradientEngine` says."""
+
+    def clipped_sums(self, rows: Tensor, counts: Sequence[int]) -> Sequence[ClippedSum]:
+        """As :class:`GradientEngine` says: one group after the other."""
+        return [self.clipped_sum(group) for group in torch.split(rows, list(counts))]
 
     @abstractmethod
     def _put_on(self, layers: Sequence[nn.Module]) -> None:

@@ -38,8 +38,11 @@ class ExampleGradients(Protocol):
     def norms(self) -> Sequence[Tensor]:
         """Norms of each example's gradients, (n,) each, over parts of these parameters."""
 
-    def weighted_sum(self, factors: Tensor) -> Mapping[Tensor, Tensor]:
-        """The sum of gradients times ``factors`` (n,), in the shape of each parameter."""
+    def weighted_sums(
+        self, factors: Tensor, counts: Sequence[int]
+    ) -> Mapping[Tensor, Sequence[Tensor]]:
+        """The sums of gradients times ``factors`` (n,) over each group of consecutive examples, of
+        ``counts`` examples, in the shape of each parameter."""
 
     def each(self) -> Mapping[Tensor, Tensor]:
         """The gradients themselves: (n, *shape) of each parameter."""
@@ -105,10 +108,15 @@ class Made:
         """As :class:`ExampleGradients` says."""
         return [torch.linalg.vector_norm(_rows(one), dim=1) for one in self.samples.values()]
 
-    def weighted_sum(self, factors: Tensor) -> Mapping[Tensor, Tensor]:
+    def weighted_sums(
+        self, factors: Tensor, counts: Sequence[int]
+    ) -> Mapping[Tensor, Sequence[Tensor]]:
         """As :class:`ExampleGradients` says."""
         return {
-            parameter: _like_one_of(one, factors.to(one.dtype) @ _rows(one))
+            parameter: [
+                _like_one_of(one, row)
+                for row in _products(factors.to(one.dtype), _rows(one), counts)
+            ]
             for parameter, one in self.samples.items()
         }
 
@@ -156,19 +164,30 @@ class OuterProducts:
         seen = torch.linalg.vector_norm(self.inputs, dim=1, dtype=torch.float64)
         return [norms, norms * seen] if _is_trained(self.layer.bias) else [norms * seen]
 
-    def weighted_sum(self, factors: Tensor) -> Mapping[Tensor, Tensor]:
+    def weighted_sums(
+        self, factors: Tensor, counts: Sequence[int]
+    ) -> Mapping[Tensor, Sequence[Tensor]]:
         """As :class:`ExampleGradients` says."""
         factors = factors.to(self.gradient.dtype)
-        found: dict[Tensor, Tensor] = {}
+        found: dict[Tensor, Sequence[Tensor]] = {}
         if self.layer.weight.requires_grad:
-            found[self.layer.weight] = (self.gradient * factors[:, None]).T @ self.inputs
+            weighted = (self.gradient * factors[:, None]).T
+            found[self.layer.weight] = _products(weighted, self.inputs, counts)
         if _is_trained(self.layer.bias):
-            found[self.layer.bias] = factors @ self.gradient
+            found[self.layer.bias] = _products(factors, self.gradient, counts)
         return found
 
     def each(self) -> Mapping[Tensor, Tensor]:
         """As :class:`ExampleGradients` says."""
         return _of_vectors(self.layer, self.inputs[:, None], self.gradient[:, None]).samples
+
+
+def _products(left: Tensor, right: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """``left`` (..., n) times ``right`` (n, m), over each group of ``counts`` of the n by itself:
+    what is not finite in one group is in no other."""
+    lengths = list(counts)
+    pairs = zip(torch.split(left, lengths, dim=-1), torch.split(right, lengths), strict=True)
+    return [one @ other for one, other in pairs]
 
 
 def _is_trained(parameter: Tensor | None) -> TypeGuard[Tensor]:

@@ -1,19 +1,33 @@
-"""The local steps of one round: sample, clip, add noise, move."""
+"""The local steps of one round: sample, clip, add noise, move; of one client, or one of many."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from fedlite.base.seeded import seeded
-from fedlite.privacy.clipping import Engine, ExampleLosses, physical_parts, trained_parameters
+from fedlite.privacy.clipping import (
+    ClippedSum,
+    Engine,
+    ExampleLosses,
+    GradientEngine,
+    physical_parts,
+    trained_parameters,
+)
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.noise import add_noise
 from fedlite.privacy.options import DEFAULT_GRADIENTS
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import Randomness
 from fedlite.privacy.sampling import PoissonSampler
+
+log = logging.getLogger(__name__)
+
+_DRAWING: WeakSet[nn.Module] = WeakSet()  # models that were found to draw in training (dropout)
 
 
 def train_steps(
@@ -87,6 +101,91 @@ def train_steps(
                     total = gradients.clipped_sum(_rows(batch))
                 move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
+
+
+@contextmanager
+def cohort_step(
+    model: nn.Module,
+    example_losses: ExampleLosses,
+    sizes: Sequence[int],
+    *,
+    sample_rate: float,
+    expected_batch_size: float,
+    learning_rate: float,
+    randomness: Sequence[Randomness],
+    plan: PrivacyPlan,
+    engine: Engine = ENGINES[DEFAULT_GRADIENTS],
+    after_step: Callable[[nn.Module], None] | None = None,
+) -> Iterator[Callable[[int], None]]:
+    """One step of each of several clients, all from the weights that ``model`` has.
+
+    Yields a function that moves ``model`` from these weights to those after the step of one client,
+    as :func:`train_steps` does, with the same guarantee for each client by itself: each has a
+    Poisson sample, clipped sum and noise of its own, from its own randomness. The clipped sums are
+    made in one pass over all samples. Where that raises, and where the model draws in training,
+    each client's is made when it is asked for, of the same sample, and raises for this one alone.
+
+    Args:
+        model: its buffers stay.
+        example_losses: (model, rows (n,)) -> losses (n,), of the examples of all clients, numbered
+            one client after the other.
+        sizes: how many examples each client has.
+        randomness: of each client.
+        sample_rate, expected_batch_size, learning_rate, plan, engine, after_step: as of
+            :func:`train_steps`, for every client.
+    """
+    first = [sum(sizes[:client]) for client in range(len(sizes))]
+    start = {parameter: parameter.detach().clone() for parameter in trained_parameters(model)}
+
+    @cache
+    def sample_of(client: int) -> Tensor:
+        draws = randomness[client]
+        sampler = PoissonSampler(
+            num_samples=sizes[client], sample_rate=sample_rate, steps=1, randomness=draws
+        )
+        return first[client] + _rows(next(iter(sampler)))
+
+    with _in_training(model), engine(model, example_losses, plan.max_grad_norm) as gradients:
+        together = _sums_together(model, gradients, sample_of, len(sizes))
+
+        def move(client: int) -> None:
+            with torch.no_grad():
+                for parameter, value in start.items():
+                    parameter.copy_(value)
+            if together:
+                total = together[client]
+            else:
+                with seeded(randomness[client].seed()):
+                    total = gradients.clipped_sum(sample_of(client))
+            noised = add_noise(total, plan.client_noise_multiplier, randomness[client])
+            with torch.no_grad():  # as torch.optim.SGD, in whose first step momentum is nothing
+                for parameter, one in zip(start, noised, strict=True):
+                    parameter.add_(one / expected_batch_size, alpha=-learning_rate)
+            if after_step is not None:
+                after_step(model)
+
+        yield move
+
+
+def _sums_together(
+    model: nn.Module, gradients: GradientEngine, sample_of: Callable[[int], Tensor], clients: int
+) -> Sequence[ClippedSum]:
+    """The clipped sum of each client's sample; none at all where they cannot be made together."""
+    if model in _DRAWING:  # each client's masks are its own
+        return ()
+    try:
+        samples = [sample_of(client) for client in range(clients)]
+        with seeded(0):
+            before = torch.get_rng_state()
+            sums = gradients.clipped_sums(torch.cat(samples), list(map(len, samples)))
+            if torch.equal(torch.get_rng_state(), before):
+                return sums
+        _DRAWING.add(model)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # whatever it is, it shall be that of one client alone
+        log.warning("a cohort's step fails, and is taken client by client", exc_info=error)
+    return ()
 
 
 @contextmanager

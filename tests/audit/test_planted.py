@@ -16,7 +16,7 @@ from fedlite.audit.audited import AuditedRun
 from fedlite.base.errors import FedliteError
 from fedlite.federation import client_app, release, training
 from fedlite.federation.sums.plain import PlainSum
-from fedlite.privacy import accounting, client_level, ledger, plan, steps
+from fedlite.privacy import accounting, client_level, ledger, plan, randomness, steps
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.clipping import ClippedSum
 from fedlite.privacy.engines import ENGINES
@@ -26,6 +26,7 @@ from fedlite.privacy.sampling import PoissonSampler
 from fedlite.report.audits import violations
 from fedlite.report.progress import Progress
 from tests.privacy.planted import ClipsWider, Plant, UnderstatesItsSensitivity, no_clipping
+from tests.privacy.repeated import Repeated
 
 SMALL = (
     "student=mlp",
@@ -350,6 +351,57 @@ def test_a_bug_in_the_release_of_clients_is_refused(
     audited = audited_run(*CLIENT, rounds=4)
     bug(monkeypatch)
     assert found(audited)
+
+
+@pytest.fixture
+def a_cohort_that_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Draws as secret ones are made, with known keys: clients train in one step, and the verdict
+    hangs on no secret. The clients of each such step."""
+    monkeypatch.setattr(randomness, "SecureRandomness", Repeated)
+    monkeypatch.setattr(Repeated, "made", 0)
+    real, seen = client_app.train_cohort, []
+
+    def train(student: nn.Module, parts: Sequence[Any], *rest: Any) -> Any:
+        seen.append(len(parts))
+        return real(student, parts, *rest)
+
+    monkeypatch.setattr(client_app, "train_cohort", train)
+    return seen
+
+
+SECURE = (*SMALL, "privacy.randomness=secure")
+
+
+@pytest.mark.parametrize("options", [SECURE, (*AGGREGATE, *SECURE[-1:])], ids=["local", "sum"])
+def test_the_real_code_passes_in_a_cohort_s_step(
+    options: tuple[str, ...],
+    audited_run: Callable[..., AuditedRun],
+    a_cohort_that_repeats_itself: list[int],
+) -> None:
+    assert found(audited_run(*options, rounds=4)) == []
+    assert a_cohort_that_repeats_itself
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        everybody_is_sampled,
+        with_noise_of(0.9),
+        with_engine(UnderstatesItsSensitivity),
+        one_seed_for_all_noise,
+    ],
+    ids=name_of,
+)
+def test_a_bug_in_a_cohort_s_step_is_refused(
+    bug: Plant,
+    audited_run: Callable[..., AuditedRun],
+    a_cohort_that_repeats_itself: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    audited = audited_run(*SECURE, rounds=4)
+    bug(monkeypatch)
+    assert found(audited)
+    assert a_cohort_that_repeats_itself
 
 
 @pytest.mark.usefixtures("every_engine")

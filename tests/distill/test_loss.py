@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fedlite.base.errors import UsageError
 from fedlite.data.options import AugmentOptions
 from fedlite.distill.answers import Answers, answers_of, in_channels_last, taught_answers
-from fedlite.distill.loss import build_loss, check_separable, check_taps, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss, check_separable, check_taps
 from fedlite.distill.options import LOSSES, LossOptions
 from fedlite.distill.public import distil_on_public, teacher_answers
 from fedlite.models.build import build_model
@@ -126,7 +126,7 @@ def test_example_losses_are_those_of_the_rows_asked_for(student, teacher, digits
     """A client asks the teacher once, and training takes rows of what it said."""
     public, _ = digits
     taught = taught_answers(teacher, public.inputs, Hints.teacher_taps)
-    losses = example_losses(Hints(), public.inputs, public.labels, taught)
+    losses = TaughtExamples(Hints(), public.inputs, public.labels, taught)
     whole = losses(student, torch.arange(len(public)))
     rows = torch.tensor([200, 3, 3, 17])
     torch.testing.assert_close(losses(student, rows), whole[rows])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedlite.data.types import ClientData
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import example_losses
+from fedlite.distill.loss import TaughtExamples
 from fedlite.federation import workbench
 from fedlite.federation.messages import ARRAYS, State, to_state
 from fedlite.federation.workbench import TrainedPart, Workbench
@@ -35,7 +35,7 @@ def test_cached_features_train_the_same_student(
     cached = reply(ClientWorld(config, tmp_path / "cached"))
 
     def everything(self: Workbench, data: ClientData, taught: Answers) -> TrainedPart:
-        losses = example_losses(self.loss, data.inputs, data.labels, taught)
+        losses = TaughtExamples(self.loss, data.inputs, data.labels, taught)
         return TrainedPart(self.student, losses, len(data))
 
     monkeypatch.setattr(Workbench, "trained_part", everything)

@@ -1,5 +1,6 @@
 """One round of training on one client, the same function for clients and audits."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -7,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.audit import scratch
+from fedlite.distill.answers import Answers
+from fedlite.distill.loss import TaughtExamples, build_loss
+from fedlite.distill.options import DistillOptions
 from fedlite.federation import client_app, training
-from fedlite.federation.training import LocalWork, proximal_pull, train_client
+from fedlite.federation.training import LocalWork, proximal_pull, train_client, train_cohort
 from fedlite.federation.workbench import TrainedPart
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness
@@ -118,7 +122,79 @@ def test_no_pull_is_no_step_at_all_and_a_pull_ends_where_it_began() -> None:
     torch.testing.assert_close(model.weight.detach(), start)
 
 
+# --- a cohort in one step -------------------------------------------------------------------
+
+SIZES = (9, 0, 4, 20)
+NOISED = make_plan(noise_multiplier=1.0, sample_rate=0.5, expected_examples=10)
+ONE_STEP = LocalWork(
+    steps=1,
+    sample_rate=0.5,
+    expected_batch_size=5.0,
+    learning_rate=0.5,
+    momentum=0.9,
+    proximal_mu=0.3,
+)
+
+
+def cohort_of(module: nn.Module) -> list[TrainedPart]:
+    """Clients of :data:`SIZES` examples each, of which one has none."""
+    parts = []
+    for seed, size in enumerate(SIZES):
+        inputs, labels = batch((64,), size, seed)
+        answers = Answers(torch.randn((size, 10), generator=torch.Generator().manual_seed(seed)))
+        losses = TaughtExamples(build_loss(DistillOptions()), inputs, labels, answers)
+        parts.append(TrainedPart(module, losses, size))
+    return parts
+
+
+def by_one(student: nn.Module, module: nn.Module) -> list[dict[str, Tensor]]:
+    """What each client of the cohort answers alone, from the weights that the student has."""
+    start, states = copy.deepcopy(student.state_dict()), []
+    for number, part in enumerate(cohort_of(module)):
+        student.load_state_dict(start)
+        draws = DeterministicRandomness(number)
+        states.append(train_client(student, part, ONE_STEP, NOISED, draws))
+    student.load_state_dict(start)
+    return states
+
+
+def by_cohort(student: nn.Module, module: nn.Module) -> list[dict[str, Tensor]]:
+    """What they answer in one step, asked in another order."""
+    draws = [DeterministicRandomness(number) for number in range(len(SIZES))]
+    with train_cohort(student, cohort_of(module), ONE_STEP, NOISED, draws) as state_of:
+        states = {number: state_of(number) for number in (2, 0, 3, 1)}
+    return [states[number] for number in range(len(SIZES))]
+
+
+def test_a_cohort_s_step_is_that_of_each_client_with_the_same_draws() -> None:
+    """Noise, the pull of FedProx, frozen arrays and buffers too; momentum is none in one step."""
+    front, head = linear(), nn.Sequential(nn.GroupNorm(2, 10), nn.Linear(10, 10))
+    front.requires_grad_(requires_grad=False)
+    student = nn.Sequential(front, nn.Tanh(), head)
+    student.register_buffer("constant", torch.arange(3.0))
+    student.eval()
+    alone, together = by_one(student, student), by_cohort(student, student)
+    for one, other in zip(alone, together, strict=True):
+        assert list(one) == list(other)
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-6, atol=1e-6)
+    assert not torch.equal(together[0]["2.1.weight"], together[1]["2.1.weight"])
+    assert all(torch.equal(one["0.weight"], front.weight) for one in together)
+    assert not student.training
+
+
+def test_clients_of_a_student_that_draws_have_masks_of_their_own() -> None:
+    student = nn.Sequential(linear(), nn.Dropout(0.5), nn.Linear(10, 10))
+    alone = by_one(student, student)
+    for _ in range(2):  # found out, and known
+        for one, other in zip(alone, by_cohort(student, student), strict=True):
+            assert all(torch.equal(other[name], value) for name, value in one.items())
+            student.load_state_dict(alone[0])
+        alone = by_one(student, student)
+
+
 def test_clients_and_audits_train_with_the_same_function() -> None:
     """Audits of another one would prove nothing: a bug here shows in them (tests/audit)."""
     assert client_app.train_client is training.train_client
+    assert client_app.train_cohort is training.train_cohort
     assert scratch.client_app is client_app

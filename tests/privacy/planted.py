@@ -1,6 +1,6 @@
 """Planted bugs: the check that passes on the real code must fail on each of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -63,6 +63,9 @@ class PlantedEngine:
 
     def clipped_sum(self, rows: Tensor) -> ClippedSum:
         return self.inner.clipped_sum(rows)
+
+    def clipped_sums(self, rows: Tensor, counts: Sequence[int]) -> list[ClippedSum]:
+        return [self.clipped_sum(group) for group in torch.split(rows, list(counts))]
 
 
 class UnderstatesItsSensitivity(PlantedEngine):

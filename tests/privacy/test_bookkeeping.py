@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.federation import training
 from fedlite.models.build import FixedFrontEnd, build_model
@@ -100,7 +100,7 @@ def test_the_sums_of_every_student_are_those_of_opacus(
         module = student.head
         with torch.no_grad():
             inputs = student.features(inputs) if size else inputs
-    losses = example_losses(build_loss(DistillOptions(loss=loss)), inputs, labels, taught)
+    losses = TaughtExamples(build_loss(DistillOptions(loss=loss)), inputs, labels, taught)
     rows = torch.randperm(size, generator=generator)
     expected = engine_sum(OpacusHooks, module.train(), losses, rows, clip)
     found = engine_sum(BookKeeping, module, losses, rows, clip)
@@ -110,6 +110,65 @@ def test_the_sums_of_every_student_are_those_of_opacus(
         assert one.dtype == parameter.dtype
         assert one.is_contiguous()
         assert not one.requires_grad
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+COUNTS = (0, 5, 1, 0, 12, 3)
+OF_GROUPS = tuple(torch.split(torch.arange(sum(COUNTS)), COUNTS))
+
+
+def taught(name: str, dtype: torch.dtype) -> tuple[nn.Module, ExampleLosses]:
+    """What training moves of a smooth student, and its losses on as many examples as counted."""
+    options = [f"student={name}"]
+    options += [] if name in IMAGES else ["student.kwargs.activation=tanh"]
+    task = shaped((1, 8, 8), 10)
+    student = build_model(compose_config([*TINY, *options]).student, task, seed=0).to(dtype)
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn((sum(COUNTS), 1, 8, 8), generator=generator).to(dtype)
+    answers = Answers(torch.randn((sum(COUNTS), 10), generator=generator).to(dtype))
+    module: nn.Module = student
+    if isinstance(student, FixedFrontEnd):
+        module = student.head
+        with torch.no_grad():
+            inputs = student.features(inputs)
+    labels = torch.arange(sum(COUNTS)) % 10
+    return module.train(), TaughtExamples(build_loss(DistillOptions()), inputs, labels, answers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_sums_of_groups_are_those_of_each_by_itself(name: str, dtype: torch.dtype) -> None:
+    """Also where a physical part ends within a group."""
+    module, losses = taught(name, dtype)
+    expected = [engine_sum(OpacusHooks, module, losses, rows) for rows in OF_GROUPS]
+    bound = 1e-6 if dtype == torch.float32 else 1e-12
+    for size in (None, 7):
+        with BookKeeping(module, losses, 1.0, size) as made:
+            together = made.clipped_sums(torch.arange(sum(COUNTS)), COUNTS)
+            alone = [made.clipped_sum(rows) for rows in OF_GROUPS]
+        for one, single, other in zip(together, alone, expected, strict=True):
+            assert one.sensitivity == single.sensitivity == 1.0
+            assert distance(one.value, single.value) <= bound
+            assert distance(one.value, other) <= bound
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "scattering"])
+def test_what_is_not_finite_in_one_group_is_in_no_other(name: str, bad: float) -> None:
+    module, losses = taught(name, torch.float32)
+    assert isinstance(losses, TaughtExamples)
+    rows = torch.arange(sum(COUNTS))
+    with BookKeeping(module, losses, 1.0) as made:
+        before = made.clipped_sums(rows, COUNTS)
+    losses.inputs[OF_GROUPS[1][2]] = bad
+    with BookKeeping(module, losses, 1.0) as made:
+        after = made.clipped_sums(rows, COUNTS)
+        alone = made.clipped_sum(OF_GROUPS[1])
+    assert all(one.isfinite().all() for found in after for one in found.value)
+    assert distance(after[1].value, alone.value) <= 1e-6
+    for group in (0, 2, 3, 4, 5):
+        assert distance(after[group].value, before[group].value) <= 1e-6
 
 
 # --- kinds of layers --------------------------------------------------------------------------
@@ -272,7 +331,7 @@ def test_gradients_that_are_not_finite_count_as_opacus_counts_them(bad: float) -
     inputs[2, 0, 1, 1] = bad
     model = build_model(compose_config([*TINY, "student=mlp"]).student, shaped((1, 8, 8), 10), 0)
     taught = Answers(torch.zeros(5, 10))
-    losses = example_losses(build_loss(DistillOptions()), inputs, torch.arange(5), taught)
+    losses = TaughtExamples(build_loss(DistillOptions()), inputs, torch.arange(5), taught)
     expected = engine_sum(OpacusHooks, model, losses, torch.arange(5))
     found = engine_sum(BookKeeping, model, losses, torch.arange(5))
     assert all(one.isfinite().all() for one in found)

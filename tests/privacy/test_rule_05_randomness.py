@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.federation import client_app
 from fedlite.privacy.clipping import Engine
@@ -238,7 +238,7 @@ def test_dropout_is_as_secret_or_as_repeatable_as_the_noise(plan: PrivacyPlan | 
         model.load_state_dict(before)
         train_steps(
             model,
-            example_losses(build_loss(DistillOptions(alpha=0.0)), inputs, labels, NO_ANSWERS),
+            TaughtExamples(build_loss(DistillOptions(alpha=0.0)), inputs, labels, NO_ANSWERS),
             len(labels),
             steps=2,
             sample_rate=1.0,

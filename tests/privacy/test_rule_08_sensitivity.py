@@ -10,7 +10,7 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.models.build import build_model
 from fedlite.privacy import clipping
@@ -43,7 +43,7 @@ def student(name: str) -> nn.Module:
 def losses_of(inputs: Tensor, labels: Tensor) -> ExampleLosses:
     """The loss that students are taught with, on these examples."""
     taught = torch.randn((len(labels), 10), generator=torch.Generator().manual_seed(5))
-    return example_losses(build_loss(DistillOptions()), inputs, labels, Answers(taught))
+    return TaughtExamples(build_loss(DistillOptions()), inputs, labels, Answers(taught))
 
 
 # --- the checks -----------------------------------------------------------------------------

@@ -87,7 +87,14 @@ def called(handler: FunctionType) -> list[str]:
 HANDLERS = {
     "hello": [client_app.hello],
     "teach": [client_app.receive_teacher],
-    "request": [client_app.train, client_app._charge],
+    "request": [
+        client_app.train,
+        client_app._prepare,
+        client_app._charge,
+        client_app._Job.answer_alone,
+        client_app._Job.reply,
+        client_app._Asked.put_on,
+    ],
 }
 STEPS = [
     (message, "fedlite.federation.client_app", name)

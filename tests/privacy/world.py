@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedlite.base.tensors import state_sha256
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss, example_losses
+from fedlite.distill.loss import TaughtExamples, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.federation.client import Client
 from fedlite.federation.client_app import app
@@ -214,7 +214,7 @@ def update_of(
     taught = Answers(torch.randn((64, classes), generator=generator)[: len(labels)])
     train_steps(
         model,
-        example_losses(build_loss(distill or DistillOptions()), inputs, labels, taught),
+        TaughtExamples(build_loss(distill or DistillOptions()), inputs, labels, taught),
         len(labels),
         steps=plan.steps,
         sample_rate=plan.sample_rate,

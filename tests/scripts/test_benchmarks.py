@@ -14,6 +14,7 @@ SMALL: dict[str, list[list[str]]] = {
     "bench_accounting": [
         [what, "--clients=3", "--rounds=3", "--plans=1"] for what in ("table", "live", "memo")
     ],
+    "bench_cohort": [["--cases", "mlp", "scattering", "--clients=3", "--turns=1"]],
     "bench_engines": [["student=mlp", *TINY, *ENGINES]],
     "bench_gradients": [["--students", "mlp", "cnn", "--batches=2", "--turns=1", "--side=8"]],
     "bench_ledger": [["--clients=3", "--rounds=3", "--accountant=rdp"]],

@@ -18,12 +18,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedlite.federation.client import number_of
 from fedlite.federation.device import SIMULATED
 from fedlite.federation.gather import Clients
-from fedlite.federation.messages import TEACHER_RECORD, TRAIN
-from fedlite.federation.sealed import FAILURE, answer, failure_of
+from fedlite.federation.messages import TEACHER_RECORD, TRAIN, asks_for_one_private_step
+from fedlite.federation.sealed import FAILURE, answers, failure_of
 from fedlite.federation.transport.workers import WorkerPool
 
 FIRST_NODE_ID = 2  # 1 is the SuperLink's own
 SERVER_NODE_ID = 1
+MOST_TOGETHER = 32  # clients whose replies are made in one call
 NOT_CHECKPOINTED = ("reply-arrays", "reply-report", FAILURE)
 
 
@@ -48,6 +49,7 @@ class InProcessGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.task_id = run_id, run_id
         TaskIdentity.node_id = SERVER_NODE_ID
         self._client_app = client_app
+        self._replay = replay
         self._run = Run.create_empty(run_id)
 
         def repeatable(message: Message) -> bool:
@@ -124,12 +126,12 @@ class InProcessGrid(Grid):
             message.metadata.__dict__["_message_id"] = f"message-{self._message_count}"
         contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
         self._asked.update(context.node_id for context in contexts)
+        together = MOST_TOGETHER if self._one_step(batch) else 1
+        work = list(zip(batch, contexts, strict=True))
         if self._pool is None:
-            return [
-                answer(self._client_app, message, context)
-                for message, context in zip(batch, contexts, strict=True)
-            ]
-        results = self._pool.map(list(zip(batch, contexts, strict=True)))
+            calls = (work[i : i + together] for i in range(0, len(work), together))
+            return [reply for call in calls for reply in answers(self._client_app, call)]
+        results = self._pool.map(work, together)
         for context, (_, state) in zip(contexts, results, strict=True):
             context.state = state
         return [reply for reply, _ in results]
@@ -143,6 +145,11 @@ class InProcessGrid(Grid):
             found.node_ids[client_id] = node_id
             found.teachers[client_id] = str(held["sha256"]) if held else ""
         return found
+
+    def _one_step(self, batch: list[Message]) -> bool:
+        """Whether clients may train together. Where a repeated request is the same release, none of
+        its bits may hang on who did: sums over several clients round otherwise."""
+        return not self._replay and all(map(asks_for_one_private_step, batch))
 
     def failure(self) -> str:
         """Why the first client failed whose last message did, for the owner of the simulation: no

@@ -5,6 +5,7 @@ A worker ends when its pipe closes, when its parent dies (watched by a thread, s
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -13,17 +14,18 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
-from fedlite.federation.sealed import answer, failed
+from fedlite.federation.sealed import Work, answers, failed
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,6 @@ DEATHS_IN_A_ROW = 3  # of workers, with nothing finished between them, until the
 ATTEMPTS = 2  # at an item whose worker dies
 DIED = "its worker process died (out of memory?)"
 
-Work = tuple[Message, Context]
 Result = tuple[Message, RecordDict]
 
 
@@ -59,8 +60,11 @@ class WorkerPool:
         self._workers = [self._start() for _ in range(count)]
         self._homes: dict[int, int] = {}  # worker by client
 
-    def map(self, work: Sequence[Work]) -> list[Result]:
+    def map(self, work: Sequence[Work], together: int = 1) -> list[Result]:
         """Run all items; results in the order of ``work``.
+
+        A worker is given up to ``together`` at once, as many as the others: all of these have
+        failed, or are repeated, where it dies.
 
         Raises:
             FedliteError: workers died one after the other, with nothing finished between.
@@ -69,19 +73,21 @@ class WorkerPool:
         queues = _Queues(clients, self._homes, len(self._workers))
         results: dict[int, Result] = {}
         attempts: Counter[int] = Counter()
-        running: dict[int, int] = {}  # item by worker
+        running: dict[int, list[int]] = {}  # items by worker
         deaths = 0
+        share = even_share(len(work), len(self._workers), together)
         while len(results) < len(work):
             for number, worker in enumerate(self._workers):
-                if number not in running and (item := queues.next(number)) is not None:
-                    running[number] = item
-                    worker.send(work[item])
+                if number not in running and (items := queues.next(number, share)):
+                    running[number] = items
+                    worker.send([work[item] for item in items])
             by_pipe = {self._workers[number].pipe: number for number in running}
             for pipe in wait(list(by_pipe)):
                 number = by_pipe[pipe]  # type: ignore[index]  # wait() answers what it was given
-                item = running.pop(number)
-                if (result := self._workers[number].receive()) is not None:
-                    results[item], deaths = result, 0
+                items = running.pop(number)
+                if (found := self._workers[number].receive()) is not None:
+                    results |= zip(items, found, strict=True)
+                    deaths = 0
                     continue
                 deaths += 1
                 if deaths == DEATHS_IN_A_ROW:
@@ -89,15 +95,17 @@ class WorkerPool:
                         f"worker {number} of the in-process engine died, and {deaths} in a row (out"
                         " of memory?); resume with run.resume=true, with fewer engine.num_workers"
                     )
-                log.warning("worker %d died at client %d; replaced", number, clients[item])
+                at = ", ".join(str(clients[item]) for item in items)
+                log.warning("worker %d died at client %s; replaced", number, at)
                 self._workers[number].close()
                 self._workers[number] = self._start()
-                attempts[item] += 1
-                message, context = work[item]
-                if attempts[item] < ATTEMPTS and self._repeatable(message):
-                    queues.put_back(item, number)
-                else:
-                    results[item] = failed(message, context, DIED), context.state
+                for item in reversed(items):
+                    attempts[item] += 1
+                    message, context = work[item]
+                    if attempts[item] < ATTEMPTS and self._repeatable(message):
+                        queues.put_back(item, number)
+                    else:
+                        results[item] = failed(message, context, DIED), context.state
         return [results[item] for item in range(len(work))]
 
     def close(self) -> None:
@@ -106,6 +114,12 @@ class WorkerPool:
             worker.pipe.close()
         for worker in self._workers:
             worker.close()
+
+
+def even_share(items: int, workers: int, together: int) -> int:
+    """How many items a worker is given at once: ``together`` at most, and all workers alike."""
+    turns = max(1, math.ceil(items / (workers * together)))
+    return math.ceil(items / (workers * turns))
 
 
 class _Queues:
@@ -119,7 +133,11 @@ class _Queues:
             home = homes.get(client)
             (self._homeless if home is None else self._waiting[home]).append(item)
 
-    def next(self, worker: int) -> int | None:
+    def next(self, worker: int, count: int) -> list[int]:
+        """Up to ``count`` items for ``worker``; none where none waits."""
+        return list(islice(iter(partial(self._next, worker), None), count))
+
+    def _next(self, worker: int) -> int | None:
         """An item for ``worker``: its own, a new client's, or the last of the longest queue."""
         if own := self._waiting[worker]:
             item = own.popleft()
@@ -149,20 +167,20 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def send(self, item: Work) -> None:
-        """Give it an item; of one that is dead :meth:`receive` tells."""
+    def send(self, items: Sequence[Work]) -> None:
+        """Give it items; of one that is dead :meth:`receive` tells."""
         try:
-            self.pipe.send(item)
+            self.pipe.send(items)
         except ConnectionError:
             return
 
-    def receive(self) -> Result | None:
-        """What it answers; None where it died."""
+    def receive(self) -> Sequence[Result] | None:
+        """What it answers to the items; None where it died."""
         try:
-            result: Result = self.pipe.recv()
+            results: Sequence[Result] = self.pipe.recv()
         except (EOFError, ConnectionError):
             return None
-        return result
+        return results
 
     def close(self) -> None:
         """End it: by its closed pipe, or where it hangs, by force."""
@@ -180,11 +198,11 @@ def _serve(pipe: Connection, pickled: bytes, log_file: Path | None) -> None:
     app: ClientApp = pickle.loads(pickled)  # now, for what it imports may have something to log
     while True:
         try:
-            message, context = pipe.recv()
+            work: Sequence[Work] = pipe.recv()
         except EOFError:
             return
-        reply = answer(app, message, context)
-        pipe.send((reply, context.state))
+        pairs = zip(answers(app, work), work, strict=True)
+        pipe.send([(reply, context.state) for reply, (_, context) in pairs])
 
 
 def _die_with_parent() -> None:

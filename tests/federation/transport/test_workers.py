@@ -9,8 +9,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError
+from fedlite.federation.messages import CONFIG
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
+from fedlite.federation.transport.workers import even_share
 
 TRAIN, COUNT = "train", "query.count"
 CLIENTS = 3
@@ -52,13 +54,13 @@ def count(message: Message, context: Context) -> Message:
 
 
 @pytest.fixture
-def make_grid(tmp_path: Path) -> Iterator[Callable[[bool], InProcessGrid]]:
-    """A grid of one worker, which takes the clients in their order."""
+def make_grid(tmp_path: Path) -> Iterator[Callable[..., InProcessGrid]]:
+    """A grid of one worker, which takes the clients in their order, or of more."""
     grids = []
 
-    def make(replay: bool) -> InProcessGrid:
+    def make(replay: bool, workers: int = 1) -> InProcessGrid:
         deaths = {"deaths": str(tmp_path)}
-        grids.append(InProcessGrid(mortal, CLIENTS, deaths, num_workers=1, replay=replay))
+        grids.append(InProcessGrid(mortal, CLIENTS, deaths, num_workers=workers, replay=replay))
         return grids[-1]
 
     yield make
@@ -70,10 +72,11 @@ def let_die(folder: Path, client: int, times: int) -> None:
     (folder / str(client)).write_text("die\n" * times)
 
 
-def ask(grid: InProcessGrid, kind: str) -> list[int | str]:
-    """How often each client was heard, or the error of its reply."""
+def ask(grid: InProcessGrid, kind: str, steps: int = 0) -> list[int | str]:
+    """How often each client was heard, or the error of its reply; ``steps`` are those of a plan."""
     nodes = [FIRST_NODE_ID + i for i in range(CLIENTS)]
-    replies = grid.send_and_receive([Message(RecordDict(), node, kind) for node in nodes])
+    content = RecordDict({CONFIG: ConfigRecord({"plan.steps": steps})})
+    replies = grid.send_and_receive([Message(content, node, kind) for node in nodes])
     assert [reply.metadata.src_node_id for reply in replies] == nodes
     return [
         reply.error.reason
@@ -109,6 +112,32 @@ def test_a_charged_round_is_not_repeated_and_only_its_client_fails(
         ask(grid, TRAIN)
     assert "\n" not in str(caught.value)
     assert "run.resume=true" in str(caught.value)
+
+
+def test_where_a_cohort_trains_together_all_of_a_worker_s_call_have_failed(
+    make_grid: Callable[..., InProcessGrid], tmp_path: Path
+) -> None:
+    grid = make_grid(False, workers=2)
+    let_die(tmp_path, 1, times=1)
+    assert ask(grid, TRAIN, steps=1) == [FAILED, FAILED, 1], "two calls, one a worker"
+    assert sorted(asked(tmp_path)) == [0, 1, 2]
+    let_die(tmp_path, 1, times=1)
+    assert ask(grid, TRAIN, steps=2)[1:] == [FAILED, 2], "steps that no cohort takes together"
+
+
+def test_a_call_that_is_charged_once_is_repeated_one_by_one(
+    make_grid: Callable[..., InProcessGrid], tmp_path: Path
+) -> None:
+    grid = make_grid(True)
+    let_die(tmp_path, 1, times=1)
+    assert ask(grid, TRAIN, steps=1) == [1, 1, 1]
+    assert asked(tmp_path) == [0, 1, 1, 2]
+
+
+def test_workers_are_given_the_same_number_of_clients() -> None:
+    shares = {n: even_share(n, workers=2, together=32) for n in (1, 2, 3, 50, 64, 65, 100, 129)}
+    assert shares == {1: 1, 2: 1, 3: 2, 50: 25, 64: 32, 65: 17, 100: 25, 129: 22}
+    assert even_share(50, workers=2, together=1) == 1
 
 
 def test_a_round_that_is_charged_once_is_repeated_once(
