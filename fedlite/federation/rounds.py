@@ -15,8 +15,16 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import state_sha256
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from fedlite.federation.cohort import select_cohort
-from fedlite.federation.gather import Clients, Gathered, gather, meet_clients, send_teacher
+from fedlite.federation.cohort import over_selected, select_cohort
+from fedlite.federation.fleet import Fleet, Visit, end_round
+from fedlite.federation.gather import (
+    Clients,
+    Gathered,
+    gather,
+    lacking_teacher,
+    meet_clients,
+    send_teacher,
+)
 from fedlite.federation.messages import State, TrainRequest, arrays_in
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.release import Released, release
@@ -62,6 +70,7 @@ class Federation:
     ``quiet`` keeps what is wrong with a single reply to itself (rule 18). ``frozen`` names the
     student's arrays that nobody trains: they stay as the server has them, whatever a reply says.
     ``sync_ledgers`` flushes what a simulated cohort charged to disk, before the checkpoint.
+    ``fleet`` is what its clients are simulated to be, if anything: who is there, and in time.
     ``stopped`` says why the rounds ended before the last one, if they did.
     """
 
@@ -83,6 +92,7 @@ class Federation:
     frozen: frozenset[str] = frozenset()
     sync_ledgers: Callable[[list[int]], None] = lambda cohort: None
     sum_protocol: SumProtocol = field(default_factory=lambda: SUMS.find("plain"))
+    fleet: Fleet | None = None
     result: State = field(default_factory=dict)
     history: list[RoundRecord] = field(default_factory=list)
     stopped: str = ""
@@ -91,6 +101,12 @@ class Federation:
     def teacher_sha256(self) -> str:
         """Of the teacher's state, by which clients know that they hold it."""
         return state_sha256(self.teacher)
+
+    @property
+    def asked(self) -> FederationOptions:
+        """The options by which a round's clients are drawn."""
+        fleet = self.fleet
+        return self.options if fleet is None else over_selected(self.options, fleet.options)
 
 
 @dataclass
@@ -153,15 +169,18 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
             log.warning("stopped %s", made.stopped)
             break
         cohort = select_cohort(
-            made.options, made.num_clients, made.seed, number, secret=made.secret_cohort
+            made.asked, made.num_clients, made.seed, number, secret=made.secret_cohort
         )
+        visits = visit_clients(made, present, number, cohort)
+        cohort = [visit.client for visit in visits if visit.there] if made.fleet else cohort
         found = ask_cohort(grid, made, server, present, cohort)
         clock.lap("train")
 
         refuse_if_all_failed(made, number, found, len(cohort))
+        simulated = drop_late(made, server, visits, found)
         clip = server.clip
         released = release(
-            found.trained,
+            list(found.trained.values()),
             server.state,
             plan=made.plan,
             client_plan=made.client_plan,
@@ -177,7 +196,7 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
         evaluation = made.evaluate(server.average) if due else None
         clock.lap("evaluate")
 
-        record = round_record(server, found, released, spending, evaluation, clip, clock)
+        record = round_record(server, found, released, spending, evaluation, clip, clock, simulated)
         server.history.append(record)
         made.sync_ledgers(cohort)
         server.save(made.checkpoint_path, kept.dump_contexts())
@@ -204,6 +223,38 @@ def ask_cohort(
     return found
 
 
+def visit_clients(
+    federation: Federation, present: Clients, number: int, cohort: list[int]
+) -> list[Visit]:
+    """What becomes of a cohort on the simulated fleet; nothing is simulated without one."""
+    if federation.fleet is None:
+        return []
+    lacking = lacking_teacher(present, cohort, federation.teacher_sha256)
+    return federation.fleet.visits(number, cohort, frozenset(lacking))
+
+
+def drop_late(
+    federation: Federation, server: Server, visits: list[Visit], found: Gathered
+) -> dict[str, float]:
+    """Leave in ``found`` the trained replies that arrive before the simulated round ends.
+
+    The others were trained, and charged, in vain. When a reply arrives follows from public numbers,
+    and whether a client refuses or fails never from its data (rule 13).
+
+    Returns:
+        what the round's record tells of it; nothing without a fleet.
+    """
+    made, number = federation, len(server.history) + 1
+    fleet = made.fleet
+    if fleet is None:
+        return {}
+    needed, deadline = fleet.needed(made.options), fleet.options.deadline_s
+    end = end_round(visits, found.trained, needed, deadline)
+    found.trained = {client: found.trained[client] for client in end.counted}
+    before = server.history[-1].simulated["clock_seconds"] if server.history else 0.0
+    return fleet.account(number, visits, end, before)
+
+
 def round_record(
     server: Server,
     found: Gathered,
@@ -212,6 +263,7 @@ def round_record(
     evaluation: Evaluation | None,
     clip: float | None,
     clock: "Clock",
+    simulated: dict[str, float],
 ) -> RoundRecord:
     """What the operator learns of the round after the last one in the server's history."""
     return RoundRecord(
@@ -229,6 +281,7 @@ def round_record(
         refusals=dict(found.refusals),
         client_level_epsilon=spending.epsilon if spending else None,
         clip=clip,
+        simulated=simulated,
     )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
+from fedlite.federation.fleet import Fleet
 from fedlite.federation.ledgers import divide
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model, load_state
@@ -18,6 +19,7 @@ from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
+from fedlite.runs.fleet import build_fleet
 from fedlite.runs.splits import splits_of
 
 MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
@@ -48,7 +50,14 @@ class Pipeline:
             return Plans.from_facts(known["plans"])
         if not self.config.privacy.private:
             return Plans()
-        return Plans.build(self.config.privacy, self.config.federation, self.splits.client_sizes())
+        config, sizes = self.config, self.splits.client_sizes()
+        return Plans.build(config.privacy, config.federation, sizes, config.fleet)
+
+    @cached_property
+    def fleet(self) -> Fleet | None:
+        """The devices that its clients are simulated to be; None without a fleet."""
+        splits = self.splits
+        return build_fleet(self.config, self.plans, splits.task, splits.client_sizes())
 
     @cached_property
     def division(self) -> Division:
@@ -93,8 +102,12 @@ class Pipeline:
         """TensorBoard's writer, None where it is turned off."""
         if not self.config.tracking.tensorboard:
             return None
-        client_level = self.config.privacy.client_level
-        return RunBoard(self.run.path, purge_step=purge_step, client_level=client_level)
+        return RunBoard(
+            self.run.path,
+            purge_step=purge_step,
+            client_level=self.config.privacy.client_level,
+            fleet=self.config.fleet.simulated,
+        )
 
 
 def ledger_folder(config: Config, run_dir: Path) -> Path:
