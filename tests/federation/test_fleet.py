@@ -84,7 +84,7 @@ def test_who_is_there_and_who_leaves_follows_its_probability() -> None:
     assert all(one.there for one in others)
     assert np.mean([one.leaves for one in others]) == pytest.approx(0.4, abs=0.05)
     shares = [one.seconds / 6 for one in others if one.leaves]
-    assert 0 < min(shares)
+    assert min(shares) > 0
     assert max(shares) < 1
     assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
     assert all(one.joules == pytest.approx(8 * one.seconds / 6) for one in found)
