@@ -44,7 +44,8 @@ class RoundRecord:
     ``clock_seconds`` of all up to it, ``joules`` of all clients together (an estimate), and how
     many clients were ``asked``, were ``away``, ``left`` in mid-round, and stayed but were
     ``not_counted`` (late, refused or failed). Where the cohort is a secret, all but seconds are
-    expectations over its draw.
+    expectations over its draw. On an asynchronous fleet joules and counts are of those asked in
+    the round, and ``staleness`` is the mean number of rounds that the counted replies missed.
     """
 
     round: int

@@ -46,6 +46,8 @@ def show_forecast(found: Forecast, picture: Path) -> None:
     if found.fleet is not None:
         console.print(_fleet_table(found.fleet))
         console.print(Text(fleet_sentence(found.fleet)))
+        if found.most_visits is not None:
+            console.print(Text(f"The busiest client is asked {found.most_visits} times."))
         console.print()
     for note in _notes(guarantees, found.refusals):
         console.print(Text(note))

@@ -98,6 +98,15 @@ class FleetOptions(Options):
         float | None, Gt(0), Doc("simulated seconds after which a round ends; null: never")
     ] = None
 
+    asynchronous: Annotated[
+        bool, Doc("clients stay at work while the server moves on (FedBuff); local trust only")
+    ] = False
+    buffer_size: Annotated[int, Ge(1), Doc("asynchronous: replies of a round")] = 10
+    concurrency: Annotated[int, Ge(1), Doc("asynchronous: clients at work at a time")] = 20
+    staleness_power: Annotated[
+        float, Ge(0), Le(10), Doc("asynchronous: a reply n rounds late weighs (1 + n)^-this")
+    ] = 0.5
+
     @property
     def simulated(self) -> bool:
         """Whether there is a fleet at all."""

@@ -1,7 +1,6 @@
 """The rounds of a federation, visible in one loop."""
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,7 +13,17 @@ from flwr.serverapp import Grid
 from fedlite.base.errors import FedliteError
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import state_sha256
+from fedlite.federation.buffered import (
+    AtWork,
+    account_step,
+    ask_idle,
+    next_arrivals,
+    put_to_work,
+    stale_replies,
+    updates_of,
+)
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fedlite.federation.clock import Clock
 from fedlite.federation.cohort import over_selected, select_cohort
 from fedlite.federation.fleet import Fleet, Visit, end_round
 from fedlite.federation.gather import (
@@ -119,6 +128,7 @@ class Server:
     epsilons: list[float]
     history: list[RoundRecord]
     clip: float | None
+    working: dict[int, AtWork] = field(default_factory=dict)  # on an asynchronous fleet
     lines: list[bytes] = field(default_factory=list)  # of the history, as checkpoints hold it
 
     @classmethod
@@ -132,7 +142,15 @@ class Server:
         saved = load_checkpoint(federation.checkpoint_path)
         strategy.restore(saved.strategy)
         clients.restore_contexts(saved.contexts)
-        return cls(saved.state, saved.average, strategy, saved.epsilons, saved.history, saved.clip)
+        return cls(
+            saved.state,
+            saved.average,
+            strategy,
+            saved.epsilons,
+            saved.history,
+            saved.clip,
+            saved.working,
+        )
 
     def save(self, path: Path, contexts: dict[int, bytes]) -> None:
         """Write the checkpoint after the last round in the history."""
@@ -147,6 +165,7 @@ class Server:
                 history=self.history,
                 contexts=contexts,
                 clip=self.clip,
+                working=self.working,
             ),
             self.lines,
         )
@@ -168,16 +187,12 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
             made.stopped = f"before round {number}: {spending.reason}"
             log.warning("stopped %s", made.stopped)
             break
-        cohort = select_cohort(
-            made.asked, made.num_clients, made.seed, number, secret=made.secret_cohort
-        )
-        visits = visit_clients(made, present, number, cohort)
-        cohort = [visit.client for visit in visits if visit.there] if made.fleet else cohort
+        cohort, visits = draw_clients(made, server, present, number)
         found = ask_cohort(grid, made, server, present, cohort)
         clock.lap("train")
 
         refuse_if_all_failed(made, number, found, len(cohort))
-        simulated = drop_late(made, server, visits, found)
+        simulated = await_replies(made, server, visits, found)
         clip = server.clip
         released = release(
             list(found.trained.values()),
@@ -223,23 +238,32 @@ def ask_cohort(
     return found
 
 
-def visit_clients(
-    federation: Federation, present: Clients, number: int, cohort: list[int]
-) -> list[Visit]:
-    """What becomes of a cohort on the simulated fleet; nothing is simulated without one."""
-    if federation.fleet is None:
-        return []
-    lacking = lacking_teacher(present, cohort, federation.teacher_sha256)
-    return federation.fleet.visits(number, cohort, frozenset(lacking))
+def draw_clients(
+    federation: Federation, server: Server, present: Clients, number: int
+) -> tuple[list[int], list[Visit]]:
+    """Whom a round asks, and on a fleet what becomes of them; there, only who is there is asked."""
+    made, fleet = federation, federation.fleet
+    lacking = frozenset(lacking_teacher(present, list(present.teachers), made.teacher_sha256))
+    if fleet is not None and fleet.options.asynchronous:
+        visits = ask_idle(fleet, number, server.working, lacking)
+    else:
+        cohort = select_cohort(
+            made.asked, made.num_clients, made.seed, number, secret=made.secret_cohort
+        )
+        if fleet is None:
+            return cohort, []
+        visits = fleet.visits(number, cohort, lacking)
+    return [visit.client for visit in visits if visit.there], visits
 
 
-def drop_late(
+def await_replies(
     federation: Federation, server: Server, visits: list[Visit], found: Gathered
 ) -> dict[str, float]:
-    """Leave in ``found`` the trained replies that arrive before the simulated round ends.
+    """Leave in ``found`` the trained replies that a round on a fleet counts.
 
-    The others were trained, and charged, in vain. When a reply arrives follows from public numbers,
-    and whether a client refuses or fails never from its data (rule 13).
+    Those that arrive before its simulated end; the others were trained, and charged, in vain. When
+    a reply arrives follows from public numbers, and whether a client refuses or fails never from
+    its data (rule 13). On an asynchronous fleet those that arrive next, whenever they were asked.
 
     Returns:
         what the round's record tells of it; nothing without a fleet.
@@ -248,11 +272,18 @@ def drop_late(
     fleet = made.fleet
     if fleet is None:
         return {}
-    needed, deadline = fleet.needed(made.options), fleet.options.deadline_s
-    end = end_round(visits, found.trained, needed, deadline)
-    found.trained = {client: found.trained[client] for client in end.counted}
     before = server.history[-1].simulated["clock_seconds"] if server.history else 0.0
-    return fleet.account(number, visits, end, before)
+    options = fleet.options
+    if not options.asynchronous:
+        end = end_round(visits, found.trained, fleet.needed(made.options), options.deadline_s)
+        found.trained = {client: found.trained[client] for client in end.counted}
+        return fleet.account(number, visits, end, before)
+    updates = updates_of(found.trained, server.state)
+    working = put_to_work(server.working, number, before, visits, updates)
+    arrived = next_arrivals(working, number, before, options.buffer_size)
+    server.working = arrived.working
+    found.trained = stale_replies(arrived, server.state, options.staleness_power)
+    return account_step(visits, updates, arrived, before)
 
 
 def round_record(
@@ -262,7 +293,7 @@ def round_record(
     spending: Spending | None,
     evaluation: Evaluation | None,
     clip: float | None,
-    clock: "Clock",
+    clock: Clock,
     simulated: dict[str, float],
 ) -> RoundRecord:
     """What the operator learns of the round after the last one in the server's history."""
@@ -283,21 +314,6 @@ def round_record(
         clip=clip,
         simulated=simulated,
     )
-
-
-class Clock:
-    """Seconds of the parts of a round; ``total`` follows."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self.seconds = dict.fromkeys(("train", "aggregate", "evaluate", "checkpoint", "total"), 0.0)
-
-    def lap(self, part: str) -> None:
-        """Count the time since the last call to ``part``."""
-        now = time.perf_counter()
-        self.seconds[part] = now - self._last
-        self.seconds["total"] = now - self._started
-        self._last = now
 
 
 def check_student(protocol: SumProtocol, expected: State, reply: Message) -> None:

@@ -211,10 +211,9 @@ class RunBoard:
     def _log_simulated(self, record: RoundRecord, scalars: dict[str, float]) -> None:
         """Add what the fleet says of a round; accuracy goes by simulated wall clock."""
         simulated = record.simulated
-        for name in ("seconds", "clock_seconds", "joules"):
-            scalars[f"{COSTLY}/simulated_{name}"] = simulated[name]
-        for name in CLIENT_COUNTS:
-            scalars[f"{CLIENTS}/simulated_{name}"] = simulated[name]
+        for name, value in simulated.items():
+            group = CLIENTS if name in CLIENT_COUNTS else COSTLY
+            scalars[f"{group}/simulated_{name}"] = value
         if record.evaluation:
             self._writer.add_scalar(
                 f"{GOOD}/accuracy_by_simulated_time",

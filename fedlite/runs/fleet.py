@@ -2,13 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import nn
 
 from fedlite.data.types import Task
 from fedlite.distill.loss import build_loss
+from fedlite.federation.buffered import (
+    AtWork,
+    account_step,
+    ask_idle,
+    next_arrivals,
+    put_to_work,
+)
 from fedlite.federation.cohort import over_selected, select_cohort
 from fedlite.federation.fleet import Fleet, Work, end_round, visit_joules
+from fedlite.federation.messages import State
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
 from fedlite.models.build import FixedFrontEnd, build_model
@@ -63,23 +72,43 @@ def device_entries(fleet: Fleet) -> dict[str, DeviceEntry]:
     return found
 
 
-def foresee_rounds(fleet: Fleet, federation: FederationOptions) -> list[dict[str, float]]:
-    """What every round of a run will tell as ``simulated`` if no client refuses or fails.
+class Foreseen(NamedTuple):
+    """What every round will tell as ``simulated``, and how often the busiest client will be asked
+    and there (None where the cohorts are a secret)."""
+
+    rounds: list[dict[str, float]]
+    most_visits: int | None
+
+
+def foresee_rounds(fleet: Fleet, federation: FederationOptions) -> Foreseen:
+    """The rounds of a run in which no client refuses or fails.
 
     Nothing is run: who is drawn, there and in time follows from public numbers.
     """
-    asked = over_selected(federation, fleet.options)
+    options, asked = fleet.options, over_selected(federation, fleet.options)
     everybody = range(fleet.num_clients)
-    lacking, clock, rounds = set(everybody), 0.0, []
+    lacking, clock, rounds = set(everybody), 0.0, list[dict[str, float]]()
+    working: dict[int, AtWork] = {}
+    reached = Counter[int]()
     for number in range(1, federation.rounds + 1):
-        cohort = select_cohort(asked, fleet.num_clients, fleet.seed, number)
-        visits = fleet.visits(number, cohort, lacking)
-        lacking -= {visit.client for visit in visits if visit.there}
-        needed, deadline = fleet.needed(federation), fleet.options.deadline_s
-        end = end_round(visits, everybody, needed, deadline)
-        rounds.append(fleet.account(number, visits, end, clock))
+        if options.asynchronous:
+            visits = ask_idle(fleet, number, working, lacking)
+            nothing: dict[int, State] = {client: {} for client in everybody}
+            begun = put_to_work(working, number, clock, visits, nothing)
+            arrived = next_arrivals(begun, number, clock, options.buffer_size)
+            working = arrived.working
+            rounds.append(account_step(visits, everybody, arrived, clock))
+        else:
+            cohort = select_cohort(asked, fleet.num_clients, fleet.seed, number)
+            visits = fleet.visits(number, cohort, lacking)
+            end = end_round(visits, everybody, fleet.needed(federation), options.deadline_s)
+            rounds.append(fleet.account(number, visits, end, clock))
+        there = {visit.client for visit in visits if visit.there}
+        reached.update(there)
+        lacking -= there
         clock = rounds[-1]["clock_seconds"]
-    return rounds
+    hidden = fleet.hidden_rate is not None
+    return Foreseen(rounds, None if hidden else max(reached.values(), default=0))
 
 
 def client_work(config: Config, task: Task, examples: int) -> Work:

@@ -58,13 +58,15 @@ class Guarantee:
 class Forecast:
     """What a configuration will spend: the guarantees it chooses, then the alternatives at the same
     budget; ``refusals`` says by trust why an alternative cannot be had. ``fleet`` is what the
-    rounds take on simulated devices, if there are any."""
+    rounds take on simulated devices, if there are any, and ``most_visits`` how often the busiest
+    of them is asked, if that may be known."""
 
     config: Config
     clients: int
     guarantees: list[Guarantee]
     refusals: dict[str, str]
     fleet: FleetSection | None = None
+    most_visits: int | None = None
 
 
 def forecast(config: Config) -> Forecast:
@@ -76,26 +78,27 @@ def forecast(config: Config) -> Forecast:
     """
     sizes = nominal_sizes(config)
     guarantees, refusals = plan_guarantees(config, sizes)
-    return Forecast(config, len(sizes), guarantees, refusals, _fleet(config, sizes, guarantees))
+    found = Forecast(config, len(sizes), guarantees, refusals)
+    return _on_fleet(found, sizes) if config.fleet.simulated else found
 
 
-def _fleet(
-    config: Config, sizes: Sequence[int], guarantees: Sequence[Guarantee]
-) -> FleetSection | None:
-    """The rounds on the simulated fleet. Reads the data set, whose shape the networks have."""
-    if not config.fleet.simulated:
-        return None
+def _on_fleet(found: Forecast, sizes: Sequence[int]) -> Forecast:
+    """``found`` with its rounds on the simulated fleet. Reads the data set, whose shape the
+    networks have."""
     from fedlite.runs.fleet import build_fleet, device_entries, foresee_rounds
     from fedlite.runs.splits import splits_of
 
-    chosen = [one.plan for one in guarantees if one.chosen]
+    config = found.config
+    chosen = [one.plan for one in found.guarantees if one.chosen]
     plans = Plans(
         next((plan for plan in chosen if isinstance(plan, PrivacyPlan)), None),
         next((plan for plan in chosen if isinstance(plan, ClientPlan)), None),
     )
     fleet = build_fleet(config, plans, splits_of(config).task, sizes)
     assert fleet is not None
-    return fleet_section(device_entries(fleet), foresee_rounds(fleet, config.federation))
+    rounds, most_visits = foresee_rounds(fleet, config.federation)
+    section = fleet_section(device_entries(fleet), rounds)
+    return replace(found, fleet=section, most_visits=most_visits)
 
 
 def nominal_sizes(config: Config) -> list[int]:

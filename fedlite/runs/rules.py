@@ -94,6 +94,8 @@ def check_fleet(
             f"fleet.over_selection={fleet.over_selection:g}: every client is asked already; use"
             " federation.fraction below 1"
         )
+    if fleet.asynchronous:
+        check_asynchronous(fleet, privacy, federation)
     if not privacy.client_level:
         return
     if fleet.over_selection > 1:
@@ -106,4 +108,32 @@ def check_fleet(
         raise UsageError(
             "privacy.expected_examples: simulated times decide who counts and must not follow from"
             " the clients' data at the client level; give it"
+        )
+
+
+def check_asynchronous(
+    fleet: FleetOptions, privacy: PrivacyOptions, federation: FederationOptions
+) -> None:
+    """Asynchronous rounds rest on replies that are noised enough alone (docs/fleets.md)."""
+    if privacy.client_level or privacy.trust != "local":
+        raise UsageError(
+            f"fleet.asynchronous=true: replies are used one by one, as they arrive; privacy.unit="
+            f"{privacy.unit} with privacy.trust={privacy.trust} needs whole cohorts; use"
+            " privacy=example"
+        )
+    if fleet.over_selection > 1 or fleet.deadline_s is not None:
+        raise UsageError(
+            "fleet.asynchronous=true: a round ends with its buffer; leave out"
+            " fleet.over_selection and fleet.deadline_s"
+        )
+    if federation.fraction < 1:
+        raise UsageError(
+            f"federation.fraction={federation.fraction:g}: fleet.asynchronous=true keeps"
+            f" fleet.concurrency={fleet.concurrency} clients at work instead; use"
+            " federation.fraction=1"
+        )
+    if fleet.buffer_size > fleet.concurrency:
+        raise UsageError(
+            f"fleet.buffer_size={fleet.buffer_size}: more than fleet.concurrency="
+            f"{fleet.concurrency} clients are never at work; use that many or fewer"
         )

@@ -48,8 +48,9 @@ def test_workers_give_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) 
 @pytest.mark.slow
 def test_workers_give_the_same_bits_on_a_fleet(tmp_path: Path) -> None:
     """Those who are away are not charged; those who are late, or leave, are."""
+    leaving = [f"fleet.classes.phone_{kind}.dropout=0.5" for kind in ("fast", "middle", "slow")]
     found = [
-        federate(tmp_path / str(workers), "fleet=phones", f"engine.num_workers={workers}")
+        federate(tmp_path / str(workers), "fleet=phones", f"engine.num_workers={workers}", *leaving)
         for workers in (0, 2)
     ]
     assert found[0] == found[1]
