@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fedlite.base.options import Option
+from fedlite.base.options import Option, options_of
 
 REQUIRED = {  # the options of a run that have no default
     "run.dir": "somewhere",
@@ -71,7 +71,9 @@ def values(option: Option) -> st.SearchStrategy[Any]:
     if option.key == "compress.bits":
         return st.sampled_from([8, 4])
     one: st.SearchStrategy[Any]
-    if option.choices:
+    if option.schema is not None:
+        one = st.fixed_dictionaries({each.key: values(each) for each in options_of(option.schema)})
+    elif option.choices:
         one = st.sampled_from(option.choices)
     elif "number" in f"{option.type} {option.values}":
         one = numbers(option)

@@ -75,7 +75,8 @@ class Option:
     ``type`` is in words, ``default`` plain values (:data:`MISSING` where there is none),
     ``bounds`` such as ``>= 1`` ("" where there are none), ``choices`` the values of a closed or
     open set, ``marks`` what else was said of it. Of a list or mapping, bounds and choices are those
-    of its values, and ``values`` is their type in words.
+    of its values, and ``values`` is their type in words. ``schema`` is the option class of a
+    mapping's values; None where they are plain.
     """
 
     key: str
@@ -88,6 +89,7 @@ class Option:
     named: Named | None = None
     of_list: bool = False
     values: str = ""
+    schema: Any = None
 
 
 @lru_cache
@@ -124,6 +126,7 @@ def _walk(schema: Any, prefix: str) -> Iterator[Option]:
             named=named,
             of_list=of_list,
             values=NUMBERS.get(inner, "") if of_list or of_mapping else "",
+            schema=inner if of_mapping and dataclasses.is_dataclass(inner) else None,
         )
 
 
@@ -240,6 +243,10 @@ def _explain(schema: type, error: ValidationError, plain: Mapping[str, Any]) -> 
     if first["type"] == "missing":
         return f"{key}: missing; give {key}=VALUE"
     options = {one.key: one for one in options_of(schema)}
+    for one in [*options.values()]:
+        if one.schema is not None and key.startswith(f"{one.key}."):  # of a mapping's value
+            name = key.removeprefix(f"{one.key}.").split(".")[0]
+            options |= {each.key: each for each in options_of(one.schema, f"{one.key}.{name}.")}
     option = options.get(key)
     if inside := [one for one in options if one.startswith(f"{key}.")]:
         shown = _shown(first["input"])

@@ -40,6 +40,12 @@ class RoundRecord:
     reasons that refusing clients gave.
     ``seconds`` has the keys ``train``, ``aggregate``, ``evaluate``, ``checkpoint`` and ``total``.
     ``teacher_bytes`` is the part of ``bytes_down`` that carried the teacher.
+    ``simulated`` is empty without a fleet. Else it has ``seconds`` of the round and
+    ``clock_seconds`` of all up to it, ``joules`` of all clients together (an estimate), and how
+    many clients were ``asked``, were ``away``, ``left`` in mid-round, and stayed but were
+    ``not_counted`` (late, refused or failed). Where the cohort is a secret, all but seconds are
+    expectations over its draw. On an asynchronous fleet joules and counts are of those asked in
+    the round, and ``staleness`` is the mean number of rounds that the counted replies missed.
     """
 
     round: int
@@ -56,6 +62,7 @@ class RoundRecord:
     refusals: dict[str, int] = field(default_factory=dict)
     client_level_epsilon: float | None = None
     clip: float | None = None
+    simulated: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

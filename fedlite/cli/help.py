@@ -93,8 +93,7 @@ examples:
   fedlite simulate run.dir=DIR run.resume=true
   tensorboard --logdir outputs
 
-`fedlite <command> --help` shows the main options,
-`fedlite simulate --cfg job` all of them."""
+`fedlite <command> --help`: main options. `fedlite simulate --cfg job`: all."""
 
 
 def command_help(command: str) -> str:

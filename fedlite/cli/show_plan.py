@@ -12,6 +12,8 @@ from rich.text import Text
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.report.charts import planned_epsilon
 from fedlite.report.drawing import save_figure
+from fedlite.report.fleet import fleet_sentence
+from fedlite.report.sections import FleetSection
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
 from fedlite.runs.config import Config
@@ -41,6 +43,12 @@ def show_forecast(found: Forecast, picture: Path) -> None:
     console.print()
     console.print(_epsilon_table(guarantees, rounds))
     console.print()
+    if found.fleet is not None:
+        console.print(_fleet_table(found.fleet))
+        console.print(Text(fleet_sentence(found.fleet)))
+        if found.most_visits is not None:
+            console.print(Text(f"The busiest client is asked {found.most_visits} times."))
+        console.print()
     for note in _notes(guarantees, found.refusals):
         console.print(Text(note))
     if derived := derived_constants(config):
@@ -98,6 +106,21 @@ def _epsilon_table(guarantees: Sequence[Guarantee], rounds: int) -> Table:
         if one.trust == "aggregate":
             cells = [_cell(one.epsilon_after(count, "pld", alone=True)) for count in shown]
             table.add_row("  towards the server", "pld", *cells, style=style)
+    return table
+
+
+def _fleet_table(fleet: FleetSection) -> Table:
+    table = plain_table("A visit on the fleet, in seconds")
+    table.add_column("Class of devices")
+    columns = ("Clients", "Down", "Compute", "Up", "Wait", "First\nvisit", "Joules")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, one in fleet["classes"].items():
+        parts = (
+            *(one[key] for key in ("download_seconds", "compute_seconds", "upload_seconds")),
+            *(one[key] for key in ("overhead_seconds", "first_seconds", "joules")),
+        )
+        table.add_row(name, f"{one['clients']}", *(f"{part:.3g}" for part in parts))
     return table
 
 

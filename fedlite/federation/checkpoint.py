@@ -6,7 +6,7 @@ holds only the epsilons that it changed, and what many clients keep alike is hel
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import load_tensors, save_tensors
+from fedlite.federation.buffered import AtWork
 from fedlite.federation.messages import State
 
 
@@ -26,7 +27,7 @@ class Checkpoint:
     ``state`` is the model the next round starts from, ``average`` its exponential average (equal
     to ``state`` when averaging is off), ``strategy`` what the Flower strategy keeps, ``contexts``
     what clients keep (Flower's RecordDict) by node id, ``clip`` the norm that an adaptive clip has
-    reached.
+    reached, ``working`` which clients are at work and what they will send (asynchronous fleets).
     """
 
     round: int
@@ -37,6 +38,7 @@ class Checkpoint:
     history: list[RoundRecord]
     contexts: dict[int, bytes]
     clip: float | None = None
+    working: dict[int, AtWork] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, lines: list[bytes] | None = None) -> None:
@@ -59,6 +61,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, lines: list[bytes] | Non
             "rounds": _to_tensor(b"".join(lines)),
             "kept": _shared(checkpoint.contexts),
             "clip": checkpoint.clip,
+            "working": {client: vars(one) for client, one in checkpoint.working.items()},
         },
     )
 
@@ -79,6 +82,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         history=list(_read_history(raw)),
         contexts=_read_contexts(raw),
         clip=raw["clip"],
+        working={client: AtWork(**one) for client, one in raw.get("working", {}).items()},
     )
 
 

@@ -4,9 +4,11 @@ From (seed, round), so that a run can be repeated; but client-level privacy coun
 knowing the cohort, so there it is drawn from secret randomness (rules 5 and 15).
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from fedlite.federation.options import FederationOptions
+from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.client_level import draw_cohort
 from fedlite.privacy.randomness import SecureRandomness, derive_seed
 
@@ -21,6 +23,21 @@ def participation_rate(config: FederationOptions, num_clients: int) -> float:
 def cohort_size(config: FederationOptions, num_clients: int) -> int:
     """Clients of a round under fixed-size sampling."""
     return max(1, round(config.fraction * num_clients))
+
+
+def over_selected(config: FederationOptions, fleet: FleetOptions) -> FederationOptions:
+    """``config`` with the fraction that a round asks in order to hear from ``config.fraction``."""
+    return replace(config, fraction=min(1.0, config.fraction * fleet.over_selection))
+
+
+def charged_rate(config: FederationOptions, num_clients: int, fleet: FleetOptions) -> float:
+    """An upper bound of the probability that a round charges one given client's own ledger.
+
+    Whoever is asked and there is charged, counted or not: so over-selection raises it, and a fleet
+    whose clients are seldom there lowers it.
+    """
+    asked = participation_rate(over_selected(config, fleet), num_clients)
+    return asked * max((one.availability for one in fleet.classes.values()), default=1.0)
 
 
 def select_cohort(

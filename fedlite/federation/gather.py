@@ -43,12 +43,12 @@ class Clients:
 
 @dataclass
 class Gathered:
-    """The replies of one round, sorted: ``trained`` is in client order, ``epsilons`` by client.
+    """The replies of one round, sorted: ``trained`` and ``epsilons`` by client, in their order.
 
     ``bytes_down`` counts the requests, ``teacher_bytes`` what carried the teacher before them.
     """
 
-    trained: list[Message] = field(default_factory=list)
+    trained: dict[int, Message] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     epsilons: dict[int, float] = field(default_factory=dict)
@@ -79,6 +79,11 @@ def meet_clients(grid: Grid, num_clients: int) -> Clients:
     return clients
 
 
+def lacking_teacher(clients: Clients, cohort: list[int], sha256: str) -> list[int]:
+    """Those of the cohort that do not hold the teacher of this hash."""
+    return [client_id for client_id in cohort if clients.teachers[client_id] != sha256]
+
+
 def send_teacher(
     grid: Grid, clients: Clients, cohort: list[int], teacher: State, sha256: str
 ) -> tuple[int, dict[int, str]]:
@@ -87,7 +92,7 @@ def send_teacher(
     Returns:
         the bytes sent, and by client id why a client could not take it.
     """
-    lacking = [client_id for client_id in cohort if clients.teachers[client_id] != sha256]
+    lacking = lacking_teacher(clients, cohort, sha256)
     if not lacking:
         return 0, {}
     content = RecordDict({ARRAYS: to_arrays(teacher), CONFIG: ConfigRecord({"sha256": sha256})})
@@ -137,7 +142,7 @@ def gather(
             log.info("client %d refused: %s", client_id, report["reason"])
             found.refusals[str(report["reason"])] += 1
             continue
-        found.trained.append(reply)
+        found.trained[client_id] = reply
     return found
 
 

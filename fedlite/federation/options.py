@@ -1,4 +1,4 @@
-"""The options of the federation: clients, rounds, local steps, strategy; and of the engine."""
+"""The options of the federation: clients, rounds, local steps, strategy; of fleet and engine."""
 
 import os
 from dataclasses import dataclass, field
@@ -57,6 +57,60 @@ class FederationOptions(Options):
         Doc("student that ships. best: the better on public validation data; last: the federated"),
     ] = "best"
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
+
+
+@dataclass(frozen=True)
+class DeviceClass(Options):
+    """A kind of device, as a fleet simulates it (docs/fleets.md). Every value is public.
+
+    ``gflops`` is what training sustains, not the peak. ``availability`` is the probability that a
+    client is there when a round asks it, ``dropout`` that it then leaves before its reply arrives.
+    """
+
+    gflops: Annotated[float, Gt(0), Doc("10^9 FLOP a second that training sustains")]
+    downlink_mbps: Annotated[float, Gt(0), Doc("10^6 bits a second towards the client")]
+    uplink_mbps: Annotated[float, Gt(0), Doc("10^6 bits a second towards the server")]
+    compute_watts: Annotated[float, Ge(0), Doc("while it computes, above idle")]
+    radio_watts: Annotated[float, Ge(0), Doc("while it sends or receives, above idle")]
+    share: Annotated[float, Gt(0), Doc("of the clients, relative to the other classes")] = 1.0
+    availability: Annotated[float, Gt(0), Le(1), Doc("probability of being there when asked")] = 1.0
+    dropout: Annotated[float, Ge(0), Lt(1), Doc("probability of leaving in mid-round")] = 0.0
+
+
+@dataclass(frozen=True)
+class FleetOptions(Options):
+    """Devices that a simulation imagines its clients to be, and how rounds end there."""
+
+    classes: Annotated[
+        dict[str, DeviceClass],
+        Doc("of devices, by name (docs/fleets.md); none: no time is simulated"),
+    ] = field(default_factory=dict)
+    overhead_s: Annotated[
+        float, Ge(0), Doc("seconds of a visit that are neither work nor transfer: polling, waking")
+    ] = 3.0
+    spread: Annotated[
+        float, Ge(0), Le(2), Doc("of times in a class: standard deviation of their logarithm")
+    ] = 0.25
+    over_selection: Annotated[
+        float, Ge(1), Le(100), Doc("asked for each reply that is needed; the first ones count")
+    ] = 1.0
+    deadline_s: Annotated[
+        float | None, Gt(0), Doc("simulated seconds after which a round ends; null: never")
+    ] = None
+
+    asynchronous: Annotated[
+        bool, Doc("clients stay at work while the server moves on (FedBuff); local trust only")
+    ] = False
+    buffer_size: Annotated[int, Ge(1), Doc("asynchronous: replies of a round")] = 10
+    concurrency: Annotated[int, Ge(1), Doc("asynchronous: clients at work at a time")] = 20
+    staleness_power: Annotated[
+        float, Ge(0), Le(10), Doc("asynchronous: a reply n rounds late weighs (1 + n)^-this")
+    ] = 0.5
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there is a fleet at all."""
+        return bool(self.classes)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,21 @@ from typing import Any, Self
 from scipy.stats import binom
 
 from fedlite.base.errors import UsageError
-from fedlite.federation.cohort import cohort_size, participation_rate
+from fedlite.federation.cohort import (
+    charged_rate,
+    cohort_size,
+    over_selected,
+    participation_rate,
+)
 from fedlite.federation.noise_walk import LONGEST_CLIP, TrainedWeights, with_bearable_clip
-from fedlite.federation.options import FederationOptions
+from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 
 DROPOUTS = 0.1  # share of a cohort that may be missing when a sum is released
-SMALL_COHORT_QUANTILE = 0.01  # of the binomial, where clients are drawn one by one
+SMALL_COHORT_QUANTILE = 0.01  # of the binomial, where clients are drawn or answer one by one
+NO_FLEET = FleetOptions()
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Plans:
         privacy: PrivacyOptions,
         federation: FederationOptions,
         client_sizes: Sequence[int],
+        fleet: FleetOptions = NO_FLEET,
         weights: TrainedWeights | None = None,
     ) -> Self:
         """The plans that the options ask for, calibrated.
@@ -44,7 +51,7 @@ class Plans:
             UsageError: a plan that cannot be kept; see the two functions below.
         """
         return cls(
-            build_plan(privacy, federation, client_sizes) if privacy.example_level else None,
+            build_plan(privacy, federation, client_sizes, fleet) if privacy.example_level else None,
             build_client_plan(privacy, federation, len(client_sizes), weights)
             if privacy.client_level
             else None,
@@ -64,7 +71,10 @@ class Plans:
 
 
 def build_plan(
-    privacy: PrivacyOptions, federation: FederationOptions, client_sizes: Sequence[int]
+    privacy: PrivacyOptions,
+    federation: FederationOptions,
+    client_sizes: Sequence[int],
+    fleet: FleetOptions = NO_FLEET,
 ) -> PrivacyPlan:
     """The example-level plan; a client's nominal size is the average unless it is given.
 
@@ -74,7 +84,7 @@ def build_plan(
     """
     num_clients = len(client_sizes)
     participations = federation.max_participations or derive_max_participations(
-        federation.rounds, participation_rate(federation, num_clients)
+        federation.rounds, charged_rate(federation, num_clients, fleet)
     )
     return PrivacyPlan.build(
         epsilon=privacy.epsilon,
@@ -88,7 +98,7 @@ def build_plan(
         accountant=privacy.accountant,
         randomness=privacy.randomness,
         trust=privacy.trust,
-        min_cohort=min_cohort(privacy, federation, num_clients)
+        min_cohort=min_cohort(privacy, federation, num_clients, fleet)
         if privacy.trust == "aggregate"
         else 1,
         colluders=privacy.aggregate.colluders,
@@ -131,7 +141,21 @@ def build_client_plan(
     return with_bearable_clip(plan, federation, num_clients, weights)
 
 
-def min_cohort(privacy: PrivacyOptions, federation: FederationOptions, num_clients: int) -> int:
+def answering_share(fleet: FleetOptions) -> float:
+    """Of the clients that a round asks, how many are there and stay until they have answered."""
+    weights = sum(one.share for one in fleet.classes.values())
+    answering = sum(
+        one.share * one.availability * (1 - one.dropout) for one in fleet.classes.values()
+    )
+    return answering / weights
+
+
+def min_cohort(
+    privacy: PrivacyOptions,
+    federation: FederationOptions,
+    num_clients: int,
+    fleet: FleetOptions = NO_FLEET,
+) -> int:
     """The smallest cohort whose sum is released under aggregate trust.
 
     Raises:
@@ -140,7 +164,7 @@ def min_cohort(privacy: PrivacyOptions, federation: FederationOptions, num_clien
     given = privacy.aggregate.min_cohort
     bernoulli = federation.sampling == "bernoulli" and federation.fraction < 1
     largest = num_clients
-    if federation.fraction < 1 and not bernoulli:
+    if federation.fraction < 1 and not (bernoulli and fleet.over_selection == 1):
         largest = cohort_size(federation, num_clients)
     if (given or 2) > largest:
         raise UsageError(
@@ -152,4 +176,8 @@ def min_cohort(privacy: PrivacyOptions, federation: FederationOptions, num_clien
     usual = largest
     if bernoulli:
         usual = int(binom.ppf(SMALL_COHORT_QUANTILE, num_clients, federation.fraction))
+    if fleet.simulated:
+        asked = participation_rate(over_selected(federation, fleet), num_clients)
+        answers = binom.ppf(SMALL_COHORT_QUANTILE, num_clients, asked * answering_share(fleet))
+        usual = min(largest, int(answers))
     return max(2, math.floor((1 - DROPOUTS) * usual))

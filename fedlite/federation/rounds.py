@@ -1,7 +1,6 @@
 """The rounds of a federation, visible in one loop."""
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,9 +13,27 @@ from flwr.serverapp import Grid
 from fedlite.base.errors import FedliteError
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import state_sha256
+from fedlite.federation.buffered import (
+    AtWork,
+    account_step,
+    ask_idle,
+    next_arrivals,
+    put_to_work,
+    stale_replies,
+    updates_of,
+)
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from fedlite.federation.cohort import select_cohort
-from fedlite.federation.gather import Clients, Gathered, gather, meet_clients, send_teacher
+from fedlite.federation.clock import Clock
+from fedlite.federation.cohort import over_selected, select_cohort
+from fedlite.federation.fleet import Fleet, Visit, end_round
+from fedlite.federation.gather import (
+    Clients,
+    Gathered,
+    gather,
+    lacking_teacher,
+    meet_clients,
+    send_teacher,
+)
 from fedlite.federation.messages import State, TrainRequest, arrays_in
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.release import Released, release
@@ -69,6 +86,7 @@ class Federation:
     ``quiet`` keeps what is wrong with a single reply to itself (rule 18). ``frozen`` names the
     student's arrays that nobody trains: they stay as the server has them, whatever a reply says.
     ``sync_ledgers`` flushes what a simulated cohort charged to disk, before the checkpoint.
+    ``fleet`` is what its clients are simulated to be, if anything: who is there, and in time.
     ``stopped`` says why the rounds ended before the last one, if they did.
     """
 
@@ -90,6 +108,7 @@ class Federation:
     frozen: frozenset[str] = frozenset()
     sync_ledgers: Callable[[list[int]], None] = lambda cohort: None
     sum_protocol: SumProtocol = field(default_factory=lambda: SUMS.find("plain"))
+    fleet: Fleet | None = None
     result: State = field(default_factory=dict)
     history: list[RoundRecord] = field(default_factory=list)
     stopped: str = ""
@@ -98,6 +117,12 @@ class Federation:
     def teacher_sha256(self) -> str:
         """Of the teacher's state, by which clients know that they hold it."""
         return state_sha256(self.teacher)
+
+    @property
+    def asked(self) -> FederationOptions:
+        """The options by which a round's clients are drawn."""
+        fleet = self.fleet
+        return self.options if fleet is None else over_selected(self.options, fleet.options)
 
 
 @dataclass
@@ -110,6 +135,7 @@ class Server:
     epsilons: list[float]
     history: list[RoundRecord]
     clip: float | None
+    working: dict[int, AtWork] = field(default_factory=dict)  # on an asynchronous fleet
     lines: list[bytes] = field(default_factory=list)  # of the history, as checkpoints hold it
 
     @classmethod
@@ -123,7 +149,15 @@ class Server:
         saved = load_checkpoint(federation.checkpoint_path)
         strategy.restore(saved.strategy)
         clients.restore_contexts(saved.contexts)
-        return cls(saved.state, saved.average, strategy, saved.epsilons, saved.history, saved.clip)
+        return cls(
+            saved.state,
+            saved.average,
+            strategy,
+            saved.epsilons,
+            saved.history,
+            saved.clip,
+            saved.working,
+        )
 
     def save(self, path: Path, contexts: dict[int, bytes]) -> None:
         """Write the checkpoint after the last round in the history."""
@@ -138,6 +172,7 @@ class Server:
                 history=self.history,
                 contexts=contexts,
                 clip=self.clip,
+                working=self.working,
             ),
             self.lines,
         )
@@ -159,16 +194,15 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
             made.stopped = f"before round {number}: {spending.reason}"
             log.warning("stopped %s", made.stopped)
             break
-        cohort = select_cohort(
-            made.options, made.num_clients, made.seed, number, secret=made.secret_cohort
-        )
+        cohort, visits = draw_clients(made, server, present, number)
         found = ask_cohort(grid, made, server, present, cohort)
         clock.lap("train")
 
         refuse_if_all_failed(made, number, found, len(cohort))
+        simulated = await_replies(made, server, visits, found)
         clip = server.clip
         released = release(
-            found.trained,
+            list(found.trained.values()),
             server.state,
             plan=made.plan,
             client_plan=made.client_plan,
@@ -184,7 +218,7 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
         evaluation = made.evaluate(server.average) if due else None
         clock.lap("evaluate")
 
-        record = round_record(server, found, released, spending, evaluation, clip, clock)
+        record = round_record(server, found, released, spending, evaluation, clip, clock, simulated)
         server.history.append(record)
         made.sync_ledgers(cohort)
         server.save(made.checkpoint_path, kept.dump_contexts())
@@ -211,6 +245,54 @@ def ask_cohort(
     return found
 
 
+def draw_clients(
+    federation: Federation, server: Server, present: Clients, number: int
+) -> tuple[list[int], list[Visit]]:
+    """Whom a round asks, and on a fleet what becomes of them; there, only who is there is asked."""
+    made, fleet = federation, federation.fleet
+    lacking = frozenset(lacking_teacher(present, list(present.teachers), made.teacher_sha256))
+    if fleet is not None and fleet.options.asynchronous:
+        visits = ask_idle(fleet, number, server.working, lacking)
+    else:
+        cohort = select_cohort(
+            made.asked, made.num_clients, made.seed, number, secret=made.secret_cohort
+        )
+        if fleet is None:
+            return cohort, []
+        visits = fleet.visits(number, cohort, lacking)
+    return [visit.client for visit in visits if visit.there], visits
+
+
+def await_replies(
+    federation: Federation, server: Server, visits: list[Visit], found: Gathered
+) -> dict[str, float]:
+    """Leave in ``found`` the trained replies that a round on a fleet counts.
+
+    Those that arrive before its simulated end; the others were trained, and charged, in vain. When
+    a reply arrives follows from public numbers, and whether a client refuses or fails never from
+    its data (rule 13). On an asynchronous fleet those that arrive next, whenever they were asked.
+
+    Returns:
+        what the round's record tells of it; nothing without a fleet.
+    """
+    made, number = federation, len(server.history) + 1
+    fleet = made.fleet
+    if fleet is None:
+        return {}
+    before = server.history[-1].simulated["clock_seconds"] if server.history else 0.0
+    options = fleet.options
+    if not options.asynchronous:
+        end = end_round(visits, found.trained, fleet.needed(made.options), options.deadline_s)
+        found.trained = {client: found.trained[client] for client in end.counted}
+        return fleet.account(number, visits, end, before)
+    updates = updates_of(found.trained, server.state)
+    working = put_to_work(server.working, number, before, visits, updates)
+    arrived = next_arrivals(working, number, before, options.buffer_size)
+    server.working = arrived.working
+    found.trained = stale_replies(arrived, server.state, options.staleness_power)
+    return account_step(visits, updates, arrived, before)
+
+
 def round_record(
     server: Server,
     found: Gathered,
@@ -218,7 +300,8 @@ def round_record(
     spending: Spending | None,
     evaluation: Evaluation | None,
     clip: float | None,
-    clock: "Clock",
+    clock: Clock,
+    simulated: dict[str, float],
 ) -> RoundRecord:
     """What the operator learns of the round after the last one in the server's history."""
     return RoundRecord(
@@ -236,22 +319,8 @@ def round_record(
         refusals=dict(found.refusals),
         client_level_epsilon=spending.epsilon if spending else None,
         clip=clip,
+        simulated=simulated,
     )
-
-
-class Clock:
-    """Seconds of the parts of a round; ``total`` follows."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self.seconds = dict.fromkeys(("train", "aggregate", "evaluate", "checkpoint", "total"), 0.0)
-
-    def lap(self, part: str) -> None:
-        """Count the time since the last call to ``part``."""
-        now = time.perf_counter()
-        self.seconds[part] = now - self._last
-        self.seconds["total"] = now - self._started
-        self._last = now
 
 
 def check_student(protocol: SumProtocol, expected: State, reply: Message) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fedlite.report.artefacts import artefacts_markdown
 from fedlite.report.audits import audits_markdown
+from fedlite.report.fleet import fleet_markdown
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.report.schema import Report, SearchSection
@@ -22,6 +23,7 @@ from fedlite.report.words import (
 
 _CAPTIONS = {
     "accuracy_by_round": "Test accuracy by round",
+    "accuracy_by_simulated_time": "Test accuracy by simulated time",
     "epsilon_by_round": "Example-level epsilon spent by round",
     "client_level_epsilon_by_round": "Client-level epsilon spent by round",
     "confusion_matrix": "Confusion matrix of the federated student",
@@ -150,6 +152,8 @@ def report_markdown(report: Report, pictures: Sequence[str]) -> str:
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]
     parts += ["## Cost", _cost(report)]
+    if fleet := report.get("fleet"):
+        parts += ["## Fleet", fleet_markdown(fleet)]
     sections = {
         "Dataset": report.get("dataset"),
         "Federation": report.get("federation"),

@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, TypedDict, final
 
 from fedlite.base.records import ModelKey
 from fedlite.report.audit_sections import AuditsSection
-from fedlite.report.sections import JudgementSection, TogetherSection
+from fedlite.report.sections import FleetSection, JudgementSection, TogetherSection
 
 SearchMeasure = Literal["accuracy", "latency_ms", "bytes", "parameters"]
 TimedPart = Literal["teacher", "warm_start", "plan", "federate", "compress", "evaluate", "total"]
@@ -365,6 +365,7 @@ class RoundEntry(TypedDict):
     refusals: dict[str, int]
     client_level_epsilon: float | None
     clip: float | None
+    simulated: NotRequired[dict[str, float]]
 
 
 class Report(TypedDict):
@@ -381,6 +382,7 @@ class Report(TypedDict):
     models: dict[ModelKey, ModelEntry]
     privacy: PrivacySection
     federation: FederationSection
+    fleet: NotRequired[FleetSection]
     judgement: NotRequired[JudgementSection]
     compression: NotRequired[CompressionSection]
     artefacts: NotRequired[list[ArtefactEntry]]

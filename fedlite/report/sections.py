@@ -1,4 +1,5 @@
-"""Sections of ``report.json`` of their own: which student ships, and what a sweep's jobs spent."""
+"""Sections of ``report.json`` of their own: which student ships, what a sweep's jobs spent, and the
+simulated fleet."""
 
 from typing import Literal, TypedDict
 
@@ -68,3 +69,33 @@ class TogetherSection(TypedDict):
     not_private: int
     divisions: int
     units: list[TogetherUnit]
+
+
+class DeviceEntry(TypedDict):
+    """A class of devices: how many clients are of it, and its nominal visit.
+
+    Seconds and joules are those of a client that has the teacher; ``first_seconds`` of one that
+    has to receive it and to ask it first.
+    """
+
+    clients: int
+    download_seconds: float
+    compute_seconds: float
+    upload_seconds: float
+    overhead_seconds: float
+    first_seconds: float
+    joules: float
+
+
+class FleetSection(TypedDict):
+    """The rounds on simulated devices; an estimate from public numbers (docs/fleets.md).
+
+    ``seconds`` and ``joules`` are of all rounds, the latter of all clients; ``clients`` are
+    means over rounds of those ``asked``, ``away``, ``left`` in mid-round, and ``not_counted``.
+    """
+
+    classes: dict[str, DeviceEntry]
+    seconds: float
+    rounds_an_hour: float
+    joules: float
+    clients: dict[str, float]

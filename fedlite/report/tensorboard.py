@@ -16,6 +16,7 @@ from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.audit_sections import AuditsSection
+from fedlite.report.fleet import CLIENT_COUNTS
 from fedlite.report.hparams import result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
@@ -73,6 +74,15 @@ CLIENT_LEVEL_CHARTS = {
     "clip of a client's update": ["Multiline", [f"{PRIVATE}/clip$"]],
 }
 
+FLEET_CHARTS = {
+    "accuracy by simulated time (horizontal axis: relative)": [
+        "Multiline",
+        [f"{GOOD}/accuracy_by_simulated_time$"],
+    ],
+    "simulated seconds of a round": ["Multiline", [f"{COSTLY}/simulated_seconds$"]],
+    "simulated joules of a round, all clients": ["Multiline", [f"{COSTLY}/simulated_joules$"]],
+}
+
 
 class RunBoard:
     """Writes one run's TensorBoard events. It sees only what the run may publish.
@@ -82,16 +92,23 @@ class RunBoard:
         purge_step: the first round that is run again after a resume; what an earlier, broken-off
             process wrote for it and later rounds is hidden.
         client_level: whether the run spends client-level privacy, which has charts of its own.
+        fleet: whether its rounds are timed on simulated devices, which have charts of their own.
     """
 
     def __init__(
-        self, log_dir: Path, *, purge_step: int | None = None, client_level: bool = False
+        self,
+        log_dir: Path,
+        *,
+        purge_step: int | None = None,
+        client_level: bool = False,
+        fleet: bool = False,
     ) -> None:
         _wait_for_a_new_second(log_dir)
         self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
         self._resumed = purge_step is not None
         self._baselines: dict[str, float] = {}
         own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
+        own |= {"3b · How long on the fleet": FLEET_CHARTS} if fleet else {}
         self._writer.add_custom_scalars(LAYOUT | own)
         self._writer.flush()
 
@@ -182,12 +199,28 @@ class RunBoard:
         scalars[f"{CLIENTS}/refused"] = record.clients_refused
         scalars[f"{CLIENTS}/failed"] = record.clients_failed
         scalars[f"{CLIENTS}/sum_released"] = record.released
+        if record.simulated:
+            self._log_simulated(record, scalars)
         if record.refusals:
             lines = [f"- {count} x {reason}" for reason, count in record.refusals.items()]
             self._writer.add_text(f"{CLIENTS}/refusals", "\n".join(lines), record.round)
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, record.round)
         self._writer.flush()
+
+    def _log_simulated(self, record: RoundRecord, scalars: dict[str, float]) -> None:
+        """Add what the fleet says of a round; accuracy goes by simulated wall clock."""
+        simulated = record.simulated
+        for name, value in simulated.items():
+            group = CLIENTS if name in CLIENT_COUNTS else COSTLY
+            scalars[f"{group}/simulated_{name}"] = value
+        if record.evaluation:
+            self._writer.add_scalar(
+                f"{GOOD}/accuracy_by_simulated_time",
+                record.evaluation.accuracy,
+                record.round,
+                walltime=simulated["clock_seconds"],
+            )
 
     def log_final(
         self,

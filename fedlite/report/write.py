@@ -15,6 +15,7 @@ from fedlite.base.files import write_whole
 from fedlite.base.records import RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
+from fedlite.report.fleet import accuracy_by_simulated_time
 from fedlite.report.markdown import report_markdown
 from fedlite.report.schema import EpsilonsOfRound, Report, RoundEntry
 from fedlite.report.words import is_private, not_private_reason
@@ -26,7 +27,7 @@ SECTIONS = tuple(Report.__annotations__)  # in the order of the file
 def round_entry(record: RoundRecord) -> RoundEntry:
     """A round as an entry of the report's ``history``: the record without its confusion matrix."""
     found = record.evaluation
-    return {
+    entry: RoundEntry = {
         "round": record.round,
         "evaluation": None
         if found is None
@@ -44,6 +45,9 @@ def round_entry(record: RoundRecord) -> RoundEntry:
         "client_level_epsilon": record.client_level_epsilon,
         "clip": record.clip,
     }
+    if record.simulated:
+        entry["simulated"] = record.simulated
+    return entry
 
 
 def epsilons_of_round(epsilons: Sequence[float]) -> EpsilonsOfRound | None:
@@ -82,10 +86,10 @@ def draw_pictures(
     """The pictures that a report has the numbers for, by file name without its ending."""
     models, privacy, history = report["models"], report["privacy"], report.get("history") or []
     drawn: dict[str, Figure] = {}
+    known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
     if not is_private(privacy):
         drawn["not_private"] = charts.not_private_banner(not_private_reason(privacy))
     if any(one["evaluation"] for one in history):
-        known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
         drawn["accuracy_by_round"] = charts.accuracy_by_round(history, known)
     budgets = {unit["unit"]: unit["budget"] for unit in privacy["units"]}
     if "example" in budgets and any(one["epsilon"] for one in history):
@@ -94,6 +98,13 @@ def draw_pictures(
         drawn["client_level_epsilon_by_round"] = charts.epsilon_by_round(
             history, budgets["client"], "client"
         )
+    timed = [
+        (one["simulated"]["clock_seconds"], one["evaluation"]["accuracy"])
+        for one in history
+        if one["evaluation"] and "simulated" in one
+    ]
+    if timed:
+        drawn["accuracy_by_simulated_time"] = accuracy_by_simulated_time(timed, known)
     if models:
         drawn["accuracy_against_latency"] = pareto.accuracy_against_latency(report)
         drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)

@@ -14,6 +14,7 @@ from fedlite.federation.plans import Plans
 from fedlite.privacy.groups import GROUP_SIZES, group_epsilon, largest_histories
 from fedlite.privacy.ledger import segments
 from fedlite.report.audit_sections import AuditsSection
+from fedlite.report.fleet import fleet_section
 from fedlite.report.judged import judged_pair
 from fedlite.report.schema import (
     ArtefactEntry,
@@ -39,6 +40,7 @@ from fedlite.runs.facts import (
     MeasurementFacts,
     PairedFacts,
 )
+from fedlite.runs.fleet import device_entries
 from fedlite.runs.history import last_epsilons, rounds_of
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import Spent, privacy_section, read_spending
@@ -76,7 +78,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
     if run.file(AUDITS_FILE).exists():
         audits = read_json(run.file(AUDITS_FILE))
     seconds = {name: run.seconds(name) for name in TIMED}
-    return {
+    report: Report = {
         "models": {key: _model(facts) for key, facts in measured["models"].items()},
         "artefacts": [
             *map(_baseline, measured["baselines"]),
@@ -122,6 +124,10 @@ def assemble_report(pipeline: Pipeline) -> Report:
         "config": config.to_plain(),
         "history": history,
     }
+    if (fleet := pipeline.fleet) is not None:
+        rounds = [one["simulated"] for one in history]
+        report["fleet"] = fleet_section(device_entries(fleet), rounds)
+    return report
 
 
 def _sweep(run: RunDirectory) -> PrivacyOfSweep:

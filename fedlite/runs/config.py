@@ -16,11 +16,11 @@ from fedlite.base.options import NEUTRAL, PATH, Doc, Options, parse
 from fedlite.compress.options import CompressOptions, check_compress
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.distill.options import DistillOptions, TeacherOptions
-from fedlite.federation.options import EngineOptions, FederationOptions
+from fedlite.federation.options import EngineOptions, FederationOptions, FleetOptions
 from fedlite.models.options import ModelOptions
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.report.options import TrackingOptions
-from fedlite.runs.rules import check_together
+from fedlite.runs.rules import check_fleet, check_together
 from fedlite.search.options import StudentSearchOptions, TuneOptions, check_student_search
 
 
@@ -49,6 +49,7 @@ class Config(Options):
     distill: DistillOptions = field(default_factory=DistillOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     federation: FederationOptions = field(default_factory=FederationOptions)
+    fleet: FleetOptions = field(default_factory=FleetOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     compress: CompressOptions = field(default_factory=CompressOptions)
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
@@ -73,6 +74,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> Config:
     check_compress(config.compress)
     check_student_search(config.search_student)
     check_together(config.dataset, config.privacy, config.federation)
+    check_fleet(config.fleet, config.privacy, config.federation)
     return config
 
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedlite.base.errors import UsageError
-from fedlite.federation.cohort import participation_rate
-from fedlite.federation.plans import build_client_plan, build_plan
+from fedlite.federation.cohort import charged_rate, participation_rate
+from fedlite.federation.plans import Plans, build_client_plan, build_plan
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
+from fedlite.report.fleet import fleet_section
+from fedlite.report.sections import FleetSection
 from fedlite.runs.config import Config
 
 SMALL_DELTA = 1e-4  # no client is expected to hold 10,000 examples
@@ -25,7 +27,7 @@ class Guarantee:
 
     trust: str  # local | aggregate | central
     plan: PrivacyPlan | ClientPlan
-    rate: float  # probability that a round asks one given client
+    rate: float  # probability that a round asks one given client (or, with a fleet, charges it)
     chosen: bool  # by the configuration; else an alternative at the same budget
     needs: str = ""  # other options that an alternative has to change
 
@@ -55,12 +57,16 @@ class Guarantee:
 @dataclass(frozen=True)
 class Forecast:
     """What a configuration will spend: the guarantees it chooses, then the alternatives at the same
-    budget; ``refusals`` says by trust why an alternative cannot be had."""
+    budget; ``refusals`` says by trust why an alternative cannot be had. ``fleet`` is what the
+    rounds take on simulated devices, if there are any, and ``most_visits`` how often the busiest
+    of them is asked, if that may be known."""
 
     config: Config
     clients: int
     guarantees: list[Guarantee]
     refusals: dict[str, str]
+    fleet: FleetSection | None = None
+    most_visits: int | None = None
 
 
 def forecast(config: Config) -> Forecast:
@@ -72,7 +78,27 @@ def forecast(config: Config) -> Forecast:
     """
     sizes = nominal_sizes(config)
     guarantees, refusals = plan_guarantees(config, sizes)
-    return Forecast(config, len(sizes), guarantees, refusals)
+    found = Forecast(config, len(sizes), guarantees, refusals)
+    return _on_fleet(found, sizes) if config.fleet.simulated else found
+
+
+def _on_fleet(found: Forecast, sizes: Sequence[int]) -> Forecast:
+    """``found`` with its rounds on the simulated fleet. Reads the data set, whose shape the
+    networks have."""
+    from fedlite.runs.fleet import build_fleet, device_entries, foresee_rounds
+    from fedlite.runs.splits import splits_of
+
+    config = found.config
+    chosen = [one.plan for one in found.guarantees if one.chosen]
+    plans = Plans(
+        next((plan for plan in chosen if isinstance(plan, PrivacyPlan)), None),
+        next((plan for plan in chosen if isinstance(plan, ClientPlan)), None),
+    )
+    fleet = build_fleet(config, plans, splits_of(config).task, sizes)
+    assert fleet is not None
+    rounds, most_visits = foresee_rounds(fleet, config.federation)
+    section = fleet_section(device_entries(fleet), rounds)
+    return replace(found, fleet=section, most_visits=most_visits)
 
 
 def nominal_sizes(config: Config) -> list[int]:
@@ -135,8 +161,10 @@ def _guarantee(
     if trust == "central":
         plan = build_client_plan(config.privacy, config.federation, len(sizes))
     else:
-        plan = build_plan(config.privacy, config.federation, sizes)
+        plan = build_plan(config.privacy, config.federation, sizes, config.fleet)
     rate = participation_rate(config.federation, len(sizes))
+    if trust != "central":
+        rate = charged_rate(config.federation, len(sizes), config.fleet)
     return Guarantee(trust, plan, rate, chosen, needs)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
+from fedlite.federation.fleet import Fleet
 from fedlite.federation.ledgers import divide
 from fedlite.federation.noise_walk import TrainedWeights
 from fedlite.federation.plans import Plans
@@ -19,6 +20,7 @@ from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
+from fedlite.runs.fleet import build_fleet
 from fedlite.runs.splits import splits_of
 
 MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
@@ -50,14 +52,21 @@ class Pipeline:
         privacy = self.config.privacy
         if not privacy.private:
             return Plans()
+        sizes = self.splits.client_sizes()
         return Plans.build(
-            privacy, self.config.federation, self.splits.client_sizes(), self.first_weights
+            privacy, self.config.federation, sizes, self.config.fleet, self.first_weights
         )
 
     @cached_property
     def first_weights(self) -> TrainedWeights:
         """The student's, before any training."""
         return TrainedWeights.of(self.build(self.config.student))
+
+    @cached_property
+    def fleet(self) -> Fleet | None:
+        """The devices that its clients are simulated to be; None without a fleet."""
+        splits = self.splits
+        return build_fleet(self.config, self.plans, splits.task, splits.client_sizes())
 
     @cached_property
     def division(self) -> Division:
@@ -102,8 +111,12 @@ class Pipeline:
         """TensorBoard's writer, None where it is turned off."""
         if not self.config.tracking.tensorboard:
             return None
-        client_level = self.config.privacy.client_level
-        return RunBoard(self.run.path, purge_step=purge_step, client_level=client_level)
+        return RunBoard(
+            self.run.path,
+            purge_step=purge_step,
+            client_level=self.config.privacy.client_level,
+            fleet=self.config.fleet.simulated,
+        )
 
 
 def ledger_folder(config: Config, run_dir: Path) -> Path:

@@ -1,8 +1,10 @@
 """What options of different groups must not be together; one line each says what would be right."""
 
+from dataclasses import fields
+
 from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions
-from fedlite.federation.options import LARGEST_PULL, FederationOptions
+from fedlite.federation.options import LARGEST_PULL, FederationOptions, FleetOptions
 from fedlite.privacy.options import PrivacyOptions
 
 
@@ -67,4 +69,71 @@ def check_units(privacy: PrivacyOptions, federation: FederationOptions) -> None:
         raise UsageError(
             f"federation.local_steps={federation.local_steps}: privacy.trust=aggregate is valid for"
             " one local step a round only (privacy rule 19); use federation.local_steps=1"
+        )
+
+
+def check_fleet(
+    fleet: FleetOptions, privacy: PrivacyOptions, federation: FederationOptions
+) -> None:
+    """Check the options of a fleet against those of privacy and federation (docs/fleets.md).
+
+    Raises:
+        UsageError: names the key, the value found and what would be right.
+    """
+    if not fleet.simulated:
+        default = FleetOptions()
+        for name in (field.name for field in fields(fleet)):
+            if (value := getattr(fleet, name)) != getattr(default, name):
+                raise UsageError(
+                    f"fleet.{name}={value}: there is no fleet; use fleet=phones, or another file of"
+                    " conf/fleet"
+                )
+        return
+    if fleet.over_selection > 1 and federation.fraction >= 1:
+        raise UsageError(
+            f"fleet.over_selection={fleet.over_selection:g}: every client is asked already; use"
+            " federation.fraction below 1"
+        )
+    if fleet.asynchronous:
+        check_asynchronous(fleet, privacy, federation)
+    if not privacy.client_level:
+        return
+    if fleet.over_selection > 1:
+        raise UsageError(
+            f"fleet.over_selection={fleet.over_selection:g}: at the client level a fast client"
+            " would push another out of the sum, and both move it; raise federation.fraction"
+            " instead"
+        )
+    if privacy.expected_examples is None:
+        raise UsageError(
+            "privacy.expected_examples: simulated times decide who counts and must not follow from"
+            " the clients' data at the client level; give it"
+        )
+
+
+def check_asynchronous(
+    fleet: FleetOptions, privacy: PrivacyOptions, federation: FederationOptions
+) -> None:
+    """Asynchronous rounds rest on replies that are noised enough alone (docs/fleets.md)."""
+    if privacy.client_level or privacy.trust != "local":
+        raise UsageError(
+            f"fleet.asynchronous=true: replies are used one by one, as they arrive; privacy.unit="
+            f"{privacy.unit} with privacy.trust={privacy.trust} needs whole cohorts; use"
+            " privacy=example"
+        )
+    if fleet.over_selection > 1 or fleet.deadline_s is not None:
+        raise UsageError(
+            "fleet.asynchronous=true: a round ends with its buffer; leave out"
+            " fleet.over_selection and fleet.deadline_s"
+        )
+    if federation.fraction < 1:
+        raise UsageError(
+            f"federation.fraction={federation.fraction:g}: fleet.asynchronous=true keeps"
+            f" fleet.concurrency={fleet.concurrency} clients at work instead; use"
+            " federation.fraction=1"
+        )
+    if fleet.buffer_size > fleet.concurrency:
+        raise UsageError(
+            f"fleet.buffer_size={fleet.buffer_size}: more than fleet.concurrency="
+            f"{fleet.concurrency} clients are never at work; use that many or fewer"
         )

@@ -194,3 +194,26 @@ def test_what_cannot_be_planned_is_one_line(
     line = refusal(capsys, 2, "plan", *FAST, *arguments)
     assert all(word in line for word in words), line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_foresees_the_rounds_on_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = printed(capsys, *FAST, "dataset=digits", "fleet=phones", "privacy.epsilon=4")
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    text = " ".join(shown.split())
+    rows = [line.split() for line in shown.splitlines() if line.startswith("phone_")]
+    assert sum(int(row[1]) for row in rows) == 50
+    assert all(row[5] == "3" for row in rows), "seconds of overhead"
+    assert re.search(r"the rounds take \d+ min \d+ s \(\d+ an hour\)", text)
+    assert "Of 50 clients asked in a round" in text
+    (times,) = re.findall(r"The busiest client is asked (\d+) times", text)
+    assert 24 <= int(times) < 40
+
+
+def test_where_the_cohort_is_a_secret_it_does_not_say_who_is_busiest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client = ("privacy=client", "federation.sampling=bernoulli", "federation.fraction=0.5")
+    known = ("privacy.expected_examples=20", "privacy.client.accountant=rdp")
+    shown = printed(capsys, *FAST, "dataset=digits", "fleet=phones", *client, *known)
+    assert "Of 25 clients asked in a round" in " ".join(shown.split())
+    assert "busiest" not in shown

@@ -43,6 +43,12 @@ def round_record(number: int, *, rounds: int = 20, private: bool = True) -> Roun
     )
 
 
+def simulated(number: int) -> dict[str, float]:
+    """What a round of a minute on a simulated fleet tells."""
+    counts = {"asked": 20, "away": 3, "left": 1, "not_counted": 2}
+    return {"seconds": 60, "clock_seconds": 60 * number, "joules": 5, **counts}
+
+
 ORT, LITERT = (
     "onnxruntime 1.31.1 cpu, 1 thread",
     "litert 2.3.0 cpu, 1 thread, batches over 1 looped",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.report.runs import (
     finished_report,
     round_record,
     search_section,
+    simulated,
 )
 
 
@@ -105,6 +107,25 @@ def test_layout_opens_on_good_private_costly_and_names_real_tags(events: EventAc
         tag for one in layout.category for chart in one.chart for tag in chart.multiline.tag
     ]
     assert all(any(re.match(pattern, tag) for tag in scalars) for pattern in patterns)
+
+
+def test_a_fleet_s_rounds_go_by_simulated_wall_clock(tmp_path: Path) -> None:
+    with RunBoard(tmp_path / "run", fleet=True) as board:
+        for number in (1, 2, 3):
+            record = replace(round_record(number), simulated=simulated(number))
+            board.log_round(record, noise_multiplier=None, budget=None)
+    events = read(tmp_path / "run")
+    assert values(events, "3_how_costly/simulated_clock_seconds") == {1: 60, 2: 120, 3: 180}
+    assert set(values(events, "4_clients/simulated_away").values()) == {3}
+    timed = events.Scalars("1_how_good/accuracy_by_simulated_time")
+    assert [event.wall_time for event in timed] == [60, 120, 180]
+    layout = layout_pb2.Layout()
+    tensor = events.Tensors("custom_scalars__config__")[0].tensor_proto
+    layout.ParseFromString(tensor.string_val[0])
+    charts = {one.title: one for one in layout.category}["3b · How long on the fleet"].chart
+    tags = [tag for chart in charts for tag in chart.multiline.tag]
+    for tag in tags:
+        assert any(re.search(tag, one) for one in events.Tags()["scalars"]), tag
 
 
 def test_final_texts_and_pictures(events: EventAccumulator) -> None:

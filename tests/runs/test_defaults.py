@@ -78,6 +78,7 @@ def test_every_file_composes_and_parses(group: str, option: str) -> None:
         "audit",
         "distill",
         "experiment",
+        "fleet",
         "search_student",
         "tune",
     ):

@@ -35,6 +35,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "privacy.expected_examples": ("tune",),  # the plan keeps it: another one is refused
     "federation": ("plan", "tune"),
     "federation.keep": ("compress",),
+    "fleet": ("plan",),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),
     "compress.search": (),  # where nothing is searched; below where something is

@@ -108,6 +108,7 @@ def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:
         quiet=privacy.trust == "aggregate",
         frozen=frozen_names(student),
         sync_ledgers=lambda cohort: sync_cohort(ledgers, privacy, name, cohort),
+        fleet=pipeline.fleet,
     )
 
 
@@ -163,6 +164,8 @@ class Watcher:
             fields["epsilon"] = max(record.epsilons)
         if record.client_level_epsilon is not None:
             fields["client_epsilon"] = record.client_level_epsilon
+        if record.simulated:
+            fields["simulated_hours"] = record.simulated["clock_seconds"] / 3600
         self.bar.advance(1, **fields)
         example, client = self.plans.example, self.plans.client
         if self.board is not None:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedlite.base.options import deciding, value_at
 from fedlite.federation.noise_walk import LONGEST_CLIP
-from fedlite.federation.options import FederationOptions
+from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
@@ -73,6 +73,7 @@ STAGES: tuple[Stage, ...] = (
             *_privacy(_without_public_figures(config)),
             _rounds(_without_public_figures(config)),
             config.tracking.evaluate_every,
+            *_fleet(config.fleet),
         ],
     ),
     Stage("federate", federate.run, "plan", options()),
@@ -184,6 +185,11 @@ def _privacy(config: Config) -> list[Any]:
     if deciding_values["client"]["clip"] is None:
         deciding_values["client"] = {**deciding_values["client"], "clip": LONGEST_CLIP}
     return [deciding_values, *([] if engine == DEFAULT_GRADIENTS else [engine])]
+
+
+def _fleet(fleet: FleetOptions) -> list[Any]:
+    """What a fleet decides. None adds nothing: runs from before there were fleets go on."""
+    return [] if fleet == FleetOptions() else [asdict(fleet)]
 
 
 def _value(config: Config, key: str) -> Any:

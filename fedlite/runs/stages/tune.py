@@ -158,7 +158,7 @@ class Trials:
         key = (privacy.sample_rate, federation.rounds, federation.local_steps)
         if privacy.private and key not in self._plans:
             sizes = [self.real.examples] * self.real.count
-            self._plans[key] = Plans.build(privacy, federation, sizes)
+            self._plans[key] = Plans.build(privacy, federation, sizes, config.fleet)
         return self._plans.get(key, Plans())
 
     def identity(self, fold: Fold) -> str:

@@ -46,6 +46,22 @@ def test_workers_give_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) 
 
 
 @pytest.mark.slow
+def test_workers_give_the_same_bits_on_a_fleet(tmp_path: Path) -> None:
+    """Those who are away are not charged; those who are late, or leave, are."""
+    leaving = [f"fleet.classes.phone_{kind}.dropout=0.5" for kind in ("fast", "middle", "slow")]
+    found = [
+        federate(tmp_path / str(workers), "fleet=phones", f"engine.num_workers={workers}", *leaving)
+        for workers in (0, 2)
+    ]
+    assert found[0] == found[1]
+    history = found[0]["history"]
+    reached = sum(one["simulated"]["asked"] - one["simulated"]["away"] for one in history)
+    ledgers = (tmp_path / "0" / "ledgers").glob("*.ledger")
+    charges = sum('"round"' in line for one in ledgers for line in one.read_text().splitlines())
+    assert sum(one["clients_trained"] for one in history) < charges == reached
+
+
+@pytest.mark.slow
 def test_ray_gives_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
     pytest.importorskip("ray", reason="the extra fedlite[ray] is not installed")
     assert federate(tmp_path / "run", "engine=ray", "engine.num_workers=2") == in_process

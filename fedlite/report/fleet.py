@@ -1,0 +1,79 @@
+"""What a run would have taken on the devices of its simulated fleet: section, table, picture."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from fedlite.base.records import ModelKey
+from fedlite.report.drawing import COLOURS, chart, legend_below, level_line, percent_axis
+from fedlite.report.sections import DeviceEntry, FleetSection
+from fedlite.report.words import MODEL_LABELS, human_seconds
+
+CLIENT_COUNTS = ("asked", "away", "left", "not_counted")
+
+
+def fleet_section(
+    classes: dict[str, DeviceEntry], rounds: Sequence[Mapping[str, float]]
+) -> FleetSection:
+    """The section of what ``simulated`` says of every round."""
+    seconds = rounds[-1]["clock_seconds"] if rounds else 0.0
+    return {
+        "classes": classes,
+        "seconds": seconds,
+        "rounds_an_hour": 3600 * len(rounds) / seconds if seconds else 0.0,
+        "joules": sum(one["joules"] for one in rounds),
+        "clients": {
+            key: sum(one[key] for one in rounds) / max(1, len(rounds)) for key in CLIENT_COUNTS
+        },
+    }
+
+
+def fleet_sentence(section: FleetSection) -> str:
+    """Time and energy in one sentence."""
+    time, clients = human_seconds(section["seconds"]), section["clients"]
+    asked, away, left, not_counted = (f"{clients[key]:.3g}" for key in CLIENT_COUNTS)
+    return (
+        f"On this fleet the rounds take {time} ({section['rounds_an_hour']:.3g} an hour) and the"
+        f" clients {section['joules']:,.3g} J, by estimate. Of {asked} clients asked in a round,"
+        f" {away} are away, {left} leave before they answer, and {not_counted} answer and are not"
+        " counted."
+    )
+
+
+def fleet_markdown(section: FleetSection) -> str:
+    """The section of report.md."""
+    head = (
+        "| class | clients | download | compute | upload | overhead | with the teacher | energy |"
+    )
+    rows = [
+        f"| {name} | {one['clients']} | {one['download_seconds']:.3g} s"
+        f" | {one['compute_seconds']:.3g} s | {one['upload_seconds']:.3g} s"
+        f" | {one['overhead_seconds']:.3g} s | {one['first_seconds']:.3g} s"
+        f" | {one['joules']:.3g} J |"
+        for name, one in section["classes"].items()
+    ]
+    table = "\n".join([head, "| :-- " + "| --: " * 7 + "|", *rows])
+    return f"{fleet_sentence(section)}\n\nThe nominal visit of a client:\n\n{table}"
+
+
+def accuracy_by_simulated_time(
+    points: Sequence[tuple[float, float]], baselines: Mapping[ModelKey, float]
+) -> Figure:
+    """Draw the federated student's test accuracy against simulated time.
+
+    Args:
+        points: (seconds since the first round began, accuracy).
+        baselines: report key of a model -> its accuracy, drawn as a level.
+    """
+    title = "How long: test accuracy by simulated time"
+    figure, axes = chart(title, "hours on the simulated fleet", "test accuracy")
+    for key, value in baselines.items():
+        level_line(axes, value, MODEL_LABELS[key], COLOURS[key])
+    hours = [seconds / 3600 for seconds, _ in points]
+    colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
+    accuracies = [accuracy for _, accuracy in points]
+    axes.plot(hours, accuracies, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
+    axes.set_xlim(left=0)
+    percent_axis(axes)
+    legend_below(figure)
+    return figure
