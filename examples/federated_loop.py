@@ -23,7 +23,7 @@ from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import Ledger, create_ledgers
+from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
@@ -75,7 +75,9 @@ def main() -> None:
     work = LocalWork(plan.steps, plan.sample_rate, plan.expected_batch_size, learning_rate, 0.0)
 
     with tempfile.TemporaryDirectory() as folder:
-        ledgers = [Ledger(Path(folder) / f"{i}.ledger", f"client-{i}") for i in range(len(clients))]
+        ledgers = [
+            LedgerFile(Path(folder) / f"{i}.ledger", f"client-{i}") for i in range(len(clients))
+        ]
         create_ledgers(ledgers)  # once; from then on they only grow
         state = {name: value.clone() for name, value in student.state_dict().items()}
         for number in range(1, given.rounds + 1):

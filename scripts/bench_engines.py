@@ -42,7 +42,7 @@ from fedlite.federation.training import LocalWork, train_client
 from fedlite.federation.transport.engines import run_federation
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
-from fedlite.privacy.ledger import create_ledgers
+from fedlite.privacy.ledger_file import create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config

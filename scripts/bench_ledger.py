@@ -3,10 +3,11 @@
     python scripts/bench_ledger.py [--clients 100] [--rounds 100] [--round-seconds 2] ...
 
 Every client charges its own ledger in every round (or a random share of them, --fraction), as the
-client app does: the lock, the file checked, the accountant asked, one line appended. Flushed to
-disk once for each cohort, as in a simulation, and once for each charge, as on a device. Give
---round-seconds as measured in a run of that size (its report has them under `history`), and
---directory on the disk that matters. With --record the figures are kept in docs/benchmarks.
+client app does: the lock, the lines checked, the accountant asked, one line appended. In one store,
+flushed to disk once for each cohort, as in a simulation; and in files of their own, flushed for
+each charge, as on a device. Give --round-seconds as measured in a run of that size (its report has
+them under `history`), and --directory on the disk that matters. With --record the figures are kept
+in docs/benchmarks.
 """
 
 import argparse
@@ -20,8 +21,10 @@ from typing import Any
 from bench_accounting import clear_caches
 from record import record_run
 
+from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import Ledger, create_ledgers, sync_ledgers
+from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
+from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 
 BUDGET = 8.0
@@ -35,11 +38,15 @@ def charge_all(
     draws = random.Random(0)
     seconds = []
     all_names = [f"bench-client-{client_id:04d}" for client_id in range(options.clients)]
-    create_ledgers([Ledger(directory / f"{name}.ledger", name) for name in all_names])
+    store = LedgerStore(directory / "clients.ledgers")
+    files = [LedgerFile(directory / f"{name}.ledger", name) for name in all_names]
+    if sync:
+        create_ledgers(files)
+    else:
+        store.begin(all_names)
     for server_round in range(1, options.rounds + 1):
         cohort = [i for i in range(options.clients) if draws.random() < options.fraction]
-        names = [all_names[client_id] for client_id in cohort]
-        ledgers = [Ledger(directory / f"{name}.ledger", name, sync=sync) for name in names]
+        ledgers = [files[i] if sync else store.ledger(all_names[i]) for i in cohort]
         started = time.perf_counter()
         for ledger in ledgers:
             ledger.charge(
@@ -49,22 +56,31 @@ def charge_all(
                 accountant=plan.accountant,
             )
         if not sync:
-            sync_ledgers(ledger.path for ledger in ledgers)
+            store.flush()
         seconds.append(time.perf_counter() - started)
     return seconds
 
 
 def measure(options: argparse.Namespace, plan: PrivacyPlan, *, sync: bool) -> dict[str, Any]:
-    """One run's charges, flushed each by itself (``sync``) or cohort by cohort."""
+    """One run's charges, in files flushed each by itself (``sync``), or in one store flushed cohort
+    by cohort."""
     clear_caches()
     with tempfile.TemporaryDirectory(dir=options.directory) as folder:
         processor = time.process_time()
         seconds = charge_all(options, Path(folder) / "new" / "ledgers", plan, sync=sync)
         processor = time.process_time() - processor
         started = time.perf_counter()
-        ledgers = [Ledger(path, path.stem) for path in sorted(Path(folder).rglob("*.ledger"))]
-        charges = sum(len(ledger.entries()) for ledger in ledgers)
-        largest = max(ledger.epsilon(plan.delta, plan.accountant) for ledger in ledgers)
+        directory = Path(folder) / "new" / "ledgers"
+        if sync:
+            files = sorted(directory.glob("*.ledger"))
+            ledgers = [LedgerFile(path, path.stem).entries() for path in files]
+        else:
+            ledgers = list(LedgerStore(directory / "clients.ledgers").entries().values())
+        charges = sum(map(len, ledgers))
+        largest = max(
+            compute_epsilon([charge.segment for charge in ledger], plan.delta, plan.accountant)
+            for ledger in ledgers
+        )
         final = time.perf_counter() - started
     total = sum(seconds)
     return {

@@ -24,6 +24,7 @@ from typing import Any
 from fedlite.base.files import read_json
 from fedlite.base.tensors import load_tensors, state_sha256
 from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.privacy.ledger_folder import STORE_FILE
 from fedlite.runs.front import MAIN_LINE
 
 FEDLITE = [sys.executable, "-m", "fedlite", "simulate"]
@@ -94,17 +95,21 @@ def where_it_was(run_dir: Path) -> str:
 
 
 def ledger_lines(run_dir: Path) -> dict[str, list[str]]:
-    """Whole lines of every ledger; a cut-off last line is no charge yet."""
-    return {
-        path.name: path.read_text().rpartition("\n")[0].splitlines()
-        for path in sorted((run_dir / "ledgers").glob("*.ledger"))
-    }
+    """The charges of every ledger, as they are written; a cut-off last line is none yet."""
+    store = run_dir / "ledgers" / STORE_FILE
+    if not store.exists():
+        return {}
+    header, *lines = store.read_text().rpartition("\n")[0].splitlines()
+    ledgers: dict[str, list[str]] = {one: [] for one in json.loads(header)["entry"]["data_sets"]}
+    for line in lines:
+        ledgers[json.loads(line)["entry"]["data_set"]].append(line)
+    return ledgers
 
 
 def charged_rounds(run_dir: Path) -> dict[str, list[int]]:
     """The rounds that every ledger was charged for, in order."""
     ledgers = ledger_lines(run_dir).items()
-    return {name: [json.loads(x)["entry"]["round"] for x in lines[1:]] for name, lines in ledgers}
+    return {name: [json.loads(x)["entry"]["round"] for x in lines] for name, lines in ledgers}
 
 
 def result_of(run_dir: Path) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def lost_charges(run_dir: Path, at_kill: dict[str, list[str]], rounds_at_kill: i
     for name, lines in at_kill.items():
         if now.get(name, [])[: len(lines)] != lines:
             problems.append(f"{name}: a charge vanished")
-        charged = {json.loads(line)["entry"]["round"] for line in lines[1:]}
+        charged = {json.loads(line)["entry"]["round"] for line in lines}
         if not charged >= set(range(1, rounds_at_kill + 1)):
             problems.append(f"{name}: finished rounds without a charge at the kill")
     if rounds_at_kill and not at_kill:

@@ -50,7 +50,7 @@ def run(arguments: Arguments) -> int:
 
 def _begin(arguments: Arguments) -> int:
     from fedlite.federation.device import LEDGER_DIR, POLICY, Device
-    from fedlite.privacy.ledger import Ledger, create_ledgers
+    from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
     from fedlite.privacy.policy import is_data_set_id
 
     known = (POLICY, LEDGER_DIR, "data_set")
@@ -66,7 +66,7 @@ def _begin(arguments: Arguments) -> int:
         data_set = given["data_set"]
         if not is_data_set_id(data_set):
             raise UsageError(f"data_set={data_set}: up to 100 of letters, digits, '.', '_', '-'")
-        ledger = Ledger(Path(given[LEDGER_DIR]) / f"{data_set}.ledger", data_set)
+        ledger = LedgerFile(Path(given[LEDGER_DIR]) / f"{data_set}.ledger", data_set)
     else:
         raise UsageError(f"fedlite ledger init: {USAGE}")
     create_ledgers([ledger])

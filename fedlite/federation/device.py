@@ -17,7 +17,7 @@ from fedlite.data.types import Task
 from fedlite.distill.options import LOSSES
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.examples import Examples, open_examples, preparation
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.privacy.policy import DataRules, Policy, forbidden_code, load_policy
 
 POLICY, DATA, LEDGER_DIR, SIMULATED = "policy", "data", "ledger-dir", "simulated"
@@ -35,7 +35,7 @@ class Device:
 
     policy: Policy
     data: Path | None
-    ledger: Ledger
+    ledger: LedgerFile
 
     @classmethod
     def of(cls, node_config: Mapping[str, Any]) -> "Device | None":
@@ -152,9 +152,6 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-9)
 
 
-def open_ledger(folder: Path, policy: Policy, *, sync: bool = True) -> Ledger:
-    """The ledger of the data set that ``policy`` is for; its id names the file.
-
-    ``sync`` False is for simulated clients, whose charges their machine flushes by cohort.
-    """
-    return Ledger(folder / f"{policy.data_set}.ledger", policy.data_set, sync=sync)
+def open_ledger(folder: Path, policy: Policy) -> LedgerFile:
+    """The ledger of the data set that ``policy`` is for; its id names the file."""
+    return LedgerFile(folder / f"{policy.data_set}.ledger", policy.data_set)

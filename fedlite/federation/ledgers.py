@@ -12,11 +12,22 @@ from filelock import FileLock, Timeout
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
 from fedlite.data.splits import Splits
-from fedlite.federation.device import open_ledger
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.federation.simulation import SimulationOptions, run_policy
-from fedlite.privacy.division import DIVISION_FILE, Division, ledger_files, read_division
-from fedlite.privacy.ledger import Ledger, create_ledgers, sync_ledgers
+from fedlite.privacy.division import DIVISION_FILE, Division, read_division
+from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
+from fedlite.privacy.ledger_folder import (
+    SERVER,
+    STORE,
+    STORE_FILE,
+    any_ledger,
+    client_ledger,
+    flush_cohort,
+    present_ledgers,
+    store_of,
+)
+from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.options import PrivacyOptions
 
 log = logging.getLogger(__name__)
@@ -30,8 +41,18 @@ def simulated_ledger(
     Raises:
         UsageError: the policy file cannot be used.
     """
+    (named,) = data_set_ids(privacy, data_set, [client_id])
+    return client_ledger(directory, store_of(directory), named)
+
+
+def data_set_ids(privacy: PrivacyOptions, data_set: str, client_ids: Iterable[int]) -> list[str]:
+    """What the policy of simulated clients calls the examples of each.
+
+    Raises:
+        UsageError: the policy file cannot be used.
+    """
     policy = run_policy(privacy, data_set, num_clients=0)
-    return open_ledger(directory, policy.for_client(client_id))
+    return [policy.for_client(client_id).data_set for client_id in client_ids]
 
 
 def sync_cohort(
@@ -42,13 +63,10 @@ def sync_cohort(
     Does nothing where clients charge no ledgers.
 
     Raises:
-        LedgerError: a ledger is missing, or the disk cannot be written.
+        LedgerError: a ledger is missing or damaged, or the disk cannot be written.
     """
     if privacy.example_level:
-        sync_ledgers(
-            simulated_ledger(directory, privacy, data_set, client_id).path
-            for client_id in client_ids
-        )
+        flush_cohort(directory, data_set_ids(privacy, data_set, client_ids))
 
 
 def divide(splits: Splits, privacy: PrivacyOptions, data_set: str) -> Division:
@@ -57,10 +75,8 @@ def divide(splits: Splits, privacy: PrivacyOptions, data_set: str) -> Division:
     Raises:
         UsageError: the policy file cannot be used.
     """
-    policy = run_policy(privacy, data_set, splits.num_clients)
-    return Division(
-        {policy.for_client(i).data_set: splits.client_sha256(i) for i in range(splits.num_clients)}
-    )
+    ids = data_set_ids(privacy, data_set, range(splits.num_clients))
+    return Division({named: splits.client_sha256(i) for i, named in enumerate(ids)})
 
 
 @contextmanager
@@ -141,7 +157,8 @@ def _bound(
                 " or seed); use another directory"
             )
         return found
-    if any(directory.glob("*.ledger")):
+    old = any_ledger(directory)
+    if old:
         claimed = directory / DIVISION_FILE
         if claimed.exists() and not _same_options(read_json(claimed), options):
             raise UsageError(
@@ -158,6 +175,7 @@ def _bound(
             " examples that each client holds in this run",
             named,
         )
+    division = dataclasses.replace(division, store=not old)
     division.write(directory)
     return division
 
@@ -184,19 +202,23 @@ def _begin(directory: Path, options: SimulationOptions, division: Division) -> N
     Raises:
         FedliteError: one that was begun is missing, or the disk cannot be written.
     """
-    present = {path.stem for path in ledger_files(directory)}
-    privacy, name = options.privacy, options.dataset.name
-    charged: list[Ledger] = []
-    if privacy.example_level:
-        policy = run_policy(privacy, name, len(division.examples))
-        charged += [
-            open_ledger(directory, policy.for_client(i)) for i in range(len(division.examples))
-        ]
-    if privacy.client_level:
-        charged.append(open_server_ledger(directory, name))
-    names = {ledger.path.stem for ledger in charged}
-    if names <= set(division.begun):
+    present, store = present_ledgers(directory), LedgerStore(directory / STORE_FILE)
+    if STORE in present:
+        store.flush()  # what a killed run has charged; and its damage is seen before any training
+    charged = set()
+    if options.privacy.example_level:
+        charged |= {STORE} if division.store else set(division.examples)
+    if options.privacy.client_level:
+        charged.add(SERVER)
+    if charged <= set(division.begun):
         return
-    create_ledgers([ledger for ledger in charged if ledger.path.stem not in present])
-    begun = tuple(sorted(names | set(division.begun)))
+    new = charged - present
+    if STORE in new:
+        store.begin(division.examples)
+    server = open_server_ledger(directory, options.dataset.name)
+    create_ledgers(
+        server if name == SERVER else LedgerFile(directory / f"{name}.ledger", name)
+        for name in sorted(new - {STORE})
+    )
+    begun = tuple(sorted(charged | set(division.begun)))
     dataclasses.replace(division, begun=begun).write(directory)

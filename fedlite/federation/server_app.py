@@ -6,12 +6,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedlite.federation.rounds import ClientStates, Federation, run_rounds
-from fedlite.privacy.ledger import SERVER_LEDGER, Ledger
+from fedlite.privacy.ledger_file import LedgerFile
+from fedlite.privacy.ledger_folder import SERVER_LEDGER
 
 
-def open_server_ledger(directory: Path, data_set: str) -> Ledger:
+def open_server_ledger(directory: Path, data_set: str) -> LedgerFile:
     """The client-level ledger: what the releases to the outside have spent of all clients."""
-    return Ledger(directory / SERVER_LEDGER, f"{data_set}-clients")
+    return LedgerFile(directory / SERVER_LEDGER, f"{data_set}-clients")
 
 
 def make_server_app(federation: Federation, clients: ClientStates | None = None) -> ServerApp:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +21,8 @@ from fedlite.data.splits import Splits, load_splits
 from fedlite.data.types import ClientData
 from fedlite.federation.device import open_ledger
 from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_folder import client_ledger, store_of
+from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.policy import Policy, load_policy, refusal
@@ -77,9 +79,16 @@ class Simulation:
         return self.policy.for_client(client_id)
 
     def client_ledger(self, client_id: int, folder: str | None = None) -> Ledger:
-        """The ledger of such a client; one in a ``folder`` of its own flushes every charge."""
-        directory = Path(folder or self.options.ledger_dir)
-        return open_ledger(directory, self.client_policy(client_id), sync=folder is not None)
+        """The ledger of such a client: one of the run's, or a file in a ``folder`` of its own."""
+        policy = self.client_policy(client_id)
+        if folder is not None:
+            return open_ledger(Path(folder), policy)
+        return client_ledger(Path(self.options.ledger_dir), self._store, policy.data_set)
+
+    @cached_property
+    def _store(self) -> LedgerStore | None:
+        """Of the run's ledgers, which are begun when a client charges."""
+        return store_of(Path(self.options.ledger_dir))
 
 
 _shared: dict[str, Simulation] = {}  # by the options that clients are sent

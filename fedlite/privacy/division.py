@@ -5,7 +5,9 @@ other examples, whose spending would not be seen. So a directory of simulated le
 the examples themselves, by a digest of what each client holds, and not to the options that divided
 them: neither other files nor other rows under the same name are taken for the same client's.
 
-The file also names every ledger that was begun, so that a missing one is noticed.
+The file also names every ledger that was begun, so that a missing one is noticed, and says whether
+the clients' lie in one store, as all do that begin now, or in files of their own, as they did
+before. It alone decides: neither a stray store nor a stray file is ever charged.
 
 The digests are not private: whoever guesses all examples of a client can confirm it by them. They
 lie beside the ledgers, on the machine that holds the examples anyway, and go nowhere else.
@@ -21,17 +23,19 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.files import read_json, write_json
 
 DIVISION_FILE = "division.json"
-FORMAT = "fedlite-division-1"
+IN_FILES, IN_STORE = "fedlite-division-1", "fedlite-division-2"  # formats
 NAMED_BEFORE = {"dataset", "partition", "num_clients", "seed"}  # when options were bound
 
 
 @dataclass(frozen=True)
 class Division:
     """``examples``: by data set id, a digest of the examples that it names. ``begun``: the names
-    of the ledgers in the directory (files without ``.ledger``)."""
+    of the ledgers in the directory (files without ``.ledger``, and the store's). ``store``: the
+    clients' ledgers lie in one."""
 
     examples: Mapping[str, str]
     begun: tuple[str, ...] = ()
+    store: bool = True
 
     @property
     def sha256(self) -> str:
@@ -44,7 +48,8 @@ class Division:
         Raises:
             FedliteError: it cannot be written.
         """
-        values = {"format": FORMAT, "examples": dict(self.examples), "ledgers": list(self.begun)}
+        form = IN_STORE if self.store else IN_FILES
+        values = {"format": form, "examples": dict(self.examples), "ledgers": list(self.begun)}
         write_json(directory / DIVISION_FILE, values)
 
 
@@ -62,26 +67,7 @@ def read_division(directory: Path) -> Division | None:
     try:
         if "format" not in values and set(values) >= NAMED_BEFORE:
             return None
-        if values["format"] != FORMAT:
-            raise ValueError(values["format"])
-        return Division(dict(values["examples"]), tuple(values["ledgers"]))
+        store = {IN_FILES: False, IN_STORE: True}[values["format"]]
+        return Division(dict(values["examples"]), tuple(values["ledgers"]), store)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: is no division of ledgers; restore it") from error
-
-
-def ledger_files(directory: Path) -> list[Path]:
-    """The ledgers in a directory, sorted.
-
-    Raises:
-        FedliteError: one that was begun is missing, or the division is damaged.
-    """
-    files = sorted(directory.glob("*.ledger"))
-    division = read_division(directory)
-    missing = set(division.begun if division else ()) - {path.stem for path in files}
-    if missing:
-        raise FedliteError(
-            f"ledger {directory / min(missing)}.ledger: is missing ({len(missing)} of"
-            f" {len(division.begun if division else ())}); restore it, nothing is trained or"
-            " reported without it"
-        )
-    return files

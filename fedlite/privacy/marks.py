@@ -11,23 +11,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-MARKED = 67  # bytes at the end of a line: its checksum and what closes it
+CHECKSUM = 64  # characters
+MARKED = CHECKSUM + 3  # bytes at the end of a line: its checksum and what closes it
 
 
 @dataclass(frozen=True)
 class Mark:
     """The ledger held ``end`` bytes at least, and the last line of these ended with ``text``.
 
-    That text holds the line's checksum, which is one of all lines up to there.
+    That text begins with the line's checksum, which is one of all lines up to there.
     """
 
     end: int
     text: str
 
-    def holds(self, raw: bytes) -> bool:
-        """Whether a ledger's content still reaches so far, unchanged."""
-        return len(raw) >= self.end and raw[: self.end].endswith(self.text.encode())
+    @classmethod
+    def at(cls, end: int, line: bytes) -> "Mark":
+        """Of a ledger of ``end`` bytes whose last line is ``line``."""
+        return cls(end, line[-MARKED:].decode())
+
+    @property
+    def checksum(self) -> str:
+        """Of the last line and so of all; "" of none."""
+        return self.text[:CHECKSUM]
+
+    def holds(self, file: IO[bytes]) -> bool:
+        """Whether a ledger still reaches so far, with the same line there."""
+        text = self.text.encode()
+        start = self.end - len(text)
+        return start >= 0 and os.pread(file.fileno(), len(text), start) == text
+
+
+NOTHING = Mark(0, "")
+"""Every ledger reaches so far."""
 
 
 def mark_of(path: Path) -> Path:
@@ -58,12 +76,12 @@ def opened_mark(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def put_mark(descriptor: int, end: int, line: bytes) -> None:
-    """Mark that the ledger holds ``end`` bytes, up to its ``line``, which are on disk.
+def put_mark(descriptor: int, mark: Mark) -> None:
+    """Mark how far the ledger reaches on disk.
 
     All marks have one length, so that one write replaces another whole and needs no room.
 
     Raises:
         OSError: it cannot be written; the older mark stays, which says less and nothing wrong.
     """
-    os.pwrite(descriptor, f"{end:015d} ".encode() + line[-MARKED:], 0)
+    os.pwrite(descriptor, f"{mark.end:015d} {mark.text}".encode(), 0)

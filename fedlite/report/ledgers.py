@@ -14,8 +14,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.division import ledger_files
-from fedlite.privacy.ledger import SERVER_LEDGER, Ledger, data_set_of
+from fedlite.privacy.ledger_folder import SERVER, present_ledgers, read_ledgers
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
 
@@ -84,16 +83,16 @@ def show_ledgers(
     if delta is not None and not 0 < delta < 1:
         raise UsageError(f"delta={delta:g}: must be above 0 and below 1")
     source = find_ledgers(directory, delta)
-    files = ledger_files(source.directory)
-    if not files:
+
+    def wanted(name: str) -> bool:
+        return client is None or client in (name, _number(name), _unpadded(name))
+
+    ledgers = read_ledgers(source.directory, wanted)
+    if not ledgers and present_ledgers(source.directory):
+        raise UsageError(f"client={client}: no ledger of it in {source.directory}")
+    if not ledgers:
         raise FedliteError(f"{source.directory}: no ledger there; nothing was charged")
-    server = source.directory / SERVER_LEDGER
-    names = [path.stem for path in files if path != server]
-    if client is not None:
-        names = [name for name in names if client in (name, _number(name), _unpadded(name))]
-        if not names:
-            raise UsageError(f"client={client}: no ledger of it in {source.directory}")
-    ledgers = {name: Ledger(source.directory / f"{name}.ledger", name).entries() for name in names}
+    server = ledgers.pop(SERVER, None)
     if source.deterministic:
         console.print(Text(f"{NOT_PRIVATE}: deterministic randomness", style="bold red"))
     if client is not None:
@@ -102,7 +101,7 @@ def show_ledgers(
         return
     if ledgers:
         _print_clients(ledgers, source.example, console)
-    if server.exists():
+    if server is not None:
         console.print()
         _print_server(server, source.client, console)
 
@@ -235,9 +234,8 @@ def _print_charges(
     console.print(f"Epsilon: of all charges so far, at delta {measure.delta:g}.")
 
 
-def _print_server(path: Path, measure: EpsilonMeasure, console: Console) -> None:
+def _print_server(charges: list[Charge], measure: EpsilonMeasure, console: Console) -> None:
     """The client-level ledger, apart: another unit, never added to the clients' own."""
-    charges = Ledger(path, data_set_of(path)).entries()
     table = _table("Server: client-level, all clients at once")
     for header in ("Run", "Rounds", "Releases", "Noise", "Rate"):
         table.add_column(header, no_wrap=True, justify="right")

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from fedlite.base.errors import FedliteError
 from fedlite.federation.ledgers import hold_ledgers
+from fedlite.privacy.ledger_folder import any_ledger
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
@@ -61,7 +62,7 @@ def held_ledgers(pipeline: Pipeline) -> AbstractContextManager[None]:
     plan = pipeline.run.facts.get("plan")
     unbound = plan is not None and plan.get("division") is None
     charged = pipeline.run.file(CHECKPOINT_FILE).exists()
-    if unbound and charged and not any(pipeline.ledger_dir.glob("*.ledger")):
+    if unbound and charged and not any_ledger(pipeline.ledger_dir):
         raise FedliteError(
             f"{pipeline.ledger_dir}: the ledgers that this run has charged are not there; restore"
             " them, nothing was trained"

@@ -82,12 +82,10 @@ class Run:
         Raises:
             FedliteError: a ledger is missing or damaged.
         """
-        from fedlite.privacy.division import ledger_files
-        from fedlite.privacy.ledger import Ledger, data_set_of
+        from fedlite.privacy.ledger_folder import read_ledgers
         from fedlite.runs.pipeline import ledger_folder
 
-        files = ledger_files(ledger_folder(self.config, self.path))
-        return {file.stem: Ledger(file, data_set_of(file)).entries() for file in files}
+        return read_ledgers(ledger_folder(self.config, self.path))
 
     @cached_property
     def _splits(self) -> "Splits":

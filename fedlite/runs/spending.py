@@ -8,14 +8,14 @@ import numpy as np
 
 from fedlite.base.errors import FedliteError
 from fedlite.data.splits import Splits
-from fedlite.federation.ledgers import simulated_ledger
+from fedlite.federation.ledgers import data_set_ids
 from fedlite.federation.plans import Plans
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.client_level import ClientPlan
-from fedlite.privacy.division import read_division
 from fedlite.privacy.ledger import fitting_accountant, segments
+from fedlite.privacy.ledger_folder import read_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.report.audit_sections import (
     AccountingEntry,
@@ -61,13 +61,9 @@ def read_spending(
     """
     clients, server = [], []
     if plans.example:
-        ledgers = [
-            simulated_ledger(directory, config.privacy, config.dataset.name, i)
-            for i in range(num_clients)
-        ]
-        # Before directories were bound, a client had a ledger from its first charge on.
-        bound = read_division(directory) is not None
-        clients = [one.entries() if bound or one.path.exists() else [] for one in ledgers]
+        found = read_ledgers(directory)
+        ids = data_set_ids(config.privacy, config.dataset.name, range(num_clients))
+        clients = [found.get(data_set, []) for data_set in ids]
         _check_all_charged(clients, plans.example, run_id, history, told, directory)
     if plans.client:
         ledger = open_server_ledger(directory, config.dataset.name)

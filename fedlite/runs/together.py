@@ -19,7 +19,7 @@ from fedlite.federation.plans import Plans
 from fedlite.privacy.accounting import Segment, compute_epsilon
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.groups import largest_histories
-from fedlite.privacy.ledger import SERVER_LEDGER, Ledger, data_set_of
+from fedlite.privacy.ledger_folder import SERVER, present_ledgers, read_ledgers
 from fedlite.report.ledgers import EpsilonMeasure, find_ledgers
 from fedlite.report.sections import TogetherSection, TogetherUnit
 from fedlite.runs.config import Config, config_from_plain
@@ -73,15 +73,14 @@ def spent_together(run_dirs: Iterable[Path]) -> TogetherSection:
         source = find_ledgers(job.directory, None)
         example += [source.example] * job.config.privacy.example_level
         client += [source.client] * job.config.privacy.client_level
-        for path in sorted(source.directory.glob("*.ledger")):
-            if path.resolve() in read:
-                continue
-            read.add(path.resolve())
-            charges = Ledger(path, data_set_of(path)).entries()
-            if path.name == SERVER_LEDGER:
+        if source.directory.resolve() in read:
+            continue
+        read.add(source.directory.resolve())
+        for name, charges in read_ledgers(source.directory).items():
+            if name == SERVER:
                 server += charges
             else:
-                clients[job.division][path.stem] += job.shown(charges)
+                clients[job.division][name] += job.shown(charges)
     units = []
     if example:
         ledgers = [ledger for division in clients.values() for ledger in division.values()]
@@ -111,7 +110,7 @@ def _job(run_dir: Path) -> _Job | None:
     plan = state["stages"].get("plan")
     if config is None or plan is None:
         return None
-    if config.privacy.private and not any(find_ledgers(run_dir, None).directory.glob("*.ledger")):
+    if config.privacy.private and not present_ledgers(find_ledgers(run_dir, None).directory):
         return None
     division = plan.get("division") or _named_division(config)
     return _Job(run_dir, config, state["run_id"], Plans.from_facts(plan["plans"]), division)

@@ -41,7 +41,7 @@ def audits(folder: Path) -> dict[str, Any]:
 def test_all_parts_reach_files_report_and_tensorboard(
     own_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledgers = {path: path.read_bytes() for path in (own_run / "ledgers").glob("*.ledger")}
+    ledgers = {path: path.read_bytes() for path in (own_run / "ledgers").glob("*.ledger*")}
     assert run(["audit", f"run.dir={own_run}", *SMALL]) == 0
     shown = capsys.readouterr().out
     assert "Canaries, one example" in shown

@@ -10,7 +10,8 @@ import pytest
 from fedlite.cli.main import run
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import SERVER_LEDGER, Ledger, create_ledgers
+from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
+from fedlite.privacy.ledger_folder import SERVER_LEDGER
 from fedlite.report.words import epsilon_text
 from tests.e2e.command import refusal
 
@@ -35,7 +36,7 @@ def row(lines: list[str], start: str) -> list[str]:
 
 def spend(folder: Path, client_id: int, *charges: Charge, name: str = "digits") -> None:
     data_set = f"{name}-client-{client_id:04d}"
-    ledger = Ledger(folder / f"{data_set}.ledger", data_set, sync=False)
+    ledger = LedgerFile(folder / f"{data_set}.ledger", data_set, sync=False)
     create_ledgers([ledger])
     for charge in charges:
         ledger.charge(charge, **NO_LIMIT)
@@ -138,7 +139,7 @@ def test_the_server_s_ledger_stands_apart(
 ) -> None:
     releases = rounds(RUN_A, 4, noise=1.0)
     spend(tmp_path, 0, *rounds(RUN_A, 2))
-    server = Ledger(tmp_path / SERVER_LEDGER, "digits-clients")
+    server = LedgerFile(tmp_path / SERVER_LEDGER, "digits-clients")
     create_ledgers([server])
     for release in releases:
         server.charge(release, **NO_LIMIT)

@@ -77,4 +77,4 @@ def test_a_run_is_refused_before_any_training(
     line = refusal(capsys, 2, "simulate", *TINY, *options, *private, f"run.dir={folder}")
     assert all(part in line for part in words.split(".*")), line
     assert not list(folder.rglob("*.pt"))
-    assert not list(folder.rglob("*.ledger"))
+    assert not list(folder.rglob("*.ledger*"))

@@ -12,6 +12,7 @@ from filelock import FileLock
 from fedlite.base.tensors import load_tensors, state_sha256
 from fedlite.cli.main import run
 from fedlite.federation.checkpoint import load_checkpoint
+from fedlite.privacy.ledger_folder import read_ledgers
 from tests.conftest import TINY
 from tests.e2e.command import refusal, start, wait_for
 
@@ -48,8 +49,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def charges(folder: Path, client: int = 0) -> int:
     """How many participations the client's ledger holds."""
-    ledger = folder / "ledgers" / f"digits-client-{client:04d}.ledger"
-    return ledger.read_bytes().count(b"\n") - 1 if ledger.exists() else 0
+    return len(read_ledgers(folder / "ledgers").get(f"digits-client-{client:04d}", []))
 
 
 def kill_when(folder: Path, file: str, *options: str) -> None:

@@ -22,6 +22,7 @@ from fedlite.federation.messages import ARRAYS, State, to_state
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.simulation import SIMULATION
 from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.privacy.policy import Policy, load_policy
 from fedlite.privacy.randomness import make_randomness
 from fedlite.runs.config import Config
@@ -74,7 +75,7 @@ def ward(task: Task, tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "policy.yaml").write_text(policy_of(task))
     write_archive(folder / "own.npz")
-    begun(Ledger(folder / "ward-7.ledger", "ward-7"))
+    begun(LedgerFile(folder / "ward-7.ledger", "ward-7"))
     return folder
 
 
@@ -101,7 +102,7 @@ def same(one: State, other: State) -> bool:
 
 
 def charges(folder: Path) -> int:
-    return len(Ledger(folder / "ward-7.ledger", "ward-7").entries())
+    return len(LedgerFile(folder / "ward-7.ledger", "ward-7").entries())
 
 
 def prepared(ward: Path, examples: int, seed: int = 0) -> ClientData:
@@ -213,7 +214,7 @@ def test_of_all_that_is_broken_the_first_is_told_the_owner_and_nothing_is_charge
     write_archive(ward / "own.npz")
     assert "ward-7.ledger" in line()
     (ward / "ward-7.ledger").unlink()
-    begun(Ledger(ward / "ward-7.ledger", "ward-7"))
+    begun(LedgerFile(ward / "ward-7.ledger", "ward-7"))
     student(answer(world))
     assert charges(ward) == 1
 
@@ -249,7 +250,7 @@ def check_the_owner_decides(world: ClientWorld, ward: Path, elsewhere: Path) -> 
         }
         break
     assert same(student(answer(world)), clean), "the server chose the data"
-    assert list(elsewhere.rglob("*.ledger")) == [], "the server chose the ledger"
+    assert list(elsewhere.rglob("*.ledger*")) == [], "the server chose the ledger"
     assert charges(ward) == 1
     (ward / "policy.yaml").write_text("units: [client]\n" + (ward / "policy.yaml").read_text())
     reply = answer(world, server_round=2)

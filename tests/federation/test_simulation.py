@@ -8,7 +8,7 @@ import pytest
 
 from fedlite.base.errors import UsageError
 from fedlite.federation.simulation import SimulationOptions, open_simulation, shared_world
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
 from tests.privacy.world import ClientWorld, begun, simulation_options
@@ -59,7 +59,7 @@ def test_a_simulated_client_may_have_a_ledger_of_its_own_which_it_flushes_itself
 ) -> None:
     own = tmp_path / "own"
     config = tiny_config("student=mlp")
-    kept = begun(Ledger(own / "digits-client-0000.ledger", "digits-client-0000"))
+    kept = begun(LedgerFile(own / "digits-client-0000.ledger", "digits-client-0000"))
     alone = ClientWorld(config, tmp_path / "alone", {"ledger-dir": str(own)})
     shared = ClientWorld(config, tmp_path / "shared")
     flushed: list[int] = []

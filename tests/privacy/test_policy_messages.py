@@ -16,7 +16,8 @@ from fedlite.federation.device import Device
 from fedlite.federation.messages import ARRAYS, CONFIG
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.simulation import check_policy
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile
+from fedlite.privacy.ledger_folder import read_ledgers
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.privacy.world import ClientWorld, begun, make_plan
@@ -65,7 +66,7 @@ def answer(world: ClientWorld, **fields: object) -> Message:
 
 def spent(ward: Path) -> list[tuple[str, int]]:
     """What the device's ledger holds."""
-    ledger = Ledger(ward / "ward-7.ledger", "ward-7")
+    ledger = LedgerFile(ward / "ward-7.ledger", "ward-7")
     return [(charge.run, charge.round) for charge in ledger.entries()]
 
 
@@ -139,8 +140,7 @@ def test_the_policy_on_the_device_beats_the_server_s_configuration(
     world = device(*hostile)
     assert_refused(world.train(1), words)
     assert spent(ward) == []
-    of_the_run = (world.directory / "ledgers").glob("*.ledger")
-    assert all(path.read_bytes().count(b"\n") == 1 for path in of_the_run)
+    assert not any(read_ledgers(world.directory / "ledgers").values())
 
 
 def test_the_budget_is_the_device_s_however_much_the_server_offers(
@@ -168,7 +168,7 @@ def test_a_ledger_lies_beside_its_policy_wherever_the_process_starts(
     device().train(2)
     assert spent(ward) == [("run-a", 1), ("run-a", 2)]
     device(**{"ledger-dir": "kept"}).train(3)
-    assert len(Ledger(ward / "kept" / "ward-7.ledger", "ward-7").entries()) == 1
+    assert len(LedgerFile(ward / "kept" / "ward-7.ledger", "ward-7").entries()) == 1
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -184,7 +184,7 @@ def test_an_owner_s_change_holds_from_the_next_message_on(
     own.write_text("data_set: ward-7\nmax_epsilon: four\n")
     assert answer(world, plan_epsilon=2.5).error.reason == FAILED
     assert "max_epsilon: Value 'four'" in world.grid.failure()
-    assert len(Ledger(tmp_path / "ward-7.ledger", "ward-7").entries()) == 1
+    assert len(LedgerFile(tmp_path / "ward-7.ledger", "ward-7").entries()) == 1
 
 
 def test_client_level_training_needs_no_plan_and_charges_no_example_ledger(
@@ -206,8 +206,9 @@ def test_simulated_clients_keep_one_ledger_each_under_the_run_s_policy(
     world = ClientWorld(tiny_config(*options), tmp_path)
     world.train(1, client_id=0)
     world.train(1, client_id=3)
-    names = {path.name for path in (tmp_path / "ledgers").glob("*.ledger")}
-    assert names == {f"ward-7-client-000{i}.ledger" for i in range(4)}
+    ledgers = read_ledgers(tmp_path / "ledgers")
+    assert list(ledgers) == [f"ward-7-client-000{i}" for i in range(4)]
+    assert [len(charges) for charges in ledgers.values()] == [1, 0, 0, 1]
     assert [len(world.ledger(i).entries()) for i in range(4)] == [1, 0, 0, 1]
 
 
@@ -241,4 +242,4 @@ def test_refusals_of_a_run_are_counted_by_their_reason(ward: Path, tmp_path: Pat
     assert [sum(entry["refusals"].values()) for entry in history] == [0, 4, 4]
     reasons = {reason for entry in history for reason in entry["refusals"]}
     assert all("would exceed the budget 5.5" in reason for reason in reasons)
-    assert len(list((folder / "ledgers").glob("small-client-*.ledger"))) == 4
+    assert list(read_ledgers(folder / "ledgers")) == [f"small-client-000{i}" for i in range(4)]

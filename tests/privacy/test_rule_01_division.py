@@ -20,11 +20,14 @@ from fedlite.federation.ledgers import hold_ledgers
 from fedlite.privacy import division as division_module
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.division import DIVISION_FILE, Division, read_division
+from fedlite.privacy.ledger import LedgerError
+from fedlite.privacy.ledger_file import LedgerFile
+from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 from tests.privacy.planted import caught
-from tests.privacy.world import held, ledger_of, simulation_options
+from tests.privacy.world import begun, held, into_files, ledger_of, simulation_options
 
 LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
 
@@ -219,6 +222,7 @@ def test_a_directory_from_before_is_bound_at_its_first_use_and_says_so(
     own: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     charge_one(own(), tmp_path)
+    into_files(tmp_path / "kept")
     for number in (1, 2, 3):  # as before: a client that never trained has none
         (tmp_path / "kept" / f"npz-client-000{number}.ledger").unlink()
     file = tmp_path / "kept" / DIVISION_FILE
@@ -230,6 +234,7 @@ def test_a_directory_from_before_is_bound_at_its_first_use_and_says_so(
         assert "from now on they are bound to the examples" in caplog.text
     assert len(ledger_of(tmp_path / "kept", own(), 0).entries()) == 1
     assert ledger_of(tmp_path / "kept", own(), 3).entries() == []
+    assert not (tmp_path / "kept" / "clients.ledgers").exists()
     other_rows(tmp_path)
     check_other_examples_are_refused(own(), tmp_path)
 
@@ -262,6 +267,7 @@ def test_the_planted_bug_of_taking_what_is_empty_for_an_old_division_is_caught(
     own: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     charge_one(own(), tmp_path)
+    into_files(tmp_path / "kept")
     (tmp_path / "kept" / DIVISION_FILE).write_text("{}")
     monkeypatch.setattr(division_module, "NAMED_BEFORE", set())
     with caught("any division is taken"):
@@ -281,6 +287,11 @@ def test_ledgers_that_nothing_says_whose_they_are_are_refused(
     with pytest.raises(FedliteError, match="nothing was trained"), held(own()):
         pass
     file.write_text(kept)
+    (tmp_path / "kept" / "clients.ledgers").rename(tmp_path / "taken")
+    with pytest.raises(FedliteError, match=r"clients\.ledgers: is missing"), held(own()):
+        pass
+    (tmp_path / "taken").rename(tmp_path / "kept" / "clients.ledgers")
+    into_files(tmp_path / "kept")
     (tmp_path / "kept" / "npz-client-0003.ledger").unlink()
     with pytest.raises(FedliteError, match=r"npz-client-0003\.ledger: is missing"), held(own()):
         pass
@@ -289,24 +300,92 @@ def test_ledgers_that_nothing_says_whose_they_are_are_refused(
 def test_a_start_that_was_broken_off_goes_on(
     own: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ledgers_module.create_ledgers
+    """After the store was begun, and before the division knows of it."""
 
-    def half(ledgers: list[Any]) -> None:
-        real(ledgers[:2])
+    def broken_off(ledgers: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers_module, "create_ledgers", half)
+        patch.setattr(ledgers_module, "create_ledgers", broken_off)
         with pytest.raises(KeyboardInterrupt), held(own()):
             pass
+    assert (tmp_path / "kept" / "clients.ledgers").exists()
+    charge_one(own(), tmp_path)
+    assert len(ledger_of(tmp_path / "kept", own(), 0).entries()) == 1
+
+
+def test_a_start_that_was_broken_off_goes_on_with_files(
+    own: Callable[..., Config], tmp_path: Path
+) -> None:
+    with held(own()):
+        into_files(tmp_path / "kept")
+    division = read_division(tmp_path / "kept")
+    assert division is not None
+    dataclasses.replace(division, begun=()).write(tmp_path / "kept")
+    for path in (tmp_path / "kept").glob("npz-client-0003.ledger*"):
+        path.unlink()
     charge_one(own(), tmp_path)
     assert len(list((tmp_path / "kept").glob("*.ledger"))) == 4
+
+
+# --- a stray ledger -------------------------------------------------------------------------
+
+
+def check_strays_weaken_nothing(config: Config) -> None:
+    """A run is refused in one line, which says what to do."""
+    said = refusal_of(config, FedliteError)
+    assert said, "two places for one client's charges"
+    assert "move" in said
+    assert "\n" not in said
+
+
+def a_new_file(folder: Path) -> None:
+    """A ledger of the first client with nothing spent, and its mark."""
+    begun(LedgerFile(folder / "npz-client-0000.ledger", "npz-client-0000"))
+
+
+def test_a_file_beside_a_store_is_refused_and_never_charged(
+    own: Callable[..., Config], tmp_path: Path
+) -> None:
+    charge_one(own(), tmp_path)
+    a_new_file(tmp_path / "kept")
+    assert len(ledger_of(tmp_path / "kept", own(), 0).entries()) == 1
+    check_strays_weaken_nothing(own())
+    (tmp_path / "kept" / "clients.ledgers").unlink()  # the file is not taken in its place
+    with pytest.raises(LedgerError, match=r"clients\.ledgers: is missing"):
+        ledger_of(tmp_path / "kept", own(), 0).entries()
+    assert "move" in refusal_of(own(), FedliteError)
+
+
+def test_a_store_beside_files_is_refused_and_never_charged(
+    own: Callable[..., Config], tmp_path: Path
+) -> None:
+    charge_one(own(), tmp_path)
+    into_files(tmp_path / "kept")
+    LedgerStore(tmp_path / "kept" / "clients.ledgers").begin(["npz-client-0000"])
+    assert len(ledger_of(tmp_path / "kept", own(), 0).entries()) == 1
+    check_strays_weaken_nothing(own())
+
+
+def test_the_planted_bug_of_taking_whatever_lies_there_is_caught(
+    own: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge_one(own(), tmp_path)
+    a_new_file(tmp_path / "kept")
+
+    def anything(directory: Path) -> set[str]:
+        return {"clients", *(path.stem for path in directory.glob("*.ledger"))}
+
+    monkeypatch.setattr(ledgers_module, "present_ledgers", anything)
+    with caught("two places for one client's charges"):
+        check_strays_weaken_nothing(own())
 
 
 def test_a_run_from_before_divisions_goes_on(
     finished_run: Path, tmp_path: Path, tiny_config: Callable[..., Config]
 ) -> None:
     copy = shutil.copytree(finished_run, tmp_path / "run")
+    into_files(copy / "ledgers")
     (copy / "ledgers" / DIVISION_FILE).unlink()
     state = json.loads((copy / "state.json").read_text())
     del state["stages"]["plan"]["division"]
@@ -318,6 +397,7 @@ def test_a_run_from_before_divisions_goes_on(
     with hold_ledgers(options, division, unbound=True):
         assert read_division(copy / "ledgers") is not None
         assert len(ledger_of(copy / "ledgers", config, 0).entries()) == 3
+    assert not (copy / "ledgers" / "clients.ledgers").exists()
 
 
 def test_a_run_from_before_divisions_begins_no_ledgers_anew(
@@ -331,4 +411,4 @@ def test_a_run_from_before_divisions_begins_no_ledgers_anew(
     (copy / "state.json").write_text(json.dumps(state))
     assert run(["federate", f"run.dir={copy}", "run.resume=true"]) == 1
     assert "the ledgers that this run has charged are not there" in capsys.readouterr().err
-    assert not list(copy.glob("ledgers/*.ledger"))
+    assert not list(copy.glob("ledgers/*.ledger*"))

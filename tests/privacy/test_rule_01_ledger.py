@@ -18,15 +18,36 @@ from fedlite.privacy import ledger
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.ledger import Ledger, Spending, affordable
+from fedlite.privacy.ledger_file import LedgerFile
+from fedlite.runs.config import Config
 from tests.privacy.planted import Plant, caught
-from tests.privacy.world import ClientWorld, begun
+from tests.privacy.world import ClientWorld, begun, held, into_files
+
+
+@pytest.fixture(params=["store", "files"])
+def client_world(
+    request: pytest.FixtureRequest, tiny_config: Callable[..., Config], tmp_path: Path
+) -> Callable[..., ClientWorld]:
+    """The clients of a tiny configuration, their ledgers in one store or in files as before."""
+
+    def build(*overrides: str) -> ClientWorld:
+        config = tiny_config(*overrides)
+        if request.param == "files":
+            with held(config, tmp_path):
+                into_files(tmp_path / "ledgers")
+        return ClientWorld(config, tmp_path)
+
+    return build
 
 
 def charges_on_disk(world: ClientWorld, client_id: int = 0) -> list[Charge]:
-    """What the client's ledger files hold, read without the code under test."""
-    files = sorted((world.directory / "ledgers").glob(f"*-client-{client_id:04d}.ledger"))
+    """What the ledgers hold of the client, read without the code under test."""
+    ledgers, number = world.directory / "ledgers", f"-client-{client_id:04d}"
+    files = [*sorted(ledgers.glob(f"*{number}.ledger")), *ledgers.glob("*.ledgers")]
     lines = [line for file in files for line in file.read_text().splitlines()[1:]]
-    return [Charge(**json.loads(line)["entry"]) for line in lines]
+    entries = [json.loads(line)["entry"] for line in lines]
+    own = [one for one in entries if one.pop("data_set", number).endswith(number)]
+    return [Charge(**entry) for entry in own]
 
 
 def spent_on_disk(world: ClientWorld, client_id: int = 0) -> float:
@@ -215,7 +236,7 @@ def data_set_id_from_the_content(patch: pytest.MonkeyPatch) -> None:
         client = real(context)
         digest = hashlib.sha256(client.data.inputs.numpy().tobytes()).hexdigest()[:16]
         name = f"{digest}-client-{client.client_id:04d}"
-        own = begun(Ledger(client.ledger.path.with_name(f"{name}.ledger"), name))
+        own = begun(LedgerFile(client.ledger.path.with_name(f"{name}.ledger"), name))
         return replace(client, ledger=own)
 
     patch.setattr(Client, "of", of)
@@ -304,4 +325,4 @@ def test_a_checkpoint_holds_no_ledger(finished_run: Path) -> None:
     checkpoint = load_checkpoint(finished_run / "checkpoint.pt")
     for raw in checkpoint.contexts.values():
         assert b"noise_multiplier" not in raw
-    assert len(list((finished_run / "ledgers").glob("*.ledger"))) == 4
+    assert (finished_run / "ledgers" / "clients.ledgers").exists()

@@ -2,29 +2,34 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlite.privacy import ledger as ledger_module
+from fedlite.privacy import chain
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import (
-    Ledger,
-    LedgerError,
-    affordable,
-    create_ledgers,
-    data_set_of,
-    sync_ledgers,
-)
+from fedlite.privacy.ledger import Ledger, LedgerError, affordable
+from fedlite.privacy.ledger_file import LedgerFile, data_set_of
+from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.marks import Mark, opened_mark, put_mark
-from tests.privacy.planted import caught
-
-BUDGET = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
-NO_LIMIT = {**BUDGET, "budget": 1e9}
+from tests.privacy.ledger_kinds import (
+    BUDGET,
+    NO_LIMIT,
+    InFile,
+    InStore,
+    Kind,
+    another_process,
+    charge,
+    over_both,
+)
+from tests.privacy.planted import Plant, caught
 
 # Written before charges had a trust and the client's own noise: must stay readable.
 OLD_LEDGER = (
@@ -35,36 +40,14 @@ OLD_LEDGER = (
 )
 
 
-def charge(server_round: int, run: str = "a", noise_multiplier: float = 2.0) -> Charge:
-    return Charge(run, server_round, noise_multiplier, sample_rate=0.1, steps=5)
-
-
-def begun(path: Path, data_set: str = "x", *, sync: bool = True) -> Ledger:
-    """A new ledger, as its owner begins it."""
-    ledger = Ledger(path, data_set, sync=sync)
-    create_ledgers([ledger])
-    return ledger
-
-
-@contextmanager
-def another_process() -> Iterator[None]:
-    """Inside, this process remembers nothing of any ledger."""
-    kept = dict(ledger_module._verified)
-    ledger_module._verified.clear()
-    try:
-        yield
-    finally:
-        ledger_module._verified.clear()
-        ledger_module._verified.update(kept)
-
-
 # --- spending -------------------------------------------------------------------------------
 
 
-def test_a_second_run_on_a_shared_ledger_continues_the_spending(tmp_path: Path) -> None:
-    begun(tmp_path / "x.ledger").charge(charge(1, run="a"), **BUDGET)
-    again = Ledger(tmp_path / "x.ledger", "x").charge(charge(1, run="b"), **BUDGET)
-    alone = begun(tmp_path / "y.ledger", "y").charge(charge(1, run="b"), **BUDGET)
+@over_both
+def test_a_second_run_on_a_shared_ledger_continues_the_spending(kind: Kind, tmp_path: Path) -> None:
+    kind.begun(tmp_path / "x.ledger").charge(charge(1, run="a"), **BUDGET)
+    again = kind.at(tmp_path / "x.ledger").charge(charge(1, run="b"), **BUDGET)
+    alone = kind.begun(tmp_path / "y.ledger", "y").charge(charge(1, run="b"), **BUDGET)
     assert again.epsilon > alone.epsilon
 
 
@@ -77,14 +60,15 @@ def test_rdp_decides_once_a_ledger_holds_another_run() -> None:
     assert other.epsilon == by_rdp.epsilon > same.epsilon
 
 
+@over_both
 @settings(max_examples=50)
 @given(
     rounds=st.lists(st.tuples(st.integers(1, 50), st.sampled_from([1.0, 2.0, 8.0])), max_size=12)
 )
 def test_what_is_charged_is_read_back_and_never_passes_the_budget(
-    rounds: list[tuple[int, float]], tmp_path_factory: pytest.TempPathFactory
+    rounds: list[tuple[int, float]], kind: Kind, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    ledger = begun(tmp_path_factory.mktemp("ledger") / "x.ledger")
+    ledger = kind.begun(tmp_path_factory.mktemp("ledger") / "x.ledger")
     accepted = []
     for server_round, noise_multiplier in rounds:
         new = charge(server_round, noise_multiplier=noise_multiplier)
@@ -162,108 +146,127 @@ def check_charges_reach_the_disk(
     disk.check_knows(ledger.path, top)
 
 
+@over_both
 def test_every_charge_and_every_new_directory_is_flushed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(monkeypatch)
-    ledger = begun(tmp_path / "new" / "ledgers" / "x.ledger")
+    ledger = kind.begun(tmp_path / "new" / "ledgers" / "x.ledger")
     check_charges_reach_the_disk(ledger, disk, tmp_path)
-    simulated = begun(tmp_path / "other" / "ledgers" / "y.ledger", "y", sync=False)
+    simulated = kind.begun(tmp_path / "other" / "ledgers" / "y.ledger", "y", sync=False)
     check_charges_reach_the_disk(
-        simulated, disk, tmp_path, after=lambda: sync_ledgers([simulated.path])
+        simulated, disk, tmp_path, after=lambda: kind.flush(simulated.path)
     )
 
 
+@over_both
 def test_the_planted_bugs_no_flush_and_no_flush_of_the_name_are_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(monkeypatch)
     with caught("the charge is not on disk"):
-        ledger = begun(tmp_path / "ledgers" / "x.ledger", sync=False)
+        ledger = kind.begun(tmp_path / "ledgers" / "x.ledger", sync=False)
         check_charges_reach_the_disk(ledger, disk, tmp_path)
-    monkeypatch.setattr(ledger_module, "directories_to_flush", lambda folder: [folder])
+    monkeypatch.setattr(chain, "directories_to_flush", lambda folder: [folder])
     with caught("the name is not on disk"):
-        ledger = begun(tmp_path / "new" / "ledgers" / "x.ledger")
+        ledger = kind.begun(tmp_path / "new" / "ledgers" / "x.ledger")
         check_charges_reach_the_disk(ledger, disk, tmp_path)
 
 
-def test_a_ledger_that_cannot_be_written_charges_nothing(tmp_path: Path) -> None:
+@over_both
+def test_a_ledger_that_cannot_be_written_charges_nothing(kind: Kind, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="nothing was trained"):
-        Ledger(tmp_path / "file" / "x.ledger", "x").charge(charge(1), **BUDGET)
+        kind.at(tmp_path / "file" / "x.ledger").charge(charge(1), **BUDGET)
 
 
 # --- damage ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    ledger = begun(tmp_path_factory.mktemp("ledger") / "x.ledger")
-    for server_round in (1, 2, 3):
-        ledger.charge(charge(server_round), **BUDGET)
-    return ledger.path.read_bytes()
+@cache
+def written(kind: Kind) -> bytes:
+    """A ledger of three charges."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = kind.begun(Path(folder) / "x.ledger")
+        for server_round in (1, 2, 3):
+            ledger.charge(charge(server_round), **BUDGET)
+        return ledger.path.read_bytes()
 
 
-def lay(path: Path, content: bytes, header: bytes) -> None:
+def lay(path: Path, content: bytes) -> None:
     """A ledger's file with the mark that it was begun with."""
     path.write_bytes(content)
+    header = content.splitlines(keepends=True)[0]
     with opened_mark(path) as mark:
-        put_mark(mark, len(header), header)
+        put_mark(mark, Mark.at(len(header), header))
 
 
+@over_both
 @settings(max_examples=80)
 @given(data=st.data())
 def test_a_cut_off_last_line_is_dropped_and_charging_goes_on(
-    data: st.DataObject, written: bytes, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject, kind: Kind, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    last_line = written[:-1].rfind(b"\n") + 1
-    cut = data.draw(st.integers(last_line, len(written) - 1))
+    raw = written(kind)
+    cut = data.draw(st.integers(raw[:-1].rfind(b"\n") + 1, len(raw) - 1))
     path = tmp_path_factory.mktemp("ledger") / "x.ledger"
-    lay(path, written[:cut], written.splitlines(keepends=True)[0])
-    ledger = Ledger(path, "x")
+    lay(path, raw[:cut])
+    ledger = kind.at(path)
     assert ledger.entries() == [charge(1), charge(2)]
     ledger.charge(charge(4), **BUDGET)
-    assert Ledger(path, "x").entries() == [charge(1), charge(2), charge(4)]
+    assert kind.at(path).entries() == [charge(1), charge(2), charge(4)]
 
 
+@over_both
 @settings(max_examples=120)
 @given(data=st.data(), known=st.booleans())
 def test_a_damaged_ledger_is_refused(
-    data: st.DataObject,
-    known: bool,
-    written: bytes,
-    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject, known: bool, kind: Kind, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Also by a process that has read it whole (``known``)."""
-    position = data.draw(st.integers(0, len(written) - 2))
-    new_byte = data.draw(st.integers(0, 255).filter(lambda b: b != written[position]))
-    damaged = bytearray(written)
+    raw = written(kind)
+    position = data.draw(st.integers(0, len(raw) - 2))
+    new_byte = data.draw(st.integers(0, 255).filter(lambda b: b != raw[position]))
+    damaged = bytearray(raw)
     damaged[position] = new_byte
     path = tmp_path_factory.mktemp("ledger") / "x.ledger"
-    lay(path, written, written.splitlines(keepends=True)[0])
+    lay(path, raw)
     if known:
-        assert len(Ledger(path, "x").entries()) == 3
+        kind.flush(path)
+        assert len(kind.at(path).entries()) == 3
     path.write_bytes(bytes(damaged))
     try:
-        same = Ledger(path, "x").entries() == [charge(1), charge(2), charge(3)]
+        same = kind.at(path).entries() == [charge(1), charge(2), charge(3)]
     except LedgerError:
         return
     assert same, "a changed byte lost or altered a charge without an error"
 
 
-def test_lines_cannot_be_removed_or_swapped(written: bytes, tmp_path: Path) -> None:
-    lines = written.splitlines(keepends=True)
+@over_both
+def test_lines_cannot_be_removed_or_swapped(kind: Kind, tmp_path: Path) -> None:
+    lines = written(kind).splitlines(keepends=True)
     for kept in ([0, 2, 3], [0, 1, 3], [0, 2, 1, 3]):
         path = tmp_path / "x.ledger"
         path.write_bytes(b"".join(lines[i] for i in kept))
         with pytest.raises(LedgerError, match="damaged"):
-            Ledger(path, "x").entries()
+            kind.at(path).entries()
 
 
 def test_a_ledger_of_other_data_is_refused(tmp_path: Path) -> None:
-    begun(tmp_path / "x.ledger").charge(charge(1), **BUDGET)
+    InFile().begun(tmp_path / "x.ledger").charge(charge(1), **BUDGET)
     with pytest.raises(LedgerError, match="another data set"):
-        Ledger(tmp_path / "x.ledger", "y").charge(charge(1), **BUDGET)
+        LedgerFile(tmp_path / "x.ledger", "y").charge(charge(1), **BUDGET)
+    store = InStore().begun(tmp_path / "store").path
+    for attempt in (
+        InStore().at(store, "z").entries,
+        lambda: InStore().at(store, "z").charge(charge(1), **BUDGET),
+    ):
+        with pytest.raises(LedgerError, match="no ledger of 'z' was begun"):
+            attempt()
+    with pytest.raises(LedgerError, match="line 1 is damaged"):
+        InStore().at(tmp_path / "x.ledger").entries()
+    with pytest.raises(LedgerError, match="belongs to another data set"):
+        LedgerFile(store, "x").entries()
 
 
 # --- several processes, one ledger ----------------------------------------------------------
@@ -276,18 +279,18 @@ OPERATIONS = st.one_of(
 )
 
 
-def check_memory_hides_nothing(path: Path, operations: list[tuple[str, int]]) -> None:
+def check_memory_hides_nothing(kind: Kind, path: Path, operations: list[tuple[str, int]]) -> None:
     """Two processes take turns; lines are cut off, damaged and put back between their charges."""
-    begun(path)
+    kind.begun(path)
     expected: list[Charge] = []
     for number, (operation, value) in enumerate(operations, 1):
         raw = path.read_bytes()
         if operation == "charge":
-            if value:
-                Ledger(path, "x").charge(charge(number), **NO_LIMIT)
-            else:
-                with another_process():
-                    Ledger(path, "x").charge(charge(number), **NO_LIMIT)
+            try:
+                with nullcontext() if value else another_process():
+                    kind.at(path).charge(charge(number), **NO_LIMIT)
+            except LedgerError as error:
+                raise AssertionError("what is remembered hides the file") from error
             expected.append(charge(number))
         elif operation == "cut off" and expected:
             # The charge of another process, broken off in mid-write: it never counted.
@@ -295,52 +298,77 @@ def check_memory_hides_nothing(path: Path, operations: list[tuple[str, int]]) ->
         elif operation == "damage" and expected:
             position = value % (raw.rfind(b"\n", 0, -1))
             path.write_bytes(raw[:position] + b"\x00" + raw[position + 1 :])
-            for attempt in (Ledger(path, "x").entries, _charge_once(path)):
+            for attempt in kind.notices(path):
                 with pytest.raises(LedgerError):
                     attempt()
             path.write_bytes(raw)
         elif operation == "put back" and len(expected) >= value:
-            assert Ledger(path, "x").entries() == expected
+            assert kind.at(path).entries() == expected
             lines = raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True)
             path.write_bytes(b"".join(lines[:-value]))
-            for attempt in (Ledger(path, "x").entries, _charge_once(path)):
+            for attempt in (kind.at(path).entries, _charge_once(kind, path)):
                 with pytest.raises(LedgerError, match="charges that were there before are gone"):
                     attempt()
             path.write_bytes(raw)
-        assert Ledger(path, "x").entries() == expected, "what is remembered hides the file"
+        assert kind.at(path).entries() == expected, "what is remembered hides the file"
         with another_process():
-            assert Ledger(path, "x").entries() == expected
+            assert kind.at(path).entries() == expected
 
 
+@over_both
 @settings(max_examples=80)
 @given(operations=st.lists(OPERATIONS, max_size=14))
 def test_what_a_process_remembers_never_hides_what_the_file_says(
-    operations: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+    kind: Kind, operations: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    check_memory_hides_nothing(tmp_path_factory.mktemp("ledger") / "x.ledger", operations)
+    check_memory_hides_nothing(kind, tmp_path_factory.mktemp("ledger") / "x.ledger", operations)
 
 
-def test_the_planted_bug_of_trusting_the_memory_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Ledger._verify
+TWO_PROCESSES = [("charge", True), ("charge", False), ("charge", True)]
+
+
+def file_memory_is_trusted(patch: pytest.MonkeyPatch) -> None:
+    real = LedgerFile._verify
 
     def trusting(
-        self: Ledger, raw: bytes, known: ledger_module._Verified, mark: Mark | None
-    ) -> ledger_module._Verified:
-        return known if known.end and len(raw) >= known.end else real(self, raw, known, mark)
+        self: LedgerFile, file: IO[bytes], raw: bytes, known: Any, mark: Mark | None
+    ) -> Any:
+        trusted = known.reached.end and len(raw) >= known.reached.end
+        return known if trusted else real(self, file, raw, known, mark)
 
-    monkeypatch.setattr(Ledger, "_verify", trusting)
+    patch.setattr(LedgerFile, "_verify", trusting)
+
+
+def store_memory_is_trusted(patch: pytest.MonkeyPatch) -> None:
+    real = LedgerStore._read_on
+
+    def trusting(self: LedgerStore, file: IO[bytes], known: Any) -> None:
+        if not known.reached.end:
+            real(self, file, known)
+
+    patch.setattr(LedgerStore, "_read_on", trusting)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant"),
+    [(InFile(), file_memory_is_trusted), (InStore(), store_memory_is_trusted)],
+    ids=repr,
+)
+def test_the_planted_bug_of_trusting_the_memory_is_caught(
+    kind: Kind, plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
     with caught("what is remembered hides the file"):
-        check_memory_hides_nothing(tmp_path / "x.ledger", [("charge", True), ("charge", False)])
+        check_memory_hides_nothing(kind, tmp_path / "x.ledger", TWO_PROCESSES)
 
 
-def _charge_once(path: Path) -> Callable[[], object]:
-    return lambda: Ledger(path, "x").charge(charge(99), **NO_LIMIT)
+def _charge_once(kind: Kind, path: Path) -> Callable[[], object]:
+    return lambda: kind.at(path).charge(charge(99), **NO_LIMIT)
 
 
-def test_a_caller_cannot_change_what_is_remembered(tmp_path: Path) -> None:
-    ledger = begun(tmp_path / "x.ledger")
+@over_both
+def test_a_caller_cannot_change_what_is_remembered(kind: Kind, tmp_path: Path) -> None:
+    ledger = kind.begun(tmp_path / "x.ledger")
     ledger.charge(charge(1), **BUDGET)
     ledger.entries().clear()
     assert ledger.entries() == [charge(1)]
@@ -349,14 +377,19 @@ def test_a_caller_cannot_change_what_is_remembered(tmp_path: Path) -> None:
 # --- the format -----------------------------------------------------------------------------
 
 
-def test_a_ledger_is_plain_text_that_a_person_can_read(written: bytes, tmp_path: Path) -> None:
-    header, first, *_ = [json.loads(line) for line in written.splitlines()]
-    assert header["entry"]["data_set"] == "x"
-    assert first["entry"] == {
+@over_both
+def test_a_ledger_is_plain_text_that_a_person_can_read(kind: Kind) -> None:
+    header, first, *_ = [json.loads(line)["entry"] for line in written(kind).splitlines()]
+    named = {"data_set": "x"} if isinstance(kind, InStore) else {}
+    assert header["data_sets" if named else "data_set"] == (["v", "w", "x", "y"] if named else "x")
+    assert first == {
         "run": "a", "round": 1, "noise_multiplier": 2.0, "sample_rate": 0.1, "steps": 5,
-        "trust": "local", "client_noise_multiplier": None,
+        "trust": "local", "client_noise_multiplier": None, **named,
     }  # fmt: skip
-    (tmp_path / "x.ledger").write_bytes(written)
+
+
+def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
+    (tmp_path / "x.ledger").write_bytes(written(InFile()))
     assert data_set_of(tmp_path / "x.ledger") == "x"
     (tmp_path / "y.ledger").write_text("?\n")
     with pytest.raises(LedgerError, match="line 1 is damaged"):
@@ -366,7 +399,7 @@ def test_a_ledger_is_plain_text_that_a_person_can_read(written: bytes, tmp_path:
 def test_ledgers_from_before_trust_was_written_down_stay_readable(tmp_path: Path) -> None:
     path = tmp_path / "x.ledger"
     path.write_text(OLD_LEDGER)
-    ledger = Ledger(path, "x")
+    ledger = LedgerFile(path, "x")
     assert ledger.entries() == [charge(1)]
     ledger.charge(charge(2), **BUDGET)
     assert path.read_text().startswith(OLD_LEDGER)

@@ -13,12 +13,13 @@ import pytest
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.cli.main import run
 from fedlite.federation.ledgers import sync_cohort
+from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_folder import read_ledgers
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal
-from tests.privacy.world import ClientWorld, begun, held, ledger_of
+from tests.privacy.world import ClientWorld, held, into_files, ledger_of
 
 LIMITS = {"budget": 8.0, "delta": 1e-5, "accountant": "rdp"}
 
@@ -81,12 +82,12 @@ def test_runs_on_shared_ledgers_spend_one_budget_and_are_refused_when_it_is_gone
     assert [entry["clients_trained"] for entry in second] == [4, 0, 0]
     assert [entry["clients_refused"] for entry in second] == [0, 4, 4]
 
-    spent = {path: path.read_bytes() for path in ledgers.glob("*.ledger")}
-    assert len(spent) == 4
-    for path in spent:
-        ledger = Ledger(path, path.stem)
-        assert len({charge.run for charge in ledger.entries()}) == 2
-        assert 7.5 < ledger.epsilon(1e-5, "rdp") <= 8
+    spent = {path: path.read_bytes() for path in ledgers.glob("*.ledger*")}
+    read = read_ledgers(ledgers)
+    assert len(read) == 4
+    for charges in read.values():
+        assert len({charge.run for charge in charges}) == 2
+        assert 7.5 < compute_epsilon([one.segment for one in charges], 1e-5, "rdp") <= 8
 
     for name in ("first", "second"):  # resumed once more, and once from before its last round
         federate(tmp_path / name)
@@ -95,7 +96,7 @@ def test_runs_on_shared_ledgers_spend_one_budget_and_are_refused_when_it_is_gone
         (tmp_path / name / "state.json").write_text(json.dumps(state))
         (tmp_path / name / "checkpoint.pt").unlink()
         assert all(entry["clients_trained"] == 0 for entry in federate(tmp_path / name))
-    assert {path: path.read_bytes() for path in ledgers.glob("*.ledger")} == spent
+    assert {path: path.read_bytes() for path in ledgers.glob("*.ledger*")} == spent
 
 
 # --- two runs at once -----------------------------------------------------------------------
@@ -149,17 +150,22 @@ def test_no_epsilon_is_reported_when_ledgers_are_missing_or_exchanged(
     assert run(["report", f"run.dir={copy}"]) == 1
 
 
-def test_a_cohort_is_flushed_whoever_has_a_ledger(
-    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kept", ["store", "files"])
+def test_a_cohort_is_flushed_whoever_charged(
+    kept: str, tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config()
-    ledgers = [begun(ledger_of(tmp_path, config, client_id)) for client_id in (1, 2, 3)]
-    ledger = ledgers[1]
+    with held(config, tmp_path):
+        pass
+    folder = tmp_path / "ledgers"
+    if kept == "files":
+        into_files(folder)
+    ledger = ledger_of(folder, config, 2)
     ledger.charge(Charge("run", 1, 2.0, 0.1, 1), **LIMITS)
     flushed: list[int] = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino) or fsync(fd))
-    sync_cohort(tmp_path, config.privacy, config.dataset.name, [1, 2, 3])
+    sync_cohort(folder, config.privacy, config.dataset.name, [1, 2, 3])
     assert ledger.path.stat().st_ino in flushed
 
 

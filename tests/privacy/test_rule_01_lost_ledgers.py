@@ -6,28 +6,34 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
 from fedlite.cli.main import run
-from fedlite.privacy import ledger as ledger_module
+from fedlite.privacy.chain import write_line
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import Ledger, LedgerError, create_ledgers, sync_ledgers
-from fedlite.privacy.marks import Mark, mark_of
+from fedlite.privacy.ledger import LedgerError
+from fedlite.privacy.ledger_file import LedgerFile
+from fedlite.privacy.marks import Mark, mark_of, read_mark
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
 from tests.e2e.command import refusal
 from tests.federation.test_device import OPTIONS, policy_of
-from tests.privacy.planted import Plant, caught
-from tests.privacy.test_rule_01_ledger_file import another_process, begun, charge
-from tests.privacy.world import ClientWorld
-
-NO_LIMIT = {"budget": 1e9, "delta": 1e-5, "accountant": "rdp"}
-
+from tests.privacy.ledger_kinds import (
+    NO_LIMIT,
+    InFile,
+    InStore,
+    Kind,
+    another_process,
+    charge,
+    over_both,
+)
+from tests.privacy.planted import caught
+from tests.privacy.world import ClientWorld, into_files
 
 # --- what can become of a file --------------------------------------------------------------
 
@@ -57,9 +63,10 @@ def put_back_by_one_charge(path: Path) -> None:
 
 
 def exchange_for_a_new_one(path: Path) -> None:
+    was = path.read_bytes()
     mark_of(path).unlink()
     path.unlink()
-    begun(path)
+    (InStore() if b'"data_sets"' in was else InFile()).begin(path)
 
 
 def link_elsewhere(path: Path) -> None:
@@ -102,9 +109,11 @@ def look(folder: Path) -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def check_a_loss_is_refused(path: Path, loss: Callable[[Path], None], *, seen: bool) -> None:
+def check_a_loss_is_refused(
+    kind: Kind, path: Path, loss: Callable[[Path], None], *, seen: bool
+) -> None:
     """By reader, charge and ``ledger init``; ``seen``: in the process that charged it."""
-    ledger = begun(path)
+    ledger = kind.begun(path)
     for server_round in (1, 2):
         ledger.charge(charge(server_round), **NO_LIMIT)
     loss(path)
@@ -113,7 +122,7 @@ def check_a_loss_is_refused(path: Path, loss: Callable[[Path], None], *, seen: b
         for attempt in (
             ledger.entries,
             lambda: ledger.charge(charge(3), **NO_LIMIT),
-            lambda: create_ledgers([ledger]),
+            lambda: kind.begin(path),
             ledger.entries,
         ):
             said = ""
@@ -127,37 +136,52 @@ def check_a_loss_is_refused(path: Path, loss: Callable[[Path], None], *, seen: b
     assert look(path.parent) == left, "something was written"
 
 
+@over_both
 @pytest.mark.parametrize("seen", [True, False], ids=["same process", "another process"])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_a_lost_ledger_is_refused(loss: Callable[[Path], None], seen: bool, tmp_path: Path) -> None:
-    check_a_loss_is_refused(tmp_path / "x.ledger", loss, seen=seen)
+def test_a_lost_ledger_is_refused(
+    loss: Callable[[Path], None], seen: bool, kind: Kind, tmp_path: Path
+) -> None:
+    check_a_loss_is_refused(kind, tmp_path / "x.ledger", loss, seen=seen)
 
 
-def test_the_process_that_saw_a_ledger_refuses_a_new_one_in_its_place(tmp_path: Path) -> None:
-    check_a_loss_is_refused(tmp_path / "x.ledger", exchange_for_a_new_one, seen=True)
+@over_both
+def test_the_process_that_saw_a_ledger_refuses_a_new_one_in_its_place(
+    kind: Kind, tmp_path: Path
+) -> None:
+    check_a_loss_is_refused(kind, tmp_path / "x.ledger", exchange_for_a_new_one, seen=True)
 
 
-def a_ledger_begins_itself(patch: pytest.MonkeyPatch) -> None:
+def a_ledger_begins_itself(kind: Kind, patch: pytest.MonkeyPatch) -> None:
     """As before: what is missing or empty is a new ledger, also for a process that saw it."""
-    real = Ledger._opened
+    real, real_mark = kind.module.opened, read_mark
+
+    def begin_anew(path: Path) -> None:
+        if not path.exists() or not path.read_bytes():
+            for one in (path, mark_of(path)):
+                one.unlink(missing_ok=True)
+            kind.module._verified.clear()
+            kind.begin(path)
 
     @contextmanager
-    def opened(self: Ledger, mode: str) -> Iterator[object]:
-        if not self.path.exists() or not self.path.read_bytes():
-            for path in (self.path, mark_of(self.path)):
-                path.unlink(missing_ok=True)
-            ledger_module._verified.clear()
-            create_ledgers([self])
-        with real(self, mode) as file:
+    def opened(path: Path, mode: Any) -> Iterator[object]:
+        begin_anew(path)
+        with real(path, mode) as file:
             yield file
 
-    patch.setattr(Ledger, "_opened", opened)
+    def mark(path: Path) -> Mark | None:
+        begin_anew(path)
+        return real_mark(path)
+
+    patch.setattr(kind.module, "opened", opened)
+    patch.setattr(kind.module, "read_mark", mark)
 
 
-def marks_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Mark, "holds", lambda self, raw: True)
+def marks_are_not_looked_at(kind: Kind, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mark, "holds", lambda self, file: True)
 
 
+@over_both
 @pytest.mark.parametrize(
     ("plant", "loss"),
     [
@@ -168,55 +192,58 @@ def marks_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_planted_bugs_are_caught(
-    plant: Plant,
+    plant: Callable[[Kind, pytest.MonkeyPatch], None],
     loss: Callable[[Path], None],
+    kind: Kind,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plant(monkeypatch)
+    plant(kind, monkeypatch)
     with caught("the budget begins anew"):
-        check_a_loss_is_refused(tmp_path / "x.ledger", loss, seen=False)
+        check_a_loss_is_refused(kind, tmp_path / "x.ledger", loss, seen=False)
 
 
-def test_a_cohort_that_was_flushed_is_marked(tmp_path: Path) -> None:
-    ledger = begun(tmp_path / "x.ledger", sync=False)
+@over_both
+def test_a_cohort_that_was_flushed_is_marked(kind: Kind, tmp_path: Path) -> None:
+    ledger = kind.begun(tmp_path / "x.ledger", sync=False)
     ledger.charge(charge(1), **NO_LIMIT)
     assert mark_of(ledger.path).read_text().startswith(f"{len(lines(ledger.path, 1)):015d} ")
-    sync_ledgers([ledger.path])
+    kind.flush(ledger.path)
     put_back_as_new(ledger.path)
     with another_process(), pytest.raises(LedgerError, match="are gone"):
         ledger.entries()
     ledger.path.unlink()
     with pytest.raises(LedgerError, match=r"x\.ledger"):
-        sync_ledgers([ledger.path])
+        kind.flush(ledger.path)
 
 
 # --- while it is charged --------------------------------------------------------------------
 
 
+@over_both
 def test_a_ledger_that_is_deleted_while_it_is_charged_trains_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = begun(tmp_path / "x.ledger")
+    ledger = kind.begun(tmp_path / "x.ledger")
     ledger.charge(charge(1), **NO_LIMIT)
     kept = ledger.path.read_bytes()
-    fsync = os.fsync
 
-    def and_delete(descriptor: int) -> None:
-        fsync(descriptor)
+    def and_delete(file: IO[bytes], end: int, line: bytes) -> None:
+        write_line(file, end, line)
         ledger.path.unlink()
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", and_delete)
+        patch.setattr(kind.module, "write_line", and_delete)
         with pytest.raises(LedgerError, match=r"x\.ledger"):
             ledger.charge(charge(2), **NO_LIMIT)
     ledger.path.write_bytes(kept)
-    with pytest.raises(LedgerError, match="are gone"):  # the mark knows the second charge
+    with pytest.raises(LedgerError, match="are gone"):  # the second charge is remembered
         ledger.charge(charge(3), **NO_LIMIT)
 
 
-def test_a_full_disk_charges_nothing_and_loses_nothing(tmp_path: Path) -> None:
-    ledger = begun(tmp_path / "x.ledger")
+@over_both
+def test_a_full_disk_charges_nothing_and_loses_nothing(kind: Kind, tmp_path: Path) -> None:
+    ledger = kind.begun(tmp_path / "x.ledger")
     ledger.charge(charge(1), **NO_LIMIT)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -230,13 +257,6 @@ def test_a_full_disk_charges_nothing_and_loses_nothing(tmp_path: Path) -> None:
     assert ledger.entries() == [charge(1)]
     ledger.charge(charge(3), **NO_LIMIT)
     assert ledger.entries() == [charge(1), charge(3)]
-
-
-def test_charges_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
-    ledger = begun(tmp_path / "x.ledger")
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: ledger.charge(charge(i), **NO_LIMIT), range(1, 17)))
-    assert sorted(entry.round for entry in ledger.entries()) == list(range(1, 17))
 
 
 # --- a device -------------------------------------------------------------------------------
@@ -279,7 +299,7 @@ def test_a_device_trains_once_its_owner_has_begun_its_ledger_and_while_it_is_the
     assert trains(2)
     line = refusal(capsys, 1, "ledger", "init", f"policy={node['policy']}", "ledger-dir=kept")
     assert f"{path}: was begun before" in line
-    assert len(Ledger(path, "ward-7").entries()) == 2
+    assert len(LedgerFile(path, "ward-7").entries()) == 2
 
 
 def test_what_is_wrong_with_an_init_is_named(
@@ -298,9 +318,9 @@ def test_what_is_wrong_with_an_init_is_named(
     assert "seed=1" in refusal(capsys, 2, "ledger", "init", policy, "seed=1")
     assert "none.yaml" in refusal(capsys, 2, "ledger", "init", f"policy={tmp_path}/none.yaml")
     assert "data_set=../x" in refusal(capsys, 2, "ledger", "init", "data_set=../x", folder)
-    assert list(tmp_path.rglob("*.ledger")) == []
+    assert list(tmp_path.rglob("*.ledger*")) == []
     assert run(["ledger", "init", "data_set=x", folder]) == 0
-    assert Ledger(tmp_path / "x.ledger", "x").entries() == []
+    assert LedgerFile(tmp_path / "x.ledger", "x").entries() == []
 
 
 # --- a simulation ---------------------------------------------------------------------------
@@ -319,17 +339,23 @@ def one_charge_and_its_mark(path: Path) -> None:
     put_back_by_one_charge(path)
 
 
+@over_both
 @pytest.mark.parametrize(
     "loss", [delete, empty, every_ledger, the_division, one_charge_and_its_mark]
 )
 def test_a_run_neither_reports_nor_goes_on_without_its_ledgers(
     loss: Callable[[Path], None],
+    kind: Kind,
     finished_run: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     copy = shutil.copytree(finished_run, tmp_path / "run")
-    loss(copy / "ledgers" / "digits-client-0002.ledger")
+    ledger = copy / "ledgers" / "clients.ledgers"
+    if isinstance(kind, InFile):
+        into_files(copy / "ledgers")
+        ledger = copy / "ledgers" / "digits-client-0002.ledger"
+    loss(ledger)
     state = json.loads((copy / "state.json").read_text())
     if loss in (delete, one_charge_and_its_mark):  # before its last round
         del state["stages"]["federate"]
@@ -344,7 +370,7 @@ def test_a_run_neither_reports_nor_goes_on_without_its_ledgers(
 
 
 def test_a_server_ledger_that_was_lost_stops_the_run(tmp_path: Path) -> None:
-    ledger = begun(tmp_path / "server.ledger", "digits-clients")
+    ledger = InFile().begun(tmp_path / "server.ledger", "digits-clients")
     made = Charge("run", 1, 1.0, 0.5, 1)
     assert ledger.charge(made, budget=9, delta=1e-3, accountant="pld").accepted
     empty(ledger.path)

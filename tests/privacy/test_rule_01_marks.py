@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedlite.privacy import ledger as ledger_module
 from fedlite.privacy.charges import Charge
-from fedlite.privacy.ledger import Ledger, LedgerError, affordable, create_ledgers
-from fedlite.privacy.marks import Mark, mark_of, read_mark
-from tests.privacy.planted import Plant, caught
-from tests.privacy.test_rule_01_ledger_file import OLD_LEDGER, another_process, begun, charge
-
-NO_LIMIT = {"budget": 1e9, "delta": 1e-5, "accountant": "rdp"}
+from fedlite.privacy.ledger import LedgerError, affordable
+from fedlite.privacy.ledger_file import LedgerFile
+from fedlite.privacy.marks import NOTHING, mark_of, read_mark
+from tests.privacy.ledger_kinds import NO_LIMIT, Kind, another_process, charge, over_both
+from tests.privacy.planted import caught
+from tests.privacy.test_rule_01_ledger_file import OLD_LEDGER
 
 
 def unlink(mark: Path) -> None:
@@ -32,11 +32,17 @@ LOSSES = (unlink, empty, damage)
 
 
 def check_an_earlier_state_is_refused(
-    path: Path, loss: Callable[[Path], None], *, kept: int, seen: bool, sync: bool = True
+    kind: Kind,
+    path: Path,
+    loss: Callable[[Path], None],
+    *,
+    kept: int,
+    seen: bool,
+    sync: bool = True,
 ) -> None:
     """The mark lost and the file put back to ``kept`` of 3 charges; ``seen``: by the process that
     charged them, which only ever charged."""
-    ledger = begun(path, sync=sync)
+    ledger = kind.begun(path, sync=sync)
     for server_round in (1, 2, 3):
         ledger.charge(charge(server_round), **NO_LIMIT)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + kept]))
@@ -52,37 +58,39 @@ def check_an_earlier_state_is_refused(
     assert "\n" not in said
 
 
+@over_both
 @pytest.mark.parametrize("kept", [0, 2])
 @pytest.mark.parametrize("seen", [True, False], ids=["same process", "another process"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_ledger_that_was_put_back_without_its_mark_is_refused(
-    loss: Callable[[Path], None], seen: bool, kept: int, tmp_path: Path
+    loss: Callable[[Path], None], seen: bool, kept: int, kind: Kind, tmp_path: Path
 ) -> None:
-    check_an_earlier_state_is_refused(tmp_path / "x.ledger", loss, kept=kept, seen=seen)
+    check_an_earlier_state_is_refused(kind, tmp_path / "x.ledger", loss, kept=kept, seen=seen)
 
 
-def test_a_process_remembers_the_charge_that_it_just_wrote(tmp_path: Path) -> None:
+@over_both
+def test_a_process_remembers_the_charge_that_it_just_wrote(kind: Kind, tmp_path: Path) -> None:
     check_an_earlier_state_is_refused(
-        tmp_path / "x.ledger", lambda mark: None, kept=2, seen=True, sync=False
+        kind, tmp_path / "x.ledger", lambda mark: None, kept=2, seen=True, sync=False
     )
 
 
-def nothing_written_is_remembered(patch: pytest.MonkeyPatch) -> None:
-    real = Ledger._append
+def nothing_written_is_remembered(kind: Kind, patch: pytest.MonkeyPatch) -> None:
+    real = kind.reader._append
 
-    def append(self: Ledger, *args: object) -> None:
-        before = self._remembered
-        real(self, *args)  # type: ignore[arg-type]
-        ledger_module._verified[self._key] = before
+    def append(self: Any, *args: Any) -> None:
+        memory = kind.module._verified
+        real(self, *args)
+        memory.clear()
 
-    patch.setattr(Ledger, "_append", append)
-
-
-def no_mark_is_needed(patch: pytest.MonkeyPatch) -> None:
-    real = read_mark
-    patch.setattr(ledger_module, "read_mark", lambda path: real(path) or Mark(0, ""))
+    patch.setattr(kind.reader, "_append", append)
 
 
+def no_mark_is_needed(kind: Kind, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kind.module, "read_mark", lambda path: read_mark(path) or NOTHING)
+
+
+@over_both
 @pytest.mark.parametrize(
     ("plant", "loss", "seen", "sync"),
     [
@@ -92,35 +100,40 @@ def no_mark_is_needed(patch: pytest.MonkeyPatch) -> None:
     ids=["memory", "mark"],
 )
 def test_planted_bugs_are_caught(
-    plant: Plant,
+    plant: Callable[[Kind, pytest.MonkeyPatch], None],
     loss: Callable[[Path], None],
     seen: bool,
     sync: bool,
+    kind: Kind,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plant(monkeypatch)
+    plant(kind, monkeypatch)
     with caught("an earlier state is taken"):
-        check_an_earlier_state_is_refused(tmp_path / "x.ledger", loss, kept=2, seen=seen, sync=sync)
+        check_an_earlier_state_is_refused(
+            kind, tmp_path / "x.ledger", loss, kept=2, seen=seen, sync=sync
+        )
 
 
 def test_a_ledger_from_before_marks_goes_on_without_one(tmp_path: Path) -> None:
     path = tmp_path / "x.ledger"
     path.write_text(OLD_LEDGER)
-    Ledger(path, "x").charge(charge(2), **NO_LIMIT)
+    LedgerFile(path, "x").charge(charge(2), **NO_LIMIT)
     mark_of(path).unlink()
     with another_process():
-        assert Ledger(path, "x").entries() == [charge(1), charge(2)]
+        assert LedgerFile(path, "x").entries() == [charge(1), charge(2)]
 
 
-def test_a_beginning_that_was_broken_off_goes_on(tmp_path: Path) -> None:
-    ledger = begun(tmp_path / "x.ledger")
-    ledger.path.unlink()  # as if only the mark had been written; nothing was charged
-    create_ledgers([ledger])
-    ledger.charge(charge(1), **NO_LIMIT)
-    ledger.path.unlink()
+@over_both
+def test_a_beginning_that_was_broken_off_goes_on(kind: Kind, tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    kind.begin(path)
+    path.unlink()  # as if only the mark had been written; nothing was charged
+    kind.begin(path)
+    kind.at(path).charge(charge(1), **NO_LIMIT)
+    path.unlink()
     with pytest.raises(LedgerError, match="was begun before"):
-        create_ledgers([ledger])
+        kind.begin(path)
 
 
 def test_a_mark_that_cannot_be_written_charges_nothing(tmp_path: Path) -> None:
@@ -128,7 +141,7 @@ def test_a_mark_that_cannot_be_written_charges_nothing(tmp_path: Path) -> None:
     path.write_text(OLD_LEDGER)
     mark_of(path).mkdir()
     with pytest.raises(LedgerError, match=r"cannot be written .*; nothing was trained"):
-        Ledger(path, "x").charge(charge(2), **NO_LIMIT)
+        LedgerFile(path, "x").charge(charge(2), **NO_LIMIT)
     assert path.read_text() == OLD_LEDGER
 
 

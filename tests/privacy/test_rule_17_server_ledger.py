@@ -16,7 +16,8 @@ from fedlite.cli.main import run
 from fedlite.federation.messages import State
 from fedlite.federation.rounds import Federation, run_rounds
 from fedlite.privacy.client_level import ClientPlan
-from fedlite.privacy.ledger import Ledger, Spending
+from fedlite.privacy.ledger import Spending
+from fedlite.privacy.ledger_file import LedgerFile
 from tests.conftest import TINY
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation
 from tests.privacy.releases import make_client_plan
@@ -38,13 +39,15 @@ class PowerCutError(Exception):
 class Server:
     """One run of three clients that may be cut off and resumed; counts all its releases."""
 
-    def __init__(self, directory: Path, plan: ClientPlan, ledger: type[Ledger] = Ledger) -> None:
+    def __init__(
+        self, directory: Path, plan: ClientPlan, ledger: type[LedgerFile] = LedgerFile
+    ) -> None:
         self.directory, self.plan, self.ledger_class = directory, plan, ledger
         self.clients = ScriptedClients([add(0.1), add(0.2), add(0.3)])
         self.releases = 0
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> LedgerFile:
         return begun(self.ledger_class(self.directory / "server.ledger", "clients"))
 
     def run(self, *, cut: tuple[str, int] | None = None, rounds: int = 6) -> Federation:
@@ -97,7 +100,7 @@ def check_that_the_budget_holds(server: Server, cuts: Cuts) -> Federation:
     return made
 
 
-class ForgetsAcrossRuns(Ledger):
+class ForgetsAcrossRuns(LedgerFile):
     """Planted: the ledger of a process, gone with it."""
 
     def __init__(self, path: Path, data_set: str) -> None:
@@ -105,14 +108,14 @@ class ForgetsAcrossRuns(Ledger):
         super().__init__(path.parent / f"forgotten-{number}.ledger", data_set)
 
 
-class ChargesEachRoundOnce(Ledger):
+class ChargesEachRoundOnce(LedgerFile):
     """Planted: a round that was cut off and repeated with fresh noise is taken for the same."""
 
     def charge(self, *args: Any, **options: Any) -> Spending:
         return super().charge(*args, **{**options, "replay": True})
 
 
-class LooksTooLate(Ledger):
+class LooksTooLate(LedgerFile):
     """Planted: stops once the budget is overspent."""
 
     def charge(self, *args: Any, budget: float, **options: Any) -> Spending:
@@ -121,14 +124,14 @@ class LooksTooLate(Ledger):
         return super().charge(*args, budget=enough, **options)
 
 
-class NeverRefuses(Ledger):
+class NeverRefuses(LedgerFile):
     """Planted: writes everything down, and lets everything pass."""
 
     def charge(self, *args: Any, budget: float, **options: Any) -> Spending:
         return super().charge(*args, budget=math.inf, **options)
 
 
-class BreaksOff(Ledger):
+class BreaksOff(LedgerFile):
     """Planted: an error instead of an answer, and the run is lost with it."""
 
     def charge(self, *args: Any, **options: Any) -> Spending:
@@ -168,7 +171,7 @@ def test_all_releases_together_stay_in_the_budget(cuts: Cuts, tmp_path: Path) ->
     ],
 )
 def test_planted_ledgers_that_overspend_are_caught(
-    planted: type[Ledger], name: str, tmp_path: Path
+    planted: type[LedgerFile], name: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AssertionError):
         check_that_the_budget_holds(Server(tmp_path, plan_for(4), planted), CUTS[name])

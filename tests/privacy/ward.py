@@ -29,7 +29,7 @@ from fedlite.federation.messages import (
 from fedlite.federation.transport.grid import InProcessGrid
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
-from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.privacy.plan import PrivacyPlan
 from tests.privacy.world import begun, make_plan
 
@@ -107,7 +107,7 @@ class Ward:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         (folder / "policy.yaml").write_text(rules + data)
-        begun(Ledger(folder / "ward-7.ledger", "ward-7"))
+        begun(LedgerFile(folder / "ward-7.ledger", "ward-7"))
         self.context = Context(
             run_id=1,
             node_id=7,
@@ -151,7 +151,7 @@ class Ward:
 
     def charges(self) -> int:
         """How many charges the device's ledger holds."""
-        return len(Ledger(self.folder / "ward-7.ledger", "ward-7").entries())
+        return len(LedgerFile(self.folder / "ward-7.ledger", "ward-7").entries())
 
 
 def changed(options: ClientOptions, **changes: Any) -> str:

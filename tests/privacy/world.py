@@ -1,5 +1,6 @@
 """A client without a server: real Flower messages to the real ClientApp, on embedded digits."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -29,8 +30,12 @@ from fedlite.federation.simulation import (
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.models.build import build_model
 from fedlite.privacy.clipping import Engine
+from fedlite.privacy.division import read_division
 from fedlite.privacy.engines import ENGINES
-from fedlite.privacy.ledger import Ledger, create_ledgers
+from fedlite.privacy.ledger import Ledger
+from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
+from fedlite.privacy.ledger_folder import STORE, STORE_FILE
+from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
 from fedlite.privacy.steps import train_steps
@@ -143,8 +148,9 @@ def ledger_of(folder: Path, config: Config, client_id: int) -> Ledger:
     return simulated_ledger(folder, config.privacy, config.dataset.name, client_id)
 
 
-def begun(ledger: Ledger) -> Ledger:
-    """The ledger, as its owner has begun it."""
+def begun(ledger: Ledger) -> LedgerFile:
+    """The ledger, which lies in a file, as its owner has begun it."""
+    assert isinstance(ledger, LedgerFile)
     if not ledger.path.exists():
         create_ledgers([ledger])
     return ledger
@@ -153,6 +159,20 @@ def begun(ledger: Ledger) -> Ledger:
 def held(config: Config, directory: Path = Path()) -> AbstractContextManager[None]:
     """The ledgers of a run of ``config`` in ``directory``, begun and held as a run holds them."""
     return held_ledgers(Untrained(config, directory))
+
+
+def into_files(directory: Path) -> None:
+    """The ledgers of a directory as an earlier version kept them: each client's in a file."""
+    division = read_division(directory)
+    assert division is not None
+    for data_set, charges in LedgerStore(directory / STORE_FILE).entries().items():
+        ledger = begun(LedgerFile(directory / f"{data_set}.ledger", data_set))
+        for charge in charges:
+            ledger.charge(charge, budget=math.inf, delta=1e-5, accountant="rdp")
+    for path in directory.glob(f"{STORE_FILE}*"):
+        path.unlink()
+    begun_files = {*division.examples, *division.begun} - {STORE}
+    replace(division, begun=tuple(sorted(begun_files)), store=False).write(directory)
 
 
 def make_plan(**changes: object) -> PrivacyPlan:

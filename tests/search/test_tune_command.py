@@ -41,7 +41,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_ledger_of_a_client_is_there(tuned: Path) -> None:
-    assert list(tuned.rglob("*.ledger")) == []
+    assert list(tuned.rglob("*.ledger*")) == []
     assert not (tuned / "ledgers").exists()
     assert {path.name for path in (tuned / "tune").iterdir()} >= {
         "experiment.yaml",
@@ -180,7 +180,7 @@ def test_the_ledgers_of_a_trial_are_gone_and_a_shared_folder_is_untouched(tmp_pa
     trials = Trials.prepare(config, splits, folds, tmp_path)
     trials.federate({}, 0, tmp_path / "trial")
     assert not shared.exists()
-    assert list(tmp_path.rglob("*.ledger")) == []
+    assert list(tmp_path.rglob("*.ledger*")) == []
 
 
 @pytest.mark.parametrize(
