@@ -71,10 +71,11 @@ def measure(options: argparse.Namespace, plan: PrivacyPlan, *, sync: bool) -> di
         processor = time.process_time() - processor
         started = time.perf_counter()
         directory = Path(folder) / "new" / "ledgers"
-        ledgers = LedgerStore(directory / "clients.ledgers").entries().values()
         if sync:
             files = sorted(directory.glob("*.ledger"))
             ledgers = [LedgerFile(path, path.stem).entries() for path in files]
+        else:
+            ledgers = list(LedgerStore(directory / "clients.ledgers").entries().values())
         charges = sum(map(len, ledgers))
         largest = max(
             compute_epsilon([charge.segment for charge in ledger], plan.delta, plan.accountant)
