@@ -164,6 +164,27 @@ def test_workers_change_no_bit_and_end_with_the_grid(
     assert active_children() == []
 
 
+def test_workers_train_their_clients_together_where_noise_is_secret(
+    client_world: Callable[..., ClientWorld],
+) -> None:
+    world = client_world("privacy.randomness=secure")
+    run_config = {k: str(v) for k, v in world.grid.contexts[FIRST_NODE_ID].run_config.items()}
+    grid = InProcessGrid(real_app, world.splits.num_clients, run_config, num_workers=2)
+    for node_id, context in grid.contexts.items():
+        context.state = world.grid.contexts[node_id].state
+    try:
+        for server_round in (1, 2):
+            content = world.request(server_round).content
+            messages = [Message(content, node, TRAIN) for node in grid.get_node_ids()]
+            for client, reply in enumerate(grid.send_and_receive(messages)):
+                assert not reply.has_error(), reply.error.reason
+                assert reply.metadata.src_node_id == FIRST_NODE_ID + client
+                assert reply.content.config_records["report"]["status"] == "trained"
+                assert len(world.ledger(client).entries()) == server_round
+    finally:
+        grid.close()
+
+
 def test_a_worker_that_died_between_two_rounds_is_replaced(
     worker_grid: tuple[ClientWorld, InProcessGrid],
 ) -> None:
