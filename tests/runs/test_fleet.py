@@ -1,5 +1,11 @@
 """What a run's clients would have to do on their devices."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
 from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model
 from fedlite.models.cost import forward_flops, state_bytes
@@ -45,3 +51,17 @@ def test_every_class_has_its_entry_and_every_client_its_class() -> None:
     assert sum(one["clients"] for one in entries.values()) == 40
     assert entries["mcu_bluetooth"]["compute_seconds"] > entries["board"]["compute_seconds"]
     assert all(one["first_seconds"] > one["overhead_seconds"] == 3 for one in entries.values())
+
+
+@pytest.mark.slow
+def test_a_run_reports_what_it_took_on_its_fleet(shared_run: Callable[..., Path]) -> None:
+    made = shared_run("fleet", "fleet=phones", "compress=none")
+    report = json.loads((made / "report.json").read_text())
+    rounds = [entry["simulated"] for entry in report["history"]]
+    fleet = report["fleet"]
+    assert fleet["seconds"] == rounds[-1]["clock_seconds"] > 0
+    assert fleet["joules"] == pytest.approx(sum(one["joules"] for one in rounds))
+    assert sum(one["clients"] for one in fleet["classes"].values()) == 4
+    text = (made / "report.md").read_text()
+    assert "On this fleet the rounds take" in text
+    assert (made / "pictures" / "accuracy_by_simulated_time.png").is_file()
