@@ -10,10 +10,12 @@ usage: fedlite plan [DIR] [option=value ...] [output=plan.png]
   privacy.client.epsilon=E  budget of the client level
   federation.rounds=N       rounds; federation.fraction=F: share asked in each
   federation.num_clients=N  clients; with it no data set is read, as a rule
+  fleet=F                   phones, ...: time and energy of the rounds there
 
 Takes every option of `fedlite simulate`. Prints the noise multiplier, what each
 client adds of it, and epsilon by round: for the chosen unit and trust first,
-then for the others at the same budget. Trains and charges nothing.
+then for the others at the same budget. Trains and charges nothing. With a fleet
+the data set is read, for the shape of its examples.
 """
 
 from pathlib import Path
