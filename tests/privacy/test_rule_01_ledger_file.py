@@ -352,7 +352,7 @@ def store_memory_is_trusted(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kind", "plant"),
     [(InFile(), file_memory_is_trusted), (InStore(), store_memory_is_trusted)],
-    ids=repr,
+    ids=["file", "store"],
 )
 def test_the_planted_bug_of_trusting_the_memory_is_caught(
     kind: Kind, plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
