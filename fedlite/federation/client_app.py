@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -12,6 +13,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from fedlite.federation.client import Client, number_of
 from fedlite.federation.messages import (
     CONFIG,
+    TEACHER,
     TEACHER_RECORD,
     TRAIN,
     State,
@@ -48,9 +50,25 @@ def hello(message: Message, context: Context) -> Message:
 @app.query("teacher")
 def receive_teacher(message: Message, context: Context) -> Message:
     """Check the teacher by its hash and keep it."""
+    return _receive_teacher(message, context, set())
+
+
+@app.cohort(TEACHER)
+def receive_teacher_together(work: Sequence[Work]) -> list[Message]:
+    """Take the teachers of clients that share this process, each as :func:`receive_teacher` does:
+    what they were all sent is checked once for every folder that it is kept in."""
+    checked: set[tuple[int, Path]] = set()
+    receive = partial(_receive_teacher, checked=checked)
+    return [answer(receive, message, context) for message, context in work]
+
+
+def _receive_teacher(message: Message, context: Context, checked: set[tuple[int, Path]]) -> Message:
     client = Client.of(context)
     sha256 = str(config_in(message.content)["sha256"])
-    store_teacher(client.folder, to_state(arrays_in(message.content)), sha256)
+    sent = (id(message.content), client.folder)
+    if sent not in checked:
+        store_teacher(client.folder, to_state(arrays_in(message.content)), sha256)
+        checked.add(sent)
     context.state[TEACHER_RECORD] = ConfigRecord({"sha256": sha256})
     return Message(RecordDict({CONFIG: ConfigRecord({"sha256": sha256})}), reply_to=message)
 

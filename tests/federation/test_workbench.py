@@ -88,6 +88,22 @@ def test_a_teacher_that_is_not_what_was_announced_is_refused_and_not_kept(
     assert held == made.teacher_sha256, "the client still says which one it holds"
 
 
+def test_clients_that_are_sent_one_teacher_together_each_take_or_refuse_it(
+    world: Callable[..., ClientWorld],
+) -> None:
+    made = world()
+    nodes = list(made.grid.contexts)[:3]
+    state = {name: value + 1 for name, value in made.teacher.state_dict().items()}
+    for sha256, taken in (("0" * 64, False), (state_sha256(state), True)):
+        config = ConfigRecord({"sha256": sha256})
+        content = RecordDict({ARRAYS: to_arrays(state), CONFIG: config})
+        replies = made.grid.send_and_receive([Message(content, node, TEACHER) for node in nodes])
+        assert [reply.has_error() for reply in replies] == [not taken] * 3
+        held = [made.grid.contexts[node].state.config_records["teacher"] for node in nodes]
+        assert [one["sha256"] == sha256 for one in held] == [taken] * 3
+        assert (made.directory / "nodes" / f"teacher-{sha256}.pt").exists() is taken
+
+
 def test_a_stored_teacher_that_was_exchanged_is_noticed_before_anything_is_charged(
     world: Callable[..., ClientWorld],
 ) -> None:

@@ -18,7 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedlite.federation.client import number_of
 from fedlite.federation.device import SIMULATED
 from fedlite.federation.gather import Clients
-from fedlite.federation.messages import TEACHER_RECORD, TRAIN, asks_for_one_private_step
+from fedlite.federation.messages import TEACHER, TEACHER_RECORD, TRAIN, asks_for_one_private_step
 from fedlite.federation.sealed import FAILURE, answers, failure_of
 from fedlite.federation.transport.workers import WorkerPool
 
@@ -126,7 +126,7 @@ class InProcessGrid(Grid):
             message.metadata.__dict__["_message_id"] = f"message-{self._message_count}"
         contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
         self._asked.update(context.node_id for context in contexts)
-        together = MOST_TOGETHER if self._one_step(batch) else 1
+        together = MOST_TOGETHER if self._joint(batch) else 1
         work = list(zip(batch, contexts, strict=True))
         if self._pool is None:
             calls = (work[i : i + together] for i in range(0, len(work), together))
@@ -146,9 +146,12 @@ class InProcessGrid(Grid):
             found.teachers[client_id] = str(held["sha256"]) if held else ""
         return found
 
-    def _one_step(self, batch: list[Message]) -> bool:
-        """Whether clients may train together. Where a repeated request is the same release, none of
-        its bits may hang on who did: sums over several clients round otherwise."""
+    def _joint(self, batch: list[Message]) -> bool:
+        """Whether several clients may answer in one call: to take a teacher, and to train, but
+        where a repeated request is the same release. Then none of its bits may hang on who trained
+        together: sums over several clients round otherwise."""
+        if all(message.metadata.message_type == TEACHER for message in batch):
+            return True
         return not self._replay and all(map(asks_for_one_private_step, batch))
 
     def failure(self) -> str:
