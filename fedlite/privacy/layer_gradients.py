@@ -185,6 +185,8 @@ class OuterProducts:
 def _products(left: Tensor, right: Tensor, counts: Sequence[int]) -> list[Tensor]:
     """``left`` (..., n) times ``right`` (n, m), over each group of ``counts`` of the n by itself:
     what is not finite in one group is in no other."""
+    if len(counts) == 1:
+        return [left @ right]
     lengths = list(counts)
     pairs = zip(torch.split(left, lengths, dim=-1), torch.split(right, lengths), strict=True)
     return [one @ other for one, other in pairs]

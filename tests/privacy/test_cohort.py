@@ -238,7 +238,7 @@ def test_who_cannot_pay_refuses_and_the_others_train(
     real = Ledger.charge
 
     def charge(self: Ledger, *args: Any, **limits: Any) -> Spending:
-        poor = self.path == world.ledger(1).path
+        poor = self.data_set == world.ledger(1).data_set
         return real(self, *args, **{**limits, "budget": 0.0 if poor else limits["budget"]})
 
     monkeypatch.setattr(Ledger, "charge", charge)
@@ -331,7 +331,7 @@ def of_client_1(*args: Any, **options: Any) -> bool:
             return True
         if isinstance(value, Message) and value.metadata.dst_node_id == FIRST_NODE_ID + 1:
             return True
-        if isinstance(value, Ledger) and "0001" in value.path.name:
+        if isinstance(value, Ledger) and "0001" in value.data_set:
             return True
         draws = getattr(value, "randomness", value)
         if isinstance(draws, Repeated) and draws.number == 2:
