@@ -221,8 +221,9 @@ def test_predict_reads_images_arrays_and_tables(
         assert re.fullmatch(r"(\d [01]\.\d{3}  ){4}\d [01]\.\d{3}", line)
 
 
-def test_a_known_teacher_is_not_trained_again(finished_run: Path, tmp_path: Path) -> None:
+def test_a_known_teacher_is_not_trained_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
+    assert run(["teacher", *TINY, f"run.dir={tmp_path / 'before'}"]) == 0
     assert run(["teacher", *TINY, f"run.dir={folder}"]) == 0
     stages = json.loads((folder / "state.json").read_text())["stages"]
     assert stages["teacher"]["source"] == "cache"
