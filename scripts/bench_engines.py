@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import torch
 from record import record_run
+from rounds_alone import federate_alone
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
@@ -32,23 +32,16 @@ from fedlite.data.splits import Splits
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.loss import TaughtExamples, build_loss
-from fedlite.federation.client_options import CLIENT_OPTIONS
-from fedlite.federation.ledgers import simulated_ledger
 from fedlite.federation.messages import State
 from fedlite.federation.plans import build_plan
-from fedlite.federation.rounds import Federation
-from fedlite.federation.simulation import SIMULATION
 from fedlite.federation.training import LocalWork, train_client
-from fedlite.federation.transport.engines import run_federation
 from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
-from fedlite.privacy.ledger_file import create_ledgers
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
-from fedlite.runs.stages.federate import client_options, simulation_options
 
 CASES = ("bare", "inprocess-0", "inprocess-2", "ray")
 ENGINES = {
@@ -68,18 +61,17 @@ def run_case(case: str, overrides: list[str], noise_multiplier: float) -> Second
     started = time.perf_counter()
     splits = splits_of(config)
     plan = build_plan(config.privacy, config.federation, splits.client_sizes())
-    rounds = _bare_rounds(config, splits, plan) if case == "bare" else _rounds(config, splits, plan)
+    rounds = _bare_rounds(config, splits, plan) if case == "bare" else _rounds(config, splits)
     whole = time.perf_counter() - started
     steady = {key: statistics.median(one[key] for one in rounds[1:]) for key in rounds[0]}
     startup = whole - steady["total"] * (len(rounds) - 1)
     return {"startup": startup, "round": steady["learn"], "round_with_rest": steady["total"]}
 
 
-def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
+def _rounds(config: Config, splits: Splits) -> list[Seconds]:
     """The Flower apps on the configured engine."""
     task, records = splits.task, []
     probe = build_model(config.student, task, config.seed)
-    teacher = build_model(config.teacher, task, config.seed)
 
     def evaluate(state: State) -> Evaluation:
         load_state(probe, state, where="student")
@@ -92,30 +84,7 @@ def _rounds(config: Config, splits: Splits, plan: PrivacyPlan) -> list[Seconds]:
             raise FedliteError(f"round {record.round}: only {record.clients_trained} trained")
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        federation = Federation(
-            options=config.federation,
-            seed=config.seed,
-            run_id="bench",
-            num_clients=splits.num_clients,
-            plan=plan,
-            client_plan=None,
-            server_ledger=None,
-            student={name: value.clone() for name, value in probe.state_dict().items()},
-            teacher=dict(teacher.state_dict()),
-            evaluate=evaluate,
-            on_round=keep,
-            checkpoint_path=path / "checkpoint.pt",
-        )
-        simulation = simulation_options(config, path / "nodes", path / "ledgers")
-        of_client = partial(simulated_ledger, path / "ledgers", config.privacy, config.dataset.name)
-        (path / "ledgers").mkdir()
-        create_ledgers([of_client(i) for i in range(splits.num_clients)])
-        run_config = {
-            CLIENT_OPTIONS: client_options(config, task).to_json(),
-            SIMULATION: simulation.to_json(),
-        }
-        run_federation(federation, config.engine, run_config, path / "bench.log")
+        federate_alone(config, splits, Path(folder) / "run", evaluate, keep)
     return records
 
 

@@ -31,23 +31,17 @@ from typing import Any
 import numpy as np
 import torch
 from record import record_run
+from rounds_alone import federate_alone
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.federation.client_options import CLIENT_OPTIONS
-from fedlite.federation.ledgers import divide, hold_ledgers, sync_cohort
 from fedlite.federation.messages import State
-from fedlite.federation.plans import build_plan
-from fedlite.federation.rounds import Federation
-from fedlite.federation.simulation import SIMULATION, shared_world
 from fedlite.federation.transport import grid
-from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import build_model, load_state
 from fedlite.runs.compose import compose_config
 from fedlite.runs.splits import splits_of
-from fedlite.runs.stages.federate import client_options, simulation_options
 
 SHAPE, CLASSES = (1, 8, 8), 10
 PER_CLIENT = 14  # examples; a fifth of all is public, a fifth of all tests
@@ -128,38 +122,13 @@ def run_rounds(clients: int, cohort: int, watcher: Rounds, overrides: list[str])
         config = compose_config([*OPTIONS, *counts, *overrides])
         started = time.process_time()
         splits = splits_of(config)
-        task, ledgers = splits.task, folder / "run" / "ledgers"
-        probe = build_model(config.student, task, config.seed)
+        probe = build_model(config.student, splits.task, config.seed)
 
         def evaluate(state: State) -> Evaluation:
             load_state(probe, state, where="student")
-            return evaluate_model(probe, splits.test, task.num_classes)
+            return evaluate_model(probe, splits.test, splits.task.num_classes)
 
-        federation = Federation(
-            options=config.federation,
-            seed=config.seed,
-            run_id="bench",
-            num_clients=clients,
-            plan=build_plan(config.privacy, config.federation, splits.client_sizes()),
-            client_plan=None,
-            server_ledger=None,
-            student={name: value.clone() for name, value in probe.state_dict().items()},
-            teacher=dict(build_model(config.teacher, task, config.seed).state_dict()),
-            evaluate=evaluate,
-            on_round=watcher.on_round,
-            checkpoint_path=folder / "run" / "checkpoint.pt",
-            sync_ledgers=lambda asked: sync_cohort(
-                ledgers, config.privacy, config.dataset.name, asked
-            ),
-        )
-        simulation = simulation_options(config, folder / "run" / "nodes", ledgers)
-        run_config = {
-            CLIENT_OPTIONS: client_options(config, task).to_json(),
-            SIMULATION: simulation.to_json(),
-        }
-        division = divide(splits, config.privacy, config.dataset.name)
-        with shared_world(simulation, splits), hold_ledgers(simulation, division):
-            run_federation(federation, config.engine, run_config, folder / "bench.log")
+        federation = federate_alone(config, splits, folder / "run", evaluate, watcher.on_round)
         if any(record.clients_failed for record in federation.history):
             raise FedliteError("a client failed")
         checkpoint = federation.checkpoint_path

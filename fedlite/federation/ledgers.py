@@ -15,34 +15,19 @@ from fedlite.data.splits import Splits
 from fedlite.federation.server_app import open_server_ledger
 from fedlite.federation.simulation import SimulationOptions, run_policy
 from fedlite.privacy.division import DIVISION_FILE, Division, read_division
-from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
 from fedlite.privacy.ledger_folder import (
     SERVER,
     STORE,
     STORE_FILE,
     any_ledger,
-    client_ledger,
     flush_cohort,
     present_ledgers,
-    store_of,
 )
 from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.options import PrivacyOptions
 
 log = logging.getLogger(__name__)
-
-
-def simulated_ledger(
-    directory: Path, privacy: PrivacyOptions, data_set: str, client_id: int
-) -> Ledger:
-    """The ledger of a simulated client; its data set id is what its policy assigns.
-
-    Raises:
-        UsageError: the policy file cannot be used.
-    """
-    (named,) = data_set_ids(privacy, data_set, [client_id])
-    return client_ledger(directory, store_of(directory), named)
 
 
 def data_set_ids(privacy: PrivacyOptions, data_set: str, client_ids: Iterable[int]) -> list[str]:

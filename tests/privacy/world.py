@@ -18,7 +18,7 @@ from fedlite.federation.client import Client
 from fedlite.federation.client_app import app
 from fedlite.federation.client_options import CLIENT_OPTIONS
 from fedlite.federation.device import SIMULATED
-from fedlite.federation.ledgers import simulated_ledger
+from fedlite.federation.ledgers import data_set_ids
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, TrainRequest, to_arrays
 from fedlite.federation.plans import build_plan
 from fedlite.federation.simulation import (
@@ -34,7 +34,7 @@ from fedlite.privacy.division import read_division
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.ledger import Ledger
 from fedlite.privacy.ledger_file import LedgerFile, create_ledgers
-from fedlite.privacy.ledger_folder import STORE, STORE_FILE
+from fedlite.privacy.ledger_folder import STORE, STORE_FILE, client_ledger, store_of
 from fedlite.privacy.ledger_store import LedgerStore
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import DeterministicRandomness, Randomness
@@ -145,7 +145,8 @@ class Untrained(Pipeline):
 
 def ledger_of(folder: Path, config: Config, client_id: int) -> Ledger:
     """The ledger in ``folder`` of a simulated client of ``config``."""
-    return simulated_ledger(folder, config.privacy, config.dataset.name, client_id)
+    (data_set,) = data_set_ids(config.privacy, config.dataset.name, [client_id])
+    return client_ledger(folder, store_of(folder), data_set)
 
 
 def begun(ledger: Ledger) -> LedgerFile:
