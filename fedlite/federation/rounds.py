@@ -250,16 +250,16 @@ def draw_clients(
 ) -> tuple[list[int], list[Visit]]:
     """Whom a round asks, and on a fleet what becomes of them; there, only who is there is asked."""
     made, fleet = federation, federation.fleet
+    draw = partial(
+        select_cohort, made.asked, made.num_clients, made.seed, number, secret=made.secret_cohort
+    )
+    if fleet is None:
+        return draw(), []
     lacking = frozenset(lacking_teacher(present, list(present.teachers), made.teacher_sha256))
-    if fleet is not None and fleet.options.asynchronous:
+    if fleet.options.asynchronous:
         visits = ask_idle(fleet, number, server.working, lacking)
     else:
-        cohort = select_cohort(
-            made.asked, made.num_clients, made.seed, number, secret=made.secret_cohort
-        )
-        if fleet is None:
-            return cohort, []
-        visits = fleet.visits(number, cohort, lacking)
+        visits = fleet.visits(number, draw(), lacking)
     return [visit.client for visit in visits if visit.there], visits
 
 

@@ -28,6 +28,7 @@ from fedlite.report.words import (
     is_private,
     not_private_reason,
 )
+from fedlite.report.write import summed_up
 
 GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", "4_clients"
 BASELINES, PICTURES, AUDITS = "5_baselines", "6_pictures", "7_audits"
@@ -176,10 +177,10 @@ class RunBoard:
                 points = 100 * (record.evaluation.accuracy - public)
                 scalars[f"{GOOD}/points_over_public_student"] = points
         if record.epsilons:
-            epsilons = np.asarray(record.epsilons)
-            scalars[f"{PRIVATE}/epsilon_max"] = float(epsilons.max())
-            scalars[f"{PRIVATE}/epsilon_mean"] = float(epsilons.mean())
-            scalars[f"{PRIVATE}/epsilon_p95"] = float(np.quantile(epsilons, 0.95))
+            epsilons, summary = np.asarray(record.epsilons), summed_up(record.epsilons)
+            scalars[f"{PRIVATE}/epsilon_max"] = summary["max"]
+            scalars[f"{PRIVATE}/epsilon_mean"] = summary["mean"]
+            scalars[f"{PRIVATE}/epsilon_p95"] = summary["p95"]
             self._writer.add_histogram(f"{PRIVATE}/epsilon_clients", epsilons, record.round, "auto")
         if budget is not None:
             scalars[f"{PRIVATE}/budget"] = budget

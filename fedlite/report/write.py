@@ -52,8 +52,11 @@ def round_entry(record: RoundRecord) -> RoundEntry:
 
 def epsilons_of_round(epsilons: Sequence[float]) -> EpsilonsOfRound | None:
     """The epsilons of all clients, summed up; None of none."""
-    if not epsilons:
-        return None
+    return summed_up(epsilons) if epsilons else None
+
+
+def summed_up(epsilons: Sequence[float]) -> EpsilonsOfRound:
+    """The epsilons of one client or more in four figures."""
     return {
         "min": min(epsilons),
         "mean": float(np.mean(epsilons)),

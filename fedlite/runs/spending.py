@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fedlite.base.errors import FedliteError
 from fedlite.data.splits import Splits
 from fedlite.federation.ledgers import data_set_ids
@@ -33,6 +31,7 @@ from fedlite.report.schema import (
     PrivacySection,
     RoundEntry,
 )
+from fedlite.report.write import summed_up
 from fedlite.runs.config import Config
 
 
@@ -207,10 +206,11 @@ def _epsilons_by_client(
     plan: PrivacyPlan, ledgers: Sequence[list[Charge]], accountant: str
 ) -> EpsilonsByClient:
     epsilons = _epsilons(ledgers, plan.delta, accountant, trust=plan.trust)
+    summary = summed_up(epsilons)
     found: EpsilonsByClient = {
-        "epsilon_max": max(epsilons),
-        "epsilon_mean": float(np.mean(epsilons)),
-        "epsilon_p95": float(np.quantile(epsilons, 0.95)),
+        "epsilon_max": summary["max"],
+        "epsilon_mean": summary["mean"],
+        "epsilon_p95": summary["p95"],
         "epsilon_rdp_max": max(_epsilons(ledgers, plan.delta, "rdp", trust=plan.trust)),
         "participations_max": max(map(len, ledgers)),
     }
