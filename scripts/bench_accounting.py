@@ -50,6 +50,7 @@ def clear_caches() -> None:
     """Forget every epsilon, every step's RDP and every step's privacy loss distribution."""
     accounting.merged_epsilon.cache_clear()
     accounting.step_pld.cache_clear()
+    accounting.step_prv.cache_clear()
     MEMO.cache_clear()
 
 

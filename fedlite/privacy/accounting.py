@@ -30,7 +30,15 @@ from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import rdp as opacus_rdp
-from opacus.accountants.analysis.prv import Domain, PoissonSubsampledGaussianPRV
+from opacus.accountants.analysis.prv import (
+    DiscretePRV,
+    Domain,
+    PoissonSubsampledGaussianPRV,
+    TruncatedPrivacyRandomVariable,
+    compose_heterogeneous,
+    discretize,
+)
+from scipy.fft import next_fast_len
 
 from fedlite.base.errors import UsageError
 from fedlite.privacy.options import LARGEST_NOISE, SMALLEST_RATE
@@ -120,30 +128,46 @@ def _within_libraries(noise_multiplier: float, sample_rate: float, steps: int) -
 
 
 class _Prv(PRVAccountant):  # type: ignore[misc]  # untyped library class
-    """Opacus' accountant with the width of its grid from remembered RDP.
+    """Opacus' accountant, on grids that serve many numbers of steps.
 
-    ``_get_domain`` is Opacus' own formula (``compute_safe_domain_size``, remark 5.6 of Gopi et
-    al.); only the RDP of a step, most of its time, is worked out once
-    (scripts/bench_accounting.py).
+    A grid is the one of Opacus' own formula (``compute_safe_domain_size``, remark 5.6 of Gopi et
+    al.: of up to so many steps) for steps rounded up to powers of two, and so the same for every
+    round of a run until they have doubled: a step's loss is laid on it once, most of the time of an
+    epsilon. Its size is one that transforms fast (scripts/bench_accounting.py).
     """
 
-    def _get_domain(
-        self,
-        prvs: Sequence[PoissonSubsampledGaussianPRV],
-        num_self_compositions: Sequence[int],
-        eps_error: float,
-        delta_error: float,
-    ) -> Domain:
-        total = sum(num_self_compositions)
-        widths = [_rdp_epsilon(self.history, delta_error / 4, OPACUS_ORDERS)]
-        for noise_multiplier, sample_rate, _ in self.history:
-            once = [(noise_multiplier, sample_rate, 1)]
-            widths.append(_rdp_epsilon(once, delta_error / (8 * total), OPACUS_ORDERS))
-        width = max(*widths, eps_error) + 3
-        mesh = eps_error / np.sqrt(total * np.log(12 / delta_error) / 2)
-        if 2 * width / mesh * len(prvs) > LARGEST_PRV_GRID:
+    def _get_dprv(self, eps_error: float, delta_error: float) -> DiscretePRV:
+        exact = [(z, q, steps) for z, q, steps in self.history]
+        rounded = [(z, q, 1 << (steps - 1).bit_length()) for z, q, steps in exact]
+        grids = (_grid(history, eps_error, delta_error) for history in (rounded, exact))
+        mesh, size = next(((m, n) for m, n in grids if n * len(exact) <= LARGEST_PRV_GRID), (0, 0))
+        if not size:
             raise _TooFineError
-        return Domain.create_aligned(-width, width, mesh)
+        losses = [step_prv(z, q, mesh, size) for z, q, _ in exact]
+        return compose_heterogeneous(losses, [steps for *_, steps in exact])
+
+
+def _grid(history: Sequence[Segment], eps_error: float, delta_error: float) -> tuple[float, int]:
+    """Mesh and number of points of a grid for a history and all shorter ones."""
+    total = sum(steps for *_, steps in history)
+    widths = [_rdp_epsilon(history, delta_error / 4, OPACUS_ORDERS)]
+    for noise_multiplier, sample_rate, _ in history:
+        once = [(noise_multiplier, sample_rate, 1)]
+        widths.append(_rdp_epsilon(once, delta_error / (8 * total), OPACUS_ORDERS))
+    mesh = eps_error / math.sqrt(total * math.log(12 / delta_error) / 2)
+    half = (max(*widths, eps_error) + 3) / mesh
+    return mesh, 2 * next_fast_len(math.ceil(half) + 1, real=True)
+
+
+@lru_cache(maxsize=8)
+def step_prv(noise_multiplier: float, sample_rate: float, mesh: float, size: int) -> DiscretePRV:
+    """The privacy loss of one step on a grid of so many points; remembered.
+
+    Opacus composes losses whose grid has 0 at the last point of its first half.
+    """
+    domain = Domain(-(size // 2 - 1) * mesh, size // 2 * mesh, size)
+    loss = PoissonSubsampledGaussianPRV(sample_rate, noise_multiplier)
+    return discretize(TruncatedPrivacyRandomVariable(loss, domain.t_min, domain.t_max), domain)
 
 
 class _TooFineError(Exception):
