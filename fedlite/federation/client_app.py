@@ -138,6 +138,12 @@ class _Asked:
                 bench.check_weights()
             self.bench = bench
 
+    def put_back_on(self, bench: Workbench) -> None:
+        """Give the bench's student the weights that :meth:`put_on` loaded once more."""
+        with torch.no_grad():
+            for name, value in bench.student.state_dict().items():
+                value.copy_(self.request.state[name])
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -173,8 +179,7 @@ class _Job:
 
     def answer_anew(self, message: Message, context: Context) -> Message:
         """:meth:`answer_alone`, whatever weights the student has now."""
-        request = self.asked.request
-        load_state(self.bench.student, request.state, where=f"round {request.round}")
+        self.asked.put_back_on(self.bench)
         return self.answer_alone()
 
     def reply(self, state: State) -> Message:

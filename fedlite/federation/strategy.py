@@ -90,7 +90,13 @@ class Strategy:
 
 
 class _Readable(Array):
-    """An array that Flower's strategies read as fast as fedlite does."""
+    """An array that Flower's strategies read as fast as fedlite does.
+
+    Not for the wire, where a class of another name is not known.
+    """
+
+    def __init__(self, received: Array) -> None:
+        vars(self).update(vars(received))
 
     def numpy(self) -> NDArray[Any]:
         return decode(self)
@@ -100,7 +106,7 @@ def _readable(reply: Message) -> Message:
     """A reply of the same content, for a strategy's eyes alone: it is sent to nobody."""
     arrays = ArrayRecord()
     for name, one in arrays_in(reply.content).items():
-        arrays[name] = _Readable(one.dtype, one.shape, one.stype, one.data)
+        arrays[name] = _Readable(one)
     content = RecordDict({ARRAYS: arrays, METRICS: reply.content[METRICS]})
     return Message(content, reply.metadata.dst_node_id, TRAIN)
 

@@ -150,10 +150,10 @@ class _Prv(PRVAccountant):  # type: ignore[misc]  # untyped library class
 def _grid(history: Sequence[Segment], eps_error: float, delta_error: float) -> tuple[float, int]:
     """Mesh and number of points of a grid for a history and all shorter ones."""
     total = sum(steps for *_, steps in history)
-    widths = [_rdp_epsilon(history, delta_error / 4, OPACUS_ORDERS)]
+    widths = [_rdp_epsilon(history, delta_error / 4, INTEGER_ORDERS)]
     for noise_multiplier, sample_rate, _ in history:
         once = [(noise_multiplier, sample_rate, 1)]
-        widths.append(_rdp_epsilon(once, delta_error / (8 * total), OPACUS_ORDERS))
+        widths.append(_rdp_epsilon(once, delta_error / (8 * total), INTEGER_ORDERS))
     mesh = eps_error / math.sqrt(total * math.log(12 / delta_error) / 2)
     half = (max(*widths, eps_error) + 3) / mesh
     return mesh, 2 * next_fast_len(math.ceil(half) + 1, real=True)

@@ -126,7 +126,7 @@ class InProcessGrid(Grid):
             message.metadata.__dict__["_message_id"] = f"message-{self._message_count}"
         contexts = [self.contexts[message.metadata.dst_node_id] for message in batch]
         self._asked.update(context.node_id for context in contexts)
-        together = MOST_TOGETHER if self._joint(batch) else 1
+        together = MOST_TOGETHER if self._pool is None or self._joint(batch) else 1
         work = list(zip(batch, contexts, strict=True))
         if self._pool is None:
             calls = (work[i : i + together] for i in range(0, len(work), together))
@@ -147,9 +147,8 @@ class InProcessGrid(Grid):
         return found
 
     def _joint(self, batch: list[Message]) -> bool:
-        """Whether several clients may answer in one call: to take a teacher, and to train, but
-        where a repeated request is the same release. Then none of its bits may hang on who trained
-        together: sums over several clients round otherwise."""
+        """Whether a worker, whose death costs all clients that answer in one call, is given several
+        at once: to take a teacher, and where they train in one step."""
         if all(message.metadata.message_type == TEACHER for message in batch):
             return True
         return not self._replay and all(map(asks_for_one_private_step, batch))
