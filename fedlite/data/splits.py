@@ -1,7 +1,8 @@
 """The split of a data set into public, private (by client), held-out and test parts."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.partition import partition_of, partition_rows
 from fedlite.data.raw import Array, RawData, read_raw
 from fedlite.data.types import ClientData, Normalise, PublicData, Task, TestData
+
+_Part = TypeVar("_Part", PublicData, TestData)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,25 @@ class Splits:
             raise UsageError(f"client {client_id}: there are clients 0 to {self.num_clients - 1}")
         rows = torch.from_numpy(self._rows[client_id])
         return ClientData(client_id, self.task.prepare(self._inputs[rows]), self._labels[rows])
+
+    def private_part(self) -> "Splits":
+        """The same clients beside no other examples: all that a process needs in which they train,
+        and on a large data set far less than the whole of what is prepared."""
+
+        def none_of(data: _Part) -> _Part:
+            return replace(data, inputs=data.inputs[:0].clone(), labels=data.labels[:0].clone())
+
+        return replace(
+            self,
+            public=none_of(self.public),
+            public_validation=none_of(self.public_validation),
+            test=none_of(self.test),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the examples that clients are made of."""
+        return self._inputs.nbytes + self._labels.nbytes
 
     def client_sha256(self, client_id: int) -> str:
         """A digest of the examples that a client holds, as the source has them, with their labels.

@@ -7,7 +7,8 @@ node opens such a world only if its own node config says that it is simulated.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -28,6 +29,7 @@ from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.policy import Policy, load_policy, refusal
 
 SIMULATION = "simulation"  # the key of Flower's run config
+SHARED_MEMORY = Path("/dev/shm")  # on Linux; small in some containers
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Simulation:
 
 _shared: dict[str, Simulation] = {}  # by the options that clients are sent
 
+World = tuple[SimulationOptions, Splits]
+
 
 @contextmanager
 def shared_world(options: SimulationOptions, splits: Splits) -> Iterator[None]:
@@ -103,12 +107,28 @@ def shared_world(options: SimulationOptions, splits: Splits) -> Iterator[None]:
         UsageError: the policy cannot be read.
     """
     key = options.to_json()
-    policy = run_policy(options.privacy, options.dataset.name, splits.num_clients)
-    _shared[key] = Simulation(options, splits, policy)
+    _shared[key] = _world(options, splits)
     try:
         yield
     finally:
         del _shared[key]
+
+
+def shared_worlds() -> list[World]:
+    """What clients of this process share by :func:`shared_world`, for those of its workers.
+
+    Sent to a process by torch's or Python's own means, the examples lie in shared memory: once for
+    all, and nobody reads them again. None of those that would not fit there.
+    """
+    room = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else math.inf
+    found = [(one.options, one.splits.private_part()) for one in _shared.values()]
+    return [(options, splits) for options, splits in found if 2 * splits.nbytes < room]
+
+
+def join_worlds(worlds: Iterable[World]) -> None:
+    """Share, for as long as this process lives, what :func:`shared_worlds` gave in another."""
+    for options, splits in worlds:
+        _shared[options.to_json()] = _world(options, splits)
 
 
 def open_simulation(options_json: str) -> Simulation:
@@ -124,6 +144,10 @@ def open_simulation(options_json: str) -> Simulation:
 def _read_simulation(options_json: str) -> Simulation:
     options = SimulationOptions.from_json(options_json)
     splits = load_splits(options.dataset, options.partition, options.num_clients, options.seed)
+    return _world(options, splits)
+
+
+def _world(options: SimulationOptions, splits: Splits) -> Simulation:
     policy = run_policy(options.privacy, options.dataset.name, splits.num_clients)
     return Simulation(options, splits, policy)
 

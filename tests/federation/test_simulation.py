@@ -1,13 +1,21 @@
 """A simulation: one world for all its clients, whose options decide policy and budget."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fedlite.base.errors import UsageError
-from fedlite.federation.simulation import SimulationOptions, open_simulation, shared_world
+from fedlite.federation.simulation import (
+    SimulationOptions,
+    open_simulation,
+    shared_world,
+    shared_worlds,
+)
 from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
@@ -43,6 +51,20 @@ def test_clients_hold_what_their_run_has_read(
     with shared_world(options, splits):
         assert open_simulation(options.to_json()).splits is splits
     assert open_simulation(options.to_json()).splits is not splits
+
+
+def test_workers_are_sent_what_their_run_has_read_where_it_fits_shared_memory(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    options, splits = simulation_options(config, tmp_path), splits_of(config)
+    assert shared_worlds() == []
+    with shared_world(options, splits):
+        ((_, sent),) = shared_worlds()
+        assert torch.equal(sent.client(3).inputs, splits.client(3).inputs)
+        assert [len(part) for part in (sent.public, sent.public_validation, sent.test)] == [0, 0, 0]
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=splits.nbytes))
+        assert shared_worlds() == []
 
 
 def test_the_run_s_options_are_the_rules_of_clients_without_rules_of_their_own(

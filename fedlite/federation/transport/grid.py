@@ -5,6 +5,7 @@ the workers' number.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
@@ -20,6 +21,7 @@ from fedlite.federation.device import SIMULATED
 from fedlite.federation.gather import Clients
 from fedlite.federation.messages import TEACHER, TEACHER_RECORD, TRAIN, asks_for_one_private_step
 from fedlite.federation.sealed import FAILURE, answers, failure_of
+from fedlite.federation.simulation import join_worlds, shared_worlds
 from fedlite.federation.transport.workers import WorkerPool
 
 FIRST_NODE_ID = 2  # 1 is the SuperLink's own
@@ -55,9 +57,10 @@ class InProcessGrid(Grid):
         def repeatable(message: Message) -> bool:
             return replay or message.metadata.message_type != TRAIN
 
-        self._pool = (
-            WorkerPool(client_app, num_workers, log_file, repeatable) if num_workers else None
-        )
+        self._pool: WorkerPool | None = None
+        if num_workers:
+            prepare = partial(join_worlds, shared_worlds())
+            self._pool = WorkerPool(client_app, num_workers, log_file, repeatable, prepare)
         self._message_count = 0
         self._replies: dict[str, Message] = {}
         self.contexts = {

@@ -43,6 +43,9 @@ class WorkerPool:
     Which client runs where changes no result. A client stays with the worker that had it first,
     where what was made of its examples is warm, until another worker has nothing left to do.
 
+    Each calls ``prepare`` before its first item; it is sent with all that hangs on it, of tensors
+    their place in shared memory.
+
     A worker that dies (out of memory, killed) is replaced. The message it was at may have been
     charged: where ``repeatable`` says that it can be answered again without a second charge, it is;
     else its client has failed, and all others go on.
@@ -54,8 +57,9 @@ class WorkerPool:
         count: int,
         log_file: Path | None,
         repeatable: Callable[[Message], bool] = lambda message: False,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
-        self._start = partial(_Worker, pickle.dumps(app), log_file)
+        self._start = partial(_Worker, pickle.dumps(app), log_file, prepare)
         self._repeatable = repeatable
         self._workers = [self._start() for _ in range(count)]
         self._homes: dict[int, int] = {}  # worker by client
@@ -158,7 +162,9 @@ class _Queues:
 class _Worker:
     """A process, and this side of its pipe."""
 
-    def __init__(self, app: bytes, log_file: Path | None) -> None:
+    def __init__(
+        self, app: bytes, log_file: Path | None, prepare: Callable[[], None] | None
+    ) -> None:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self._process: BaseProcess = spawn.Process(
@@ -166,11 +172,13 @@ class _Worker:
         )
         self._process.start()
         theirs.close()
+        self._prepare = prepare
 
     def send(self, items: Sequence[Work]) -> None:
         """Give it items; of one that is dead :meth:`receive` tells."""
+        prepare, self._prepare = self._prepare, None
         try:
-            self.pipe.send(items)
+            self.pipe.send((prepare, items))
         except ConnectionError:
             return
 
@@ -198,9 +206,11 @@ def _serve(pipe: Connection, pickled: bytes, log_file: Path | None) -> None:
     app: ClientApp = pickle.loads(pickled)  # now, for what it imports may have something to log
     while True:
         try:
-            work: Sequence[Work] = pipe.recv()
+            prepare, work = pipe.recv()
         except EOFError:
             return
+        if prepare is not None:
+            prepare()
         pairs = zip(answers(app, work), work, strict=True)
         pipe.send([(reply, context.state) for reply, (_, context) in pairs])
 

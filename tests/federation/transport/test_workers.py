@@ -11,8 +11,12 @@ from flwr.clientapp import ClientApp
 from fedlite.base.errors import FedliteError
 from fedlite.federation.messages import CONFIG
 from fedlite.federation.sealed import FAILED
+from fedlite.federation.simulation import SIMULATION, open_simulation, shared_world
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.transport.workers import even_share
+from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
+from tests.privacy.world import simulation_options
 
 TRAIN, COUNT = "train", "query.count"
 CLIENTS = 3
@@ -148,3 +152,33 @@ def test_a_round_that_is_charged_once_is_repeated_once(
     let_die(tmp_path, 2, times=2)
     assert ask(grid, TRAIN) == [1, 1, FAILED]
     assert asked(tmp_path) == [0, 0, 1, 2, 2]
+
+
+knowing = ClientApp()
+
+
+@knowing.train()
+def tell(message: Message, context: Context) -> Message:
+    """Whether the worker shares its parent's memory, and what the client's examples sum up to."""
+    _die_as_told(context)
+    splits = open_simulation(str(context.run_config[SIMULATION])).splits
+    total = float(splits.client(int(str(context.node_config["partition-id"]))).inputs.sum())
+    told = ConfigRecord({"shared": splits._inputs.is_shared(), "total": total})
+    return Message(RecordDict({"answer": told}), reply_to=message)
+
+
+def test_workers_share_the_examples_that_their_run_has_read(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(f"federation.num_clients={CLIENTS}")
+    splits, options = splits_of(config), simulation_options(config, tmp_path)
+    let_die(tmp_path, 1, times=1)  # a worker that came later shares them too
+    with shared_world(options, splits):
+        run_config = {SIMULATION: options.to_json(), "deaths": str(tmp_path)}
+        grid = InProcessGrid(knowing, CLIENTS, run_config, num_workers=2, replay=True)
+        nodes = [FIRST_NODE_ID + i for i in range(CLIENTS)]
+        replies = grid.send_and_receive([Message(RecordDict(), node, TRAIN) for node in nodes])
+        grid.close()
+    told = [dict(reply.content.config_records["answer"]) for reply in replies]
+    sums = [float(splits.client(i).inputs.sum()) for i in range(CLIENTS)]
+    assert told == [{"shared": True, "total": total} for total in sums]
