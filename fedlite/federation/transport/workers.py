@@ -1,4 +1,8 @@
-"""Worker processes for the in-process engine: spawned once, fed over pipes, gone with their parent.
+"""Worker processes for the in-process engine: started once, fed over pipes, gone with their parent.
+
+They are forked from a server that has imported what clients need
+(:mod:`fedlite.federation.transport.preload`) and nothing else: seconds of imports are spent once,
+and what was imported lies in memory once.
 
 A worker ends when its pipe closes, when its parent dies (watched by a thread, so that even
 ``kill -9`` of the parent leaves nothing behind), or when it is told to. One that dies is replaced.
@@ -16,7 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +169,9 @@ class _Worker:
     def __init__(
         self, app: bytes, log_file: Path | None, prepare: Callable[[], None] | None
     ) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.pipe, theirs = spawn.Pipe()
-        self._process: BaseProcess = spawn.Process(
-            target=_serve, args=(theirs, app, log_file), daemon=True
-        )
+        context = _context()
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, app, log_file), daemon=True)
         self._process.start()
         theirs.close()
         self._prepare = prepare
@@ -197,6 +199,15 @@ class _Worker:
         if self._process.is_alive():
             self._process.terminate()
             self._process.join()
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """How workers are started; one by one where nothing can be forked."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fedlite.federation.transport.preload"])
+    return context
 
 
 def _serve(pipe: Connection, pickled: bytes, log_file: Path | None) -> None:

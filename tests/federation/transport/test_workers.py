@@ -1,60 +1,23 @@
 """Workers that die in the middle of a message: what is asked again, what fails, what is lost."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedlite.base.errors import FedliteError
 from fedlite.federation.messages import CONFIG
 from fedlite.federation.sealed import FAILED
-from fedlite.federation.simulation import SIMULATION, open_simulation, shared_world
+from fedlite.federation.simulation import SIMULATION, shared_world
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.transport.workers import even_share
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
+from tests.federation.transport.apps import COUNT, TRAIN, knowing, let_die, mortal
 from tests.privacy.world import simulation_options
 
-TRAIN, COUNT = "train", "query.count"
 CLIENTS = 3
-
-mortal = ClientApp()
-
-
-def _die_as_told(context: Context) -> None:
-    """End the process at once, as ``kill -9`` does, if a file still says so for this client; the
-    file has a line less afterwards."""
-    path = Path(str(context.run_config["deaths"])) / str(context.node_config["partition-id"])
-    lines = path.read_text().splitlines() if path.exists() else []
-    if lines:
-        path.write_text("\n".join(lines[1:]))
-        os._exit(1)
-
-
-def _answer(message: Message, context: Context) -> Message:
-    path = Path(str(context.run_config["deaths"])) / "asked"
-    with path.open("a") as file:
-        file.write(f"{context.node_config['partition-id']}\n")
-    _die_as_told(context)
-    seen = context.state.config_records.get("seen", ConfigRecord({"times": 0}))
-    times = int(str(seen["times"])) + 1
-    context.state["seen"] = ConfigRecord({"times": times})
-    return Message(RecordDict({"answer": ConfigRecord({"times": times})}), reply_to=message)
-
-
-@mortal.train()
-def train(message: Message, context: Context) -> Message:
-    """Count the rounds of this client."""
-    return _answer(message, context)
-
-
-@mortal.query("count")
-def count(message: Message, context: Context) -> Message:
-    """Count as in training."""
-    return _answer(message, context)
 
 
 @pytest.fixture
@@ -70,10 +33,6 @@ def make_grid(tmp_path: Path) -> Iterator[Callable[..., InProcessGrid]]:
     yield make
     for grid in grids:
         grid.close()
-
-
-def let_die(folder: Path, client: int, times: int) -> None:
-    (folder / str(client)).write_text("die\n" * times)
 
 
 def ask(grid: InProcessGrid, kind: str, steps: int = 0) -> list[int | str]:
@@ -152,19 +111,6 @@ def test_a_round_that_is_charged_once_is_repeated_once(
     let_die(tmp_path, 2, times=2)
     assert ask(grid, TRAIN) == [1, 1, FAILED]
     assert asked(tmp_path) == [0, 0, 1, 2, 2]
-
-
-knowing = ClientApp()
-
-
-@knowing.train()
-def tell(message: Message, context: Context) -> Message:
-    """Whether the worker shares its parent's memory, and what the client's examples sum up to."""
-    _die_as_told(context)
-    splits = open_simulation(str(context.run_config[SIMULATION])).splits
-    total = float(splits.client(int(str(context.node_config["partition-id"]))).inputs.sum())
-    told = ConfigRecord({"shared": splits._inputs.is_shared(), "total": total})
-    return Message(RecordDict({"answer": told}), reply_to=message)
 
 
 def test_workers_share_the_examples_that_their_run_has_read(
