@@ -39,6 +39,7 @@ TINY = (
     "compress.max_accuracy_drop=0.5",  # so little training may lose what it likes
     "compress.measure.runs=5",
     "compress.measure.warmup=1",
+    "compress.measure.eager=false",
     "tracking.progress=false",
     "federation.keep=last",  # which of two students trained so little is better hangs on the noise
 )

@@ -26,6 +26,9 @@ class MeasureOptions(Options):
     batch_sizes: Annotated[
         list[Annotated[int, Ge(1), Le(4096)]], MinLen(1), Doc("examples in a call; 1 among them")
     ] = field(default_factory=lambda: [1, 32])
+    eager: Annotated[
+        bool, Doc("time teacher and student in eager torch too, whose import takes seconds")
+    ] = True
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def test_the_better_student_ships_and_everything_says_which(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert run(["simulate", *TINY, *RUINED, f"run.dir={folder}"]) == 0
+    eager = "compress.measure.eager=true"
+    assert run(["simulate", *TINY, *RUINED, eager, f"run.dir={folder}"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     found = read(folder, "report.json")["judgement"]
     assert found["ships"] == "public_student"
@@ -47,9 +48,9 @@ def test_the_better_student_ships_and_everything_says_which(
         assert "The private data bought nothing: the public-only student is better by" in text
         assert "improved" not in text
     assert "on public data alone, and shipped in place of what was made of it by 4 clients" in card
-    eager = [one["model"] for one in read(folder, "report.json")["artefacts"]
+    timed = [one["model"] for one in read(folder, "report.json")["artefacts"]
              if one["format"] == "torch"]  # fmt: skip
-    assert eager == ["teacher", "public_student"]
+    assert timed == ["teacher", "public_student"]
 
     # Another choice is one of compression: no ledger, no round and no student changes.
     before = weights(folder, "federated_student.pt"), read(folder, "report.json")["history"]

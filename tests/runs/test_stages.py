@@ -38,6 +38,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "fleet": ("plan",),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),
+    "compress.measure.eager": ("evaluate",),
     "compress.search": (),  # where nothing is searched; below where something is
     "compress.target": (),
     "compress.search.enabled": ("compress", "search_student"),
@@ -47,6 +48,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
 }
 WHERE_SEARCHED = {
     "compress.measure": ("compress", "search_student"),
+    "compress.measure.eager": ("evaluate",),
     "compress.search": ("compress", "search_student"),
     "compress.target": ("compress", "search_student"),
 }

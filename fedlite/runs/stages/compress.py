@@ -38,6 +38,7 @@ def decided_by(config: Config) -> list[Any]:
     """The options of compression; of a search, and of how it measures, only where it searches."""
     options = deciding(config.compress)
     measure = options.pop("measure")
+    del measure["eager"]  # trials are files
     if config.compress.search.enabled:
         options["measure"] = measure
     else:

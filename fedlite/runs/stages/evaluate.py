@@ -40,7 +40,8 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     parameters = {name: count_parameters(model) for name, model in full.items()}
     parameters |= dict.fromkeys(COMPRESSED, facts["parameters_after"])
     others = [name for name in config.formats if name != "onnx"]
-    also_eager: tuple[ModelKey, ...] = ("teacher", facts.get("kept", FEDERATED))
+    kept: ModelKey = facts.get("kept", FEDERATED)
+    also_eager: tuple[ModelKey, ...] = ("teacher", kept) if config.measure.eager else ()
     found: EvaluateFacts = {"models": {}, "artefacts": {}, "baselines": []}
     total = len(full) + len(others) + len(also_eager) + 1 + len(artefacts)
     with pipeline.progress.stage("measure", total=total) as bar:

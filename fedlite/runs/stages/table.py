@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedlite.base.options import deciding, value_at
+from fedlite.compress.options import MeasureOptions
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
@@ -83,7 +84,7 @@ STAGES: tuple[Stage, ...] = (
         "federate",
         lambda config: [*compress.decided_by(config), *_keep(config.federation)],
     ),
-    Stage("evaluate", evaluate.run, "compress", options("compress.measure")),
+    Stage("evaluate", evaluate.run, "compress", lambda config: _measure(config.compress.measure)),
     Stage("report", report.run, "evaluate", options(), always=True),
     Stage("audit", audit.run, "evaluate", options("audit")),
     Stage(
@@ -91,7 +92,8 @@ STAGES: tuple[Stage, ...] = (
         search_student.run,
         "teacher",
         lambda config: [
-            *options("student", "distill", "search_student", "compress.measure")(config),
+            *options("student", "distill", "search_student")(config),
+            *_measure(replace(config.compress.measure, eager=True)),  # trials are files
             *compress.decided_by(config),
         ],
     ),
@@ -185,6 +187,12 @@ def _privacy(config: Config) -> list[Any]:
     if deciding_values["client"]["clip"] is None:
         deciding_values["client"] = {**deciding_values["client"], "clip": LONGEST_CLIP}
     return [deciding_values, *([] if engine == DEFAULT_GRADIENTS else [engine])]
+
+
+def _measure(measure: MeasureOptions) -> list[Any]:
+    """What decides measurements. Eager torch beside the files adds nothing: it always was there."""
+    values = deciding(measure)
+    return [values] if values.pop("eager") else [values, "without eager"]
 
 
 def _fleet(fleet: FleetOptions) -> list[Any]:
