@@ -75,9 +75,8 @@ class TaughtExamples:
 
     def __getitem__(self, rows: Tensor) -> Self:
         """Some of the examples."""
-        return replace(
-            self, inputs=self.inputs[rows], labels=self.labels[rows], taught=self.taught[rows]
-        )
+        inputs = _rows_of([(self.inputs, rows)])
+        return replace(self, inputs=inputs, labels=self.labels[rows], taught=self.taught[rows])
 
     def losses(self, model: nn.Module) -> Tensor:
         """Of all examples (n,)."""
@@ -96,17 +95,31 @@ class JoinedExamples:
         ends = list(accumulate(len(one.labels) for one in self.clients))
         owned = torch.bucketize(rows, torch.tensor(ends), right=True)
         owners, counts = torch.unique_consecutive(owned, return_counts=True)
-        some: list[TaughtExamples] = [
-            self.clients[owner][own - (ends[owner] - len(self.clients[owner].labels))]
+        some: list[tuple[TaughtExamples, Tensor]] = [
+            (self.clients[owner], own - (ends[owner] - len(self.clients[owner].labels)))
             for owner, own in zip(owners.tolist(), torch.split(rows, counts.tolist()), strict=True)
         ]
         joined = replace(
-            some[0],
-            inputs=torch.cat([one.inputs for one in some]),
-            labels=torch.cat([one.labels for one in some]),
-            taught=Answers.joined([one.taught for one in some]),
+            some[0][0],
+            inputs=_rows_of([(one.inputs, own) for one, own in some]),
+            labels=torch.cat([one.labels[own] for one, own in some]),
+            taught=Answers.joined([one.taught[own] for one, own in some]),
         )
         return joined.losses(model)
+
+
+def _rows_of(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Rows (n,) of each tensor (..., *shape), one tensor's after the other's: (n together, *shape).
+
+    By ``index_select``, which copies a row as a whole, and copies it once.
+    """
+    shape = parts[0][0].shape[1:]
+    assert all(values.shape[1:] == shape for values, _ in parts)
+    counts = [len(rows) for _, rows in parts]
+    found = parts[0][0].new_empty(sum(counts), *shape)
+    for (values, rows), place in zip(parts, torch.split(found, counts), strict=True):
+        torch.index_select(values, 0, rows, out=place)
+    return found
 
 
 def check_separable(

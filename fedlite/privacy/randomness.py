@@ -1,12 +1,13 @@
 """Where noise and sampling get their randomness: secret by default, seeded for tests.
 
 :class:`SecureRandomness` reads AES-256-CTR keyed from the operating system (``cryptography``), so
-that no seed and no earlier output predicts the noise. Normals are Box-Muller, the sum of four
-halved: the defence of Opacus' secure mode against floating-point attacks (Holohan and Braghin
-2021, arXiv 2107.10138, section 5.1). The four are both halves of two pairs, and of a pair
-r cos a + r sin a = sqrt(2) r sin(a + pi/4), where a + pi/4 is as uniform an angle as a: so one
-sine a pair is enough, and a normal still takes two radii and two angles of 53 bits each, which no
-other normal shares. :class:`DeterministicRandomness` repeats itself for a seed and is NOT PRIVATE.
+that no seed and no earlier output predicts the noise. A normal is the sum of four, halved: the
+defence of Opacus' secure mode against floating-point attacks (Holohan and Braghin 2021, arXiv
+2107.10138, section 5.1). Four normals are a vector of squared length -2 ln(u1 u2) and of uniform
+direction, and their halved sum is its component along (1, 1, 1, 1) / 2, which is spread as every
+component is: as its length times sqrt(u3) sin(2 pi u4). So one logarithm, one root and one sine
+make the sum, and of four uniform values of 52 bits each, which no other normal shares.
+:class:`DeterministicRandomness` repeats itself for a seed and is NOT PRIVATE.
 """
 
 import hashlib
@@ -15,17 +16,20 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+from numpy.typing import NDArray
 from torch import Tensor
 
 Shape = tuple[int, ...]
 
 NORMALS_AT_ONCE = 8192  # what they are made of fits the cache of a core
-_BITS = 53  # of a uniform value: as many as a float64 has
-_BLOCK = 16  # bytes, of AES
+_WORD, _BLOCK = 8, 16  # bytes: of a float64, and of AES
+_FRACTION, _ONE = (1 << 52) - 1, 1023 << 52  # of a float64's bits: the fraction; 1.0
+_ZEROS = memoryview(bytes(4 * NORMALS_AT_ONCE * _WORD))  # enciphered, the bare stream
 
 
 def derive_seed(seed: int, purpose: str, *parts: int) -> int:
@@ -64,27 +68,35 @@ class SecureRandomness:
     def __init__(self) -> None:
         self._stream = Cipher(AES(os.urandom(32)), CTR(os.urandom(16))).encryptor()
 
-    def _words(self, count: int) -> Tensor:
-        """``count`` float64 values, whole numbers from 0 to 2^53 - 1, all equally likely."""
-        stream = bytearray(8 * count + _BLOCK - 1)  # as long as the cipher asks for
-        self._stream.update_into(bytes(8 * count), stream)
-        words = torch.frombuffer(stream, dtype=torch.int64, count=count)
-        return words.bitwise_and_((1 << _BITS) - 1).double()
+    def _values(self, zeros: bytes | memoryview, stream: bytearray) -> NDArray[np.float64]:
+        """A float64 in [1, 2) for each word of ``zeros``, of 52 random bits, within ``stream``."""
+        length = self._stream.update_into(zeros, stream)
+        words = np.frombuffer(stream, np.int64, length // _WORD)
+        words &= _FRACTION
+        words |= _ONE
+        return words.view(np.float64)
 
     def uniform(self, count: int) -> Tensor:
-        """``count`` float64 values in [0, 1) with 53 random bits."""
-        return self._words(count).mul_(2.0**-_BITS) if count else torch.empty(0).double()
+        """``count`` float64 values in [0, 1) with 52 random bits."""
+        return torch.from_numpy(self._values(bytes(count * _WORD), _stream_of(count)) - 1.0)
 
     def normal(self, shape: Shape) -> Tensor:
-        """Standard normal float64 values of ``shape``: four Box-Muller normals, summed, halved."""
-        flat = torch.empty(math.prod(shape), dtype=torch.float64)
-        for part in torch.split(flat, NORMALS_AT_ONCE) if len(flat) else ():
-            radius, angle = self._words(4 * len(part)).chunk(2)
-            # Above 0 and at most 1, where the logarithm is finite.
-            radius.add_(1.0).mul_(2.0**-_BITS).log_().mul_(-1.0).sqrt_()
-            halves = angle.mul_(2.0**-_BITS * math.tau).sin_().mul_(radius)
-            torch.add(*halves.chunk(2), out=part)
-        return flat.reshape(shape)
+        """Standard normal float64 values of ``shape``: the sums of four normals, halved."""
+        flat = np.empty(math.prod(shape))
+        stream = _stream_of(4 * min(len(flat), NORMALS_AT_ONCE))
+        for first in range(0, len(flat), NORMALS_AT_ONCE):
+            part = flat[first : first + NORMALS_AT_ONCE]
+            values = self._values(_ZEROS[: 4 * part.nbytes], stream).reshape(4, len(part))
+            values[:3] -= 2.0  # to [-1, 0), where a product of two has a logarithm
+            square, other, share, angle = values
+            square *= other
+            torch.from_numpy(square).log_()  # numpy's own logarithms and sines are slower
+            square *= share
+            square *= 2.0
+            angle *= math.tau
+            torch.from_numpy(angle).sin_()
+            np.multiply(np.sqrt(square, out=square), angle, out=part)
+        return torch.from_numpy(flat).reshape(shape)
 
     def normals(self, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """:meth:`normal` of each of ``shapes``, out of one pass."""
@@ -118,6 +130,11 @@ class DeterministicRandomness:
         """63 bits that follow from the seed and from how many were drawn; other draws stay."""
         self._seeds += 1
         return derive_seed(self._seed, "torch", self._seeds)
+
+
+def _stream_of(words: int) -> bytearray:
+    """Room for ``words`` of key stream, as long as the cipher asks for."""
+    return bytearray(words * _WORD + _BLOCK - 1)
 
 
 def _parted(flat: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:

@@ -136,6 +136,7 @@ def cohort_step(
     """
     first = [sum(sizes[:client]) for client in range(len(sizes))]
     start = {parameter: parameter.detach().clone() for parameter in trained_parameters(model)}
+    rate = -learning_rate / expected_batch_size
 
     @cache
     def sample_of(client: int) -> Tensor:
@@ -149,18 +150,18 @@ def cohort_step(
         together = _sums_together(model, gradients, sample_of, len(sizes))
 
         def move(client: int) -> None:
-            with torch.no_grad():
-                for parameter, value in start.items():
-                    parameter.copy_(value)
             if together:
                 total = together[client]
             else:
+                with torch.no_grad():
+                    for parameter, value in start.items():
+                        parameter.copy_(value)
                 with seeded(randomness[client].seed()):
                     total = gradients.clipped_sum(sample_of(client))
             noised = add_noise(total, plan.client_noise_multiplier, randomness[client])
             with torch.no_grad():  # as torch.optim.SGD, in whose first step momentum is nothing
-                for parameter, one in zip(start, noised, strict=True):
-                    parameter.add_(one / expected_batch_size, alpha=-learning_rate)
+                for (parameter, value), one in zip(start.items(), noised, strict=True):
+                    torch.add(value, one, alpha=rate, out=parameter)
             if after_step is not None:
                 after_step(model)
 

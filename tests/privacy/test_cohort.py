@@ -133,7 +133,7 @@ def check_nobody_sees_another_s_examples(world: ClientWorld, again: Callable[[],
 
 
 def check_one_example_moves_its_sum_by_the_clip(world: ClientWorld, again: Any) -> None:
-    """Rule 8, with every example in the batch and next to no noise."""
+    """Rule 8, with every example in the batch and next to no noise, which differs all the same."""
     everybody = {**QUIET, "sample_rate": 1.0}
 
     def sums(server_round: int) -> list[Tensor]:
@@ -148,7 +148,7 @@ def check_one_example_moves_its_sum_by_the_clip(world: ClientWorld, again: Any) 
     world.simulation._data[2] = fewer
     apart = float((whole[2] - sums(2)[2]).norm())
     assert world.plan is not None
-    assert apart <= world.plan.max_grad_norm * (1 + 1e-3), f"one example moves the sum by {apart:g}"
+    assert apart <= world.plan.max_grad_norm * (1 + 5e-3), f"one example moves the sum by {apart:g}"
 
 
 def check_noise_is_each_client_s_own(world: ClientWorld) -> None:

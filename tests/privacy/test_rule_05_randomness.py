@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,36 @@ from fedlite.privacy.randomness import (
 from fedlite.privacy.steps import train_steps
 from fedlite.report.privacy_statement import privacy_statement
 from tests.privacy.planted import caught
+from tests.privacy.repeated import Repeated
 from tests.privacy.world import ClientWorld, batch, make_plan, update_of
 
 Make = Callable[..., Randomness]
 
 NO_ANSWERS = Answers(torch.zeros(5, 10))
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """:class:`Repeated` begins with the same key wherever a test runs."""
+    monkeypatch.setattr(Repeated, "made", 0)
+
+
+class Given:
+    """In the place of the cipher: its stream is these words of 64 bits."""
+
+    def __init__(self, words: Sequence[int]) -> None:
+        self._bytes = np.array(words, np.int64).tobytes()
+
+    def update_into(self, zeros: bytes, stream: bytearray) -> int:
+        assert len(zeros) == len(self._bytes), "another number of words"
+        stream[: len(zeros)] = self._bytes
+        return len(zeros)
+
+
+def normals_of(randomness: SecureRandomness, words: Sequence[int]) -> list[float]:
+    """What it makes of four words for each normal."""
+    randomness._stream = Given(words)
+    return randomness.normal((len(words) // 4,)).tolist()
 
 
 # --- the checks -----------------------------------------------------------------------------
@@ -71,9 +97,33 @@ def check_draws_are_secret(make: Make) -> None:
 
 
 def check_normals_are_standard(randomness: Randomness) -> None:
-    values = randomness.normal((200_000,)).double().numpy()
+    values = randomness.normal((1_000_000,)).double().numpy()
     assert stats.kstest(values, "norm").pvalue > 1e-4, "not standard normal"
-    assert abs(np.corrcoef(values.reshape(2, -1))[0, 1]) < 0.02
+    for far in (2, 3, 4):
+        expected = 2 * stats.norm.sf(far) * len(values)
+        assert abs((abs(values) > far).sum() - expected) < 5 * math.sqrt(expected), "wrong tails"
+    for one in (values, abs(values)):
+        for apart in (1, 2, NORMALS_AT_ONCE // 2, NORMALS_AT_ONCE):
+            assert abs(np.corrcoef(one[apart:], one[:-apart])[0, 1]) < 5e-3, "not independent"
+
+
+def check_a_normal_has_four_words_of_its_own(randomness: SecureRandomness) -> None:
+    """As many as four normals are made of, each of weight: so much an attack has to guess."""
+    words = [(7 * word + 3) << 44 for word in range(12)]
+    before, moved = normals_of(randomness, words), []
+    for word in range(len(words)):
+        after = normals_of(randomness, [one + ((i == word) << 40) for i, one in enumerate(words)])
+        moved.append([i for i in range(3) if after[i] != before[i]])
+    assert sorted(moved) == 4 * [[0]] + 4 * [[1]] + 4 * [[2]], "not four words of its own"
+
+
+def check_tails_are_those_of_four_normals(randomness: SecureRandomness) -> None:
+    """At the ends of the words' range normals are finite, and reach 12."""
+    quarter, last = 1 << 50, (1 << 52) - 1
+    ends = product(*3 * [(0, 1, last)], (0, quarter, 2 * quarter, 3 * quarter, last))
+    normals = [normals_of(randomness, words)[0] for words in ends]
+    assert all(map(math.isfinite, normals)), "not finite"
+    assert max(normals) == -min(normals) == pytest.approx(math.sqrt(208 * math.log(2))), "tails end"
 
 
 def check_no_normal_is_drawn_twice(randomness: Randomness) -> None:
@@ -100,11 +150,13 @@ def test_draws_are_secret() -> None:
     check_draws_are_secret(make_randomness)
 
 
-def test_secure_draws_have_their_distributions() -> None:
-    check_normals_are_standard(SecureRandomness())
+def test_secure_draws_have_their_distributions(known: None) -> None:
+    check_normals_are_standard(Repeated())
+    check_a_normal_has_four_words_of_its_own(SecureRandomness())
+    check_tails_are_those_of_four_normals(SecureRandomness())
     check_no_normal_is_drawn_twice(SecureRandomness())
     check_no_normal_is_drawn_twice(DeterministicRandomness(0))
-    check_uniforms_are_uniform(SecureRandomness())
+    check_uniforms_are_uniform(Repeated())
 
 
 # --- planted bugs ---------------------------------------------------------------------------
@@ -124,11 +176,55 @@ class GlobalSampling(SecureRandomness):
         return torch.rand(count, dtype=torch.float64)
 
 
-class SumOfFour(SecureRandomness):
+class SumOfFour(Repeated):
     """The sum of four normals, not halved."""
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         return 2 * super().normal(shape)
+
+
+class Doubled(Repeated):
+    """Neighbours share their size."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        values = super().normal(shape)
+        values[1::2] = values[::2].abs() * values[1::2].sign()
+        return values
+
+
+class Cut(Repeated):
+    """Nothing beyond 4."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return super().normal(shape).clamp(-4, 4)
+
+
+class SinglePrecision(SecureRandomness):
+    """Uniform values of 24 bits."""
+
+    def _values(self, zeros: bytes, stream: bytearray) -> Any:
+        return np.floor(super()._values(zeros, stream) * 2**24) / 2**24
+
+
+class OnePair(SecureRandomness):
+    """Box and Muller's normals, of two words each."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        words = 2 * math.prod(shape)
+        square, angle = self._values(bytes(8 * words), bytearray(8 * words + 15)).reshape(2, -1)
+        return torch.from_numpy(np.sqrt(-2 * np.log(2 - square)) * np.sin(math.tau * angle))
+
+
+class Pairs(SecureRandomness):
+    """Two normals of the same four words."""
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        words = 4 * math.prod(shape)
+        values = self._values(bytes(8 * words), bytearray(8 * words + 15)).reshape(4, -1)
+        radius = np.sqrt(-2 * np.log((2 - values[0]) * (2 - values[1])) * (2 - values[2]))
+        normals = radius * np.sin(math.tau * values[3])
+        normals[1::2] = (radius * np.cos(math.tau * values[3]))[: len(normals) - 1 : 2]
+        return torch.from_numpy(normals)
 
 
 class SamePass(SecureRandomness):
@@ -175,9 +271,19 @@ def test_planted_noise_is_caught_in_what_leaves_a_client(
         check_a_round_cannot_be_repeated(client_world("privacy.sample_rate=1"))
 
 
-def test_planted_distributions_are_caught() -> None:
+def test_planted_distributions_are_caught(known: None) -> None:
     with caught("not standard normal"):
         check_normals_are_standard(SumOfFour())
+    with caught("not independent"):
+        check_normals_are_standard(Doubled())
+    with caught("wrong tails"):
+        check_normals_are_standard(Cut())
+    with caught("tails end"):
+        check_tails_are_those_of_four_normals(SinglePrecision())
+    with caught("another number of words"):
+        check_a_normal_has_four_words_of_its_own(OnePair())
+    with caught("not four words of its own"):
+        check_a_normal_has_four_words_of_its_own(Pairs())
 
 
 @pytest.mark.parametrize("randomness", [SamePass(), SameForEachTensor()])
