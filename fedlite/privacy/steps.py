@@ -72,18 +72,15 @@ def train_steps(
         GradientError: a batch has not exactly one gradient for each example; nothing of it is in
             the weights.
     """
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     sampler = PoissonSampler(
         num_samples=num_examples, sample_rate=sample_rate, steps=steps, randomness=randomness
     )
+    optimizer = Sgd(trained_parameters(model), learning_rate, momentum)
     taken = 0
 
     def move(gradients: tuple[Tensor | None, ...]) -> None:
         nonlocal taken
-        for parameter, gradient in zip(trained_parameters(model), gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient / expected_batch_size
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step([one if one is None else one / expected_batch_size for one in gradients])
         if after_step is not None:
             after_step(model)
         taken += 1
@@ -101,6 +98,32 @@ def train_steps(
                     total = gradients.clipped_sum(_rows(batch))
                 move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
+
+
+class Sgd:
+    """Moves parameters as ``torch.optim.SGD`` does, bit for bit.
+
+    Torch's own loads its compiler when a process first makes one, which takes seconds.
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], learning_rate: float, momentum: float
+    ) -> None:
+        self._parameters, self._learning_rate = parameters, learning_rate
+        self._momentum, self._velocity = momentum, dict[nn.Parameter, Tensor]()
+
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """One step by a gradient for each parameter; None leaves it where it is."""
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            if gradient is None:
+                continue
+            if self._momentum != 0:
+                before = self._velocity.get(parameter)
+                if before is not None:
+                    gradient = before.mul_(self._momentum).add_(gradient)
+                self._velocity[parameter] = gradient
+            with torch.no_grad():
+                parameter.add_(gradient, alpha=-self._learning_rate)
 
 
 @contextmanager
@@ -136,7 +159,6 @@ def cohort_step(
     """
     first = [sum(sizes[:client]) for client in range(len(sizes))]
     start = {parameter: parameter.detach().clone() for parameter in trained_parameters(model)}
-    rate = -learning_rate / expected_batch_size
 
     @cache
     def sample_of(client: int) -> Tensor:
@@ -159,9 +181,10 @@ def cohort_step(
                 with seeded(randomness[client].seed()):
                     total = gradients.clipped_sum(sample_of(client))
             noised = add_noise(total, plan.client_noise_multiplier, randomness[client])
-            with torch.no_grad():  # as torch.optim.SGD, in whose first step momentum is nothing
+            with torch.no_grad():  # as Sgd, in whose first step momentum is nothing
                 for (parameter, value), one in zip(start.items(), noised, strict=True):
-                    torch.add(value, one, alpha=rate, out=parameter)
+                    step = one / expected_batch_size
+                    torch.add(value, step, alpha=-learning_rate, out=parameter)
             if after_step is not None:
                 after_step(model)
 
