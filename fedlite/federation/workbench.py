@@ -167,8 +167,7 @@ class Workbench:
             if self.options.example_level:
                 inputs, asked = made_up(task, seed=0), asked_of(self.loss.teacher_taps)
                 check_rows_here(teacher, inputs, "teacher", asked, parts_of_made_up(seed=0))
-            teacher.to(self.device)
-            self._teachers[sha256] = in_channels_last(teacher, task.blank(2).to(self.device))
+            self._teachers[sha256] = in_channels_last(teacher.to(self.device), task.blank(2))
         return self._teachers[sha256]
 
 

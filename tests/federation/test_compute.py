@@ -30,10 +30,14 @@ class Dropping(nn.Sequential):
     """A student that draws in training."""
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
-        size = torch.Size(input_shape).numel()
         super().__init__(
-            nn.Flatten(), nn.Linear(size, 16), nn.Dropout(0.5), nn.Linear(16, num_classes)
+            nn.Conv2d(input_shape[0], 4, 3),
+            nn.Tanh(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.LazyLinear(num_classes),
         )
+        self(torch.zeros(1, *input_shape))
 
 
 class Hungry(nn.Sequential):
