@@ -6,6 +6,7 @@ same everywhere; dropout alone draws where the network is.
 """
 
 import logging
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,3 +94,10 @@ def memory_explained() -> Iterator[None]:
             "the GPU's memory is full; use fewer engine.num_workers, a smaller student or teacher,"
             " smaller batches, or device=cpu"
         ) from error
+
+
+def hardware_name(device: torch.device) -> str:
+    """What computes there: a GPU by its name, a processor by what torch uses of it."""
+    if device.type == "cpu":
+        return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return str(torch.get_device_module(device).get_device_name(device))
