@@ -29,6 +29,9 @@ class Audited(Protocol):
     def seed(self) -> int: ...
 
     @property
+    def device(self) -> str: ...
+
+    @property
     def dataset(self) -> DatasetOptions: ...
 
     @property

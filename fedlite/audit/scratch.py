@@ -134,7 +134,7 @@ class Scratch:
             simulation, splits = self._simulation(Path(folder)), self._splits()
             division = divide(splits, self.privacy, simulation.dataset.name)
             with shared_world(simulation, splits), hold_ledgers(simulation, division):
-                grid = _Watched(self.num_clients, self._run_config(simulation))
+                grid = _Watched(self.num_clients, self._run_config(simulation), self.config.device)
                 federation = self._federation(grid, Path(folder), on_round)
                 run_rounds(grid, federation)
         if federation.stopped:
@@ -219,8 +219,8 @@ class Scratch:
 class _Watched(InProcessGrid):
     """The grid of the real ClientApp, which keeps the last round's replies as the server does."""
 
-    def __init__(self, num_clients: int, run_config: dict[str, str]) -> None:
-        super().__init__(client_app.app, num_clients, run_config)
+    def __init__(self, num_clients: int, run_config: dict[str, str], device: str) -> None:
+        super().__init__(client_app.app, num_clients, run_config, device=device)
         self._students: dict[int, State] = {}
 
     def send_and_receive(

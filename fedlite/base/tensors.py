@@ -31,17 +31,22 @@ def load_tensors(path: Path) -> Any:
         FedliteError: missing or damaged file.
     """
     try:
-        return torch.load(path, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise FedliteError(f"{path}: cannot be read ({reason})") from error
+
+
+def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict as every machine can read it: its arrays on the processor, names as they are."""
+    return {name: value.cpu() for name, value in state.items()}
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and values of a state dict, in its order."""
     digest = hashlib.sha256()
     for name, value in state.items():
-        array = value.detach().contiguous().numpy()
+        array = value.detach().cpu().contiguous().numpy()
         digest.update(f"{name}|{array.dtype}|{array.shape}|".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -42,6 +42,7 @@ MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order
     "privacy.randomness",
     "distill.alpha",
     "engine.num_workers",
+    "device",
     "compress.ratio",
 )
 

@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.compute import device_of
+
 ANSWERS_AT_ONCE = 128  # examples: what more of them leave in a network does not fit the cache
 
 
@@ -82,13 +84,15 @@ def in_channels_last(model: nn.Module, inputs: Tensor) -> nn.Module:
 def taught_answers(
     model: nn.Module, inputs: Tensor, taps: Sequence[str] = (), batch_size: int = ANSWERS_AT_ONCE
 ) -> Answers:
-    """Answers on ``inputs`` (n, ...) in eval mode without gradients, batch by batch; the mode is
-    restored."""
-    was_training = model.training
+    """Answers on ``inputs`` (n, ...), where the model is, in eval mode without gradients, batch by
+    batch; the mode is restored."""
+    was_training, device = model.training, device_of(model)
     model.eval()
     try:
         with torch.no_grad():
-            parts = [answers_of(model, part, taps) for part in torch.split(inputs, batch_size)]
+            parts = [
+                answers_of(model, part.to(device), taps) for part in torch.split(inputs, batch_size)
+            ]
     finally:
         model.train(was_training)
     return Answers.joined(parts)

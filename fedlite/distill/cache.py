@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedlite.base.compute import CPU, device_of
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
+from fedlite.base.tensors import load_tensors, on_cpu, save_tensors, state_sha256
 from fedlite.base.version import __version__
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData, Task
@@ -35,12 +36,13 @@ def teacher_cache_key(
     validation: PublicData,
     augment: AugmentOptions,
     seed: int,
+    device: torch.device = CPU,
 ) -> str:
     """The sha256 (hex) of all that decides the trained weights.
 
     Model and training settings, the source file of the model's class, the input shape and number
-    of classes, every byte of the public data, augmentation, seed and versions; not where the cache
-    lies.
+    of classes, every byte of the public data, augmentation, seed, versions, and the kind of device,
+    which rounds in its own way; not where the cache lies.
     """
     settings = dataclasses.asdict(config)
     for key in ("name", "checkpoint", "cache_dir"):
@@ -52,7 +54,7 @@ def teacher_cache_key(
         "augment": dataclasses.asdict(augment),
         "seed": seed,
     }
-    return _key(facts, config, public, validation)
+    return _key(facts, config, device, public, validation)
 
 
 def cached_teacher(
@@ -63,8 +65,9 @@ def cached_teacher(
     augment: AugmentOptions,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    device: torch.device = CPU,
 ) -> tuple[nn.Module, bool]:
-    """The trained, frozen teacher, and whether it came from the cache.
+    """The trained, frozen teacher, on ``device``, and whether it came from the cache.
 
     It lies in ``<config.cache_dir>/teachers/<key>.pt``; ``cache_dir`` null trains without a cache.
     A damaged file is trained again and replaced.
@@ -72,10 +75,10 @@ def cached_teacher(
     Raises:
         UsageError: the model cannot be built, or the cache folder cannot be made.
     """
-    model = build_model(config, task, seed)
+    model = build_model(config, task, seed).to(device)
     path = None
     if config.cache_dir is not None:
-        key = teacher_cache_key(config, task, public, validation, augment, seed)
+        key = teacher_cache_key(config, task, public, validation, augment, seed, device)
         path = _folder(config.cache_dir, TEACHERS) / f"{key}.pt"
     if _load(model, path):
         freeze(model)
@@ -116,7 +119,8 @@ def cached_warm_start(
             "augment": dataclasses.asdict(augment),
             "seed": seed,
         }
-        path = _folder(cache_dir, PUBLIC_STUDENTS) / f"{_key(facts, model, public)}.pt"
+        key = _key(facts, model, device_of(student), public)
+        path = _folder(cache_dir, PUBLIC_STUDENTS) / f"{key}.pt"
     if _load(student, path):
         student.train()
         return True
@@ -125,8 +129,12 @@ def cached_warm_start(
     return False
 
 
-def _key(facts: dict[str, Any], model: ModelOptions, *parts: PublicData) -> str:
+def _key(
+    facts: dict[str, Any], model: ModelOptions, device: torch.device, *parts: PublicData
+) -> str:
     facts = {**facts, "module": model.module, "versions": [__version__, torch.__version__]}
+    if device.type != CPU.type:
+        facts["device"] = device.type
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(Path(inspect.getfile(import_class(model.module))).read_bytes())
     for part in parts:
@@ -152,7 +160,7 @@ def _save(model: nn.Module, path: Path | None) -> None:
     if path is None:
         return
     try:
-        save_tensors(path, model.state_dict())
+        save_tensors(path, on_cpu(model.state_dict()))
     except FedliteError as error:
         log.warning("not cached: %s", error)
 

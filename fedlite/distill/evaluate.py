@@ -12,8 +12,9 @@ from fedlite.distill.answers import ANSWERS_AT_ONCE, taught_answers
 
 
 def predict_logits(model: nn.Module, inputs: Tensor, batch_size: int = ANSWERS_AT_ONCE) -> Tensor:
-    """Logits (n, C) of ``inputs`` (n, ...) in eval mode without gradients; the mode is restored."""
-    return taught_answers(model, inputs, batch_size=batch_size).logits
+    """Logits (n, C) of ``inputs`` (n, ...), on the processor, in eval mode without gradients; the
+    mode is restored."""
+    return taught_answers(model, inputs, batch_size=batch_size).logits.cpu()
 
 
 def evaluate_logits(

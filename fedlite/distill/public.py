@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.compute import device_of
 from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.options import AugmentOptions
@@ -68,8 +69,9 @@ def distil_on_public(
 ) -> None:
     """Train ``student`` in place to answer like its teacher on ``public``; AdamW, cosine decay.
 
-    Student and teacher see the same augmented batch. The result depends on the arguments and
-    ``seed`` alone; the global generator is left as it was. The student is left in train mode.
+    Student and teacher see the same augmented batch, where the student is. The result depends on
+    the arguments and ``seed`` alone; the global generator is left as it was. The student is left in
+    train mode.
 
     Args:
         student: trained in place.
@@ -89,19 +91,19 @@ def distil_on_public(
         TypeError: ``public`` is not :class:`PublicData`.
     """
     require_public(public)
-    generator = torch.Generator().manual_seed(seed)
+    generator, device = torch.Generator().manual_seed(seed), device_of(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
     batches = shuffled_batches(len(public), batch_size, generator)
     student.train()
-    with seeded(seed):
+    with seeded(seed, device):
         for step in range(1, steps + 1):
             index = next(batches)
-            inputs = augment_inputs(public.inputs[index], augment, generator)
+            inputs = augment_inputs(public.inputs[index], augment, generator).to(device)
             taught = teach(inputs)
             optimizer.zero_grad()
             answers = answers_of(student, inputs, loss.student_taps)
-            losses = loss(answers, public.labels[index], taught)
+            losses = loss(answers, public.labels[index].to(device), taught)
             torch.autograd.backward(losses.mean())
             optimizer.step()
             schedule.step()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedlite.base.compute import device_of
 from fedlite.base.errors import UsageError
 from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
@@ -39,14 +40,15 @@ def train_teacher(
     AdamW with cosine decay and label smoothing (Szegedy et al. 2016). The best weights are those
     of the lowest cross-entropy on ``validation``; ``config.patience`` epochs without a better one
     end the training. ``on_epoch`` gets the number of finished epochs and the validation accuracy
-    (0 to 1). The result depends on the arguments and ``seed`` alone.
+    (0 to 1). The model is trained where it is; the result depends on the arguments and ``seed``
+    alone.
 
     Raises:
         TypeError: ``public`` or ``validation`` is not :class:`PublicData`.
     """
     require_public(public)
     require_public(validation)
-    generator = torch.Generator().manual_seed(seed)
+    generator, device = torch.Generator().manual_seed(seed), device_of(model)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -54,17 +56,16 @@ def train_teacher(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs * steps)
     batches = shuffled_batches(len(public), config.batch_size, generator)
     best_loss, best_epoch, best_state = math.inf, 0, copy.deepcopy(model.state_dict())
-    with seeded(seed):
+    with seeded(seed, device):
         for epoch in range(1, config.epochs + 1):
             model.train()
             for _ in range(steps):
                 index = next(batches)
-                logits = model(augment_inputs(public.inputs[index], augment, generator))
+                inputs = augment_inputs(public.inputs[index], augment, generator)
+                logits, labels = model(inputs.to(device)), public.labels[index].to(device)
                 optimizer.zero_grad()
                 torch.autograd.backward(
-                    F.cross_entropy(
-                        logits, public.labels[index], label_smoothing=config.label_smoothing
-                    )
+                    F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
                 )
                 optimizer.step()
                 schedule.step()

@@ -11,7 +11,7 @@ from flwr.app import Context
 from fedlite.base.errors import UsageError
 from fedlite.data.types import ClientData
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
-from fedlite.federation.device import DATA, LEDGER_DIR, POLICY, SIMULATED, Device
+from fedlite.federation.device import COMPUTE, DATA, LEDGER_DIR, POLICY, SIMULATED, Device
 from fedlite.federation.simulation import SIMULATION, open_simulation
 from fedlite.federation.workbench import Workbench, open_workbench
 from fedlite.privacy.ledger import Ledger
@@ -25,8 +25,9 @@ PARTITION_ID = "partition-id"  # Flower's name
 class Client:
     """What answers a request: its rules, and behind them what is read only when they allow it.
 
-    ``folder`` is where it keeps received teachers, ``unfit`` why it takes no part in any request of
-    the run, beside what :func:`fedlite.privacy.policy.refusal` says of each.
+    ``folder`` is where it keeps received teachers, ``compute`` where its networks compute, as the
+    option ``device`` has it, ``unfit`` why it takes no part in any request of the run, beside what
+    :func:`fedlite.privacy.policy.refusal` says of each.
     """
 
     client_id: int
@@ -35,6 +36,7 @@ class Client:
     ledger: Ledger
     folder: Path
     read: Callable[[], ClientData]
+    compute: str = "cpu"
     unfit: str = ""
 
     @property
@@ -45,7 +47,7 @@ class Client:
     @property
     def workbench(self) -> Workbench:
         """The networks of the run; built when first asked for."""
-        return open_workbench(self.options.to_json(), self.folder)
+        return open_workbench(self.options.to_json(), self.folder, self.compute)
 
     def refusal(self, plan: PrivacyPlan | None) -> str:
         """Why this client takes no part in a request, or ""; nothing is read to say so."""
@@ -79,6 +81,7 @@ class Client:
             device.ledger,
             device.ledger.path.parent,
             read=lambda: device.examples(client_id).data,
+            compute=_compute(context.node_config),
             unfit=device.refusal(options),
         )
 
@@ -103,6 +106,7 @@ class Client:
             device.ledger if device else world.client_ledger(client_id, own),
             Path(world.options.folder),
             read=lambda: world.client_data(client_id),
+            compute=_compute(node),
         )
 
 
@@ -116,6 +120,11 @@ def number_of(node_config: Mapping[str, Any]) -> int:
     if not isinstance(number, int) or isinstance(number, bool):
         raise UsageError(f"{PARTITION_ID}: must be a whole number in the node config")
     return number
+
+
+def _compute(node_config: Mapping[str, Any]) -> str:
+    """Where the owner lets networks compute: a GPU only where the node config says so."""
+    return str(node_config.get(COMPUTE, "cpu"))
 
 
 @lru_cache(maxsize=4)

@@ -2,8 +2,9 @@
 
 All of it comes from Flower's node config, which the owner sets on the device and no server can:
 ``policy`` names the file with the owner's rules (docs/device-policy.md), ``data`` the examples
-where the policy does not, ``ledger-dir`` where the ledger lies. A node holds a share of a simulated
-world, which is the server's, only if its own config says ``simulated=true``.
+where the policy does not, ``ledger-dir`` where the ledger lies, ``device`` where networks compute.
+A node holds a share of a simulated world, which is the server's, only if its own config says
+``simulated=true``.
 """
 
 import math
@@ -21,6 +22,7 @@ from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.privacy.policy import DataRules, Policy, forbidden_code, load_policy
 
 POLICY, DATA, LEDGER_DIR, SIMULATED = "policy", "data", "ledger-dir", "simulated"
+COMPUTE = "device"
 """Keys of a node config."""
 
 TOLERANCE = 1e-3  # relative, of constants that were rounded when they were written down

@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.app.error import Error
 from flwr.clientapp import ClientApp
 
+from fedlite.base.compute import memory_explained
 from fedlite.base.errors import FedliteError
 from fedlite.federation.device import SIMULATED
 
@@ -78,7 +79,8 @@ def answer(
     """
     try:
         context.state.pop(FAILURE, None)
-        return app(message, context)
+        with memory_explained():
+            return app(message, context)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # whatever it is, none of it may reach the server

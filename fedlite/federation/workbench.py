@@ -5,7 +5,7 @@ teacher is asked once about a client's examples, and features that nobody trains
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from re import fullmatch
@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.compute import client_device, device_of
 from fedlite.base.errors import FedliteError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
 from fedlite.data.types import ClientData
@@ -75,7 +76,7 @@ def trained_part(
 
 @dataclass
 class Workbench:
-    """The networks of a run, in this process.
+    """The networks of a run, in this process, and what they are given, where the student is.
 
     ``folder`` is where received teachers are kept, by their hash (:func:`store_teacher`).
     """
@@ -85,9 +86,15 @@ class Workbench:
     student: nn.Module
     loss: Loss
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
+    _placed: _Kept[ClientData] = field(default_factory=dict)
     _answers: _Kept[Answers] = field(default_factory=dict)
     _features: _Kept[Tensor] = field(default_factory=dict)
     _tried: State = field(default_factory=dict)  # the student's weights that were tried last
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks compute."""
+        return device_of(self.student)
 
     @cached_property
     def sum_protocol(self) -> SumProtocol:
@@ -109,7 +116,7 @@ class Workbench:
         if self._tried and all(torch.equal(self._tried[name], state[name]) for name in state):
             return
         inputs, parts = made_up(self.options.task, seed=0), parts_of_made_up(seed=0)
-        student = self.student
+        student, inputs = self.student, inputs.to(self.device)
         check_rows_here(student.train(), inputs, "student", forward_alone, parts)
         if isinstance(student, FixedFrontEnd):
             check_rows_here(student.eval(), inputs, "student", asked_of_front_end, parts)
@@ -122,15 +129,25 @@ class Workbench:
         def ask() -> Answers:
             teacher = self._teacher(sha256)
             if len(data) == 0:
-                return Answers(torch.empty((0, self.options.task.num_classes)))
-            return taught_answers(teacher, data.inputs, self.loss.teacher_taps)
+                nobody = torch.empty((0, self.options.task.num_classes), device=self.device)
+                return Answers(nobody)
+            return taught_answers(teacher, self._here(data).inputs, self.loss.teacher_taps)
 
         return _once(self._answers, sha256, data, ask)
 
     def trained_part(self, data: ClientData, taught: Answers) -> TrainedPart:
         """:func:`trained_part` of the student, with features computed once for these examples (and
         anew if the server sends another front end)."""
-        return trained_part(self.student, self.loss, data, taught, self._features_of)
+        return trained_part(self.student, self.loss, self._here(data), taught, self._features_of)
+
+    def _here(self, data: ClientData) -> ClientData:
+        """A client's examples where networks compute."""
+
+        def move() -> ClientData:
+            inputs, labels = data.inputs.to(self.device), data.labels.to(self.device)
+            return replace(data, inputs=inputs, labels=labels)
+
+        return data if self.device.type == "cpu" else _once(self._placed, "", data, move)
 
     def _features_of(self, student: FixedFrontEnd, data: ClientData) -> Tensor:
         state = self.student.state_dict()
@@ -150,7 +167,7 @@ class Workbench:
             if self.options.example_level:
                 inputs, asked = made_up(task, seed=0), asked_of(self.loss.teacher_taps)
                 check_rows_here(teacher, inputs, "teacher", asked, parts_of_made_up(seed=0))
-            self._teachers[sha256] = in_channels_last(teacher, task.blank(2))
+            self._teachers[sha256] = in_channels_last(teacher.to(self.device), task.blank(2))
         return self._teachers[sha256]
 
 
@@ -187,8 +204,10 @@ def _once(kept: _Kept[_Made], sha256: str, data: ClientData, make: Callable[[], 
 
 
 @lru_cache(maxsize=2)
-def open_workbench(options_json: str, folder: Path) -> Workbench:
-    """The workbench of a run in this process, made once.
+def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Workbench:
+    """The workbench of a run in this process, made once, for networks on ``device``.
+
+    What student, teacher and loss must prove, they prove on the processor.
 
     Raises:
         UsageError: a network or loss that cannot be built, or that no private training may use.
@@ -200,4 +219,4 @@ def open_workbench(options_json: str, folder: Path) -> Workbench:
     loss = build_loss(options.loss)
     loss_option = f"distill.loss={options.loss.loss}"
     check_student(student, teacher, loss, task, options, trained_part, loss_option)
-    return Workbench(options, folder, student, loss)
+    return Workbench(options, folder, student.to(client_device(device)), loss)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from fedlite.base.compute import device_of
+from fedlite.base.seeded import generator_state, set_generator_state
 from fedlite.privacy.clipping import (
     ClippedSum,
     GradientError,
@@ -122,16 +124,17 @@ class BookKeeping(HookedEngine):
         """The calls of layers in a forward pass, with the gradients of their outputs."""
         if not self._channels_last:
             return self._pass(part)
-        before = torch.get_rng_state()
+        device = device_of(self._model)
+        before = generator_state(device)
         try:
             found = self._pass(part)
-            if torch.equal(torch.get_rng_state(), before):
+            if torch.equal(generator_state(device), before):
                 return found
         except RuntimeError:  # such as of a view that is none in this memory format
             pass
         _PLAIN.add(self._model)
         self._channels_last = False
-        torch.set_rng_state(before)
+        set_generator_state(before, device)
         return self._pass(part)
 
     def _pass(self, part: Tensor) -> list[tuple[_Seen, Tensor]]:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from fedlite.base.seeded import generator_state
+
 Found = TypeVar("Found")
 
 
@@ -51,11 +53,12 @@ class NoDropout(TorchFunctionMode):
         return func(*args, **(kwargs | dict(self._WITH_DROPOUT.get(func, {}))))
 
 
-def without_dropout(ask: Callable[[], Found]) -> Found:
-    """What ``ask`` finds where dropout lets everything pass; asked once where nothing is drawn."""
-    before = torch.get_rng_state()
+def without_dropout(ask: Callable[[], Found], device: torch.device) -> Found:
+    """What ``ask`` finds of a network on ``device`` where dropout lets everything pass; asked once
+    where nothing is drawn."""
+    before = generator_state(device)
     found = ask()
-    if torch.equal(torch.get_rng_state(), before):
+    if torch.equal(generator_state(device), before):
         return found
     with NoDropout():
         return ask()

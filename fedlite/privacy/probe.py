@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fedlite.base.compute import device_of
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.seeded import seeded
 from fedlite.privacy.gradient_probe import (
@@ -188,8 +189,9 @@ def _answers(
     model: nn.Module, batches: Sequence[Tensor], who: str, asked: Asked
 ) -> list[Sequence[Tensor]]:
     """What is answered to each of ``batches`` without dropout; generators are left as they were."""
-    with seeded(0), explained(model, who), torch.no_grad():
-        return without_dropout(lambda: [asked(model, inputs) for inputs in batches])
+    device = device_of(model)
+    with seeded(0, device), explained(model, who), torch.no_grad():
+        return without_dropout(lambda: [asked(model, inputs) for inputs in batches], device)
 
 
 def _arrays(model: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from fedlite.base.seeded import seeded
+from fedlite.base.compute import device_of
+from fedlite.base.seeded import generator_state, seeded
 from fedlite.privacy.clipping import (
     ClippedSum,
     Engine,
@@ -76,7 +77,7 @@ def train_steps(
         num_samples=num_examples, sample_rate=sample_rate, steps=steps, randomness=randomness
     )
     optimizer = Sgd(trained_parameters(model), learning_rate, momentum)
-    taken = 0
+    taken, device = 0, device_of(model)
 
     def move(gradients: tuple[Tensor | None, ...]) -> None:
         nonlocal taken
@@ -88,13 +89,13 @@ def train_steps(
     with _in_training(model):
         if plan is None:
             for batch in sampler:
-                with seeded(randomness.seed()):
+                with seeded(randomness.seed(), device):
                     summed = plain_sum(model, example_losses, _rows(batch))
                 move(summed)
             return taken
         with engine(model, example_losses, plan.max_grad_norm) as gradients:
             for batch in sampler:
-                with seeded(randomness.seed()):
+                with seeded(randomness.seed(), device):
                     total = gradients.clipped_sum(_rows(batch))
                 move(add_noise(total, plan.client_noise_multiplier, randomness))
         return taken
@@ -178,7 +179,7 @@ def cohort_step(
                 with torch.no_grad():
                     for parameter, value in start.items():
                         parameter.copy_(value)
-                with seeded(randomness[client].seed()):
+                with seeded(randomness[client].seed(), device_of(model)):
                     total = gradients.clipped_sum(sample_of(client))
             noised = add_noise(total, plan.client_noise_multiplier, randomness[client])
             with torch.no_grad():  # as Sgd, in whose first step momentum is nothing
@@ -199,10 +200,11 @@ def _sums_together(
         return ()
     try:
         samples = [sample_of(client) for client in range(clients)]
-        with seeded(0):
-            before = torch.get_rng_state()
+        device = device_of(model)
+        with seeded(0, device):
+            before = generator_state(device)
             sums = gradients.clipped_sums(torch.cat(samples), list(map(len, samples)))
-            if torch.equal(torch.get_rng_state(), before):
+            if torch.equal(generator_state(device), before):
                 return sums
         _DRAWING.add(model)
     except (KeyboardInterrupt, SystemExit):

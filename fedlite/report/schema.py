@@ -316,6 +316,7 @@ EnvironmentSection = TypedDict(
         "python": str,
         "platform": str,
         "cores": int | None,
+        "device": NotRequired[str],
         "fedlite": str,
         "torch": str,
         "flwr": str,

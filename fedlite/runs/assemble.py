@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import get_args
 
 from fedlite.audit.attacks import AUDITS_FILE
+from fedlite.base.compute import hardware_name
 from fedlite.base.files import read_json
 from fedlite.base.intervals import PairedComparison
 from fedlite.federation.plans import Plans
@@ -111,6 +112,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cores": os.cpu_count(),
+            "device": f"{pipeline.device.type}: {hardware_name(pipeline.device)}",
             "fedlite": _version("fedlite"),
             "torch": _version("torch"),
             "flwr": _version("flwr"),

@@ -23,7 +23,7 @@ from fedlite.runs.experiment import experiment_overrides
 from fedlite.runs.literal import literal
 from fedlite.runs.saved import key_of
 
-UNGROUPED = ("seed", "run")  # options that no file of a group holds
+UNGROUPED = ("seed", "device", "run")  # options that no file of a group holds
 
 
 def conf_dir() -> Path:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 from omegaconf import DictConfig, OmegaConf
@@ -46,6 +46,11 @@ class Config(Options):
     seed: Annotated[
         int, Ge(0), Doc("fixes partition, weights, cohorts; never the noise of a private run")
     ] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        NEUTRAL,
+        Doc("where networks compute; auto: a GPU where there is one, in secure mode"),
+    ] = "auto"
     distill: DistillOptions = field(default_factory=DistillOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     federation: FederationOptions = field(default_factory=FederationOptions)

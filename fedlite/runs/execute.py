@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
 
+from fedlite.base.compute import compute_device, memory_explained
 from fedlite.base.errors import FedliteError
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.privacy.ledger_folder import any_ledger
@@ -35,7 +38,9 @@ def execute(
     Raises:
         FedliteError: anything a person can put right; what is finished stays on disk.
     """
+    config = with_device(config)
     with (
+        memory_explained(),
         open_run(config, list(overrides), resume=resume) as run,
         Progress(config.tracking.progress) as progress,
     ):
@@ -47,6 +52,18 @@ def execute(
             run.keep_options(config, list(overrides))
             run_stages(pipeline, stages, again)
     return pipeline
+
+
+def with_device(config: Config) -> Config:
+    """``config`` with the device that its networks compute on, here and now. Deterministic mode
+    promises the bits of a processor, so that only ``device=cuda`` takes it to a GPU.
+
+    Raises:
+        UsageError: ``cuda`` without a GPU.
+    """
+    stays = config.device == "auto" and config.privacy.randomness == "deterministic"
+    found: Any = compute_device("cpu" if stays else config.device).type
+    return replace(config, device=found)
 
 
 def held_ledgers(pipeline: Pipeline) -> AbstractContextManager[None]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from fedlite.base.compute import compute_device
 from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
@@ -37,6 +39,11 @@ class Pipeline:
         self, config: Config, run: RunDirectory, progress: Progress, marks: Mapping[str, str]
     ) -> None:
         self.config, self.run, self.progress, self.marks = config, run, progress, marks
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where its networks compute."""
+        return compute_device(self.config.device)
 
     @cached_property
     def splits(self) -> Splits:

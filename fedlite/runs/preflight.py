@@ -83,7 +83,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     if not run.done("federate", pipeline.marks["federate"]):
         # Clients in this process find the bench open, and its checks done.
         options = client_options(config, splits.task)
-        open_workbench(options.to_json(), run.file("nodes"))
+        open_workbench(options.to_json(), run.file("nodes"), config.device)
         if "compress" in stages:
             cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
             if not config.student.module.startswith(EXPORTS):

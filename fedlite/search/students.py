@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from fedlite.base.compute import device_of, moved
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import write_whole
 from fedlite.base.records import Cost
@@ -106,7 +107,7 @@ def search_student(
     Writes ``directory/student.yaml``.
 
     Args:
-        teacher: teaches the students.
+        teacher: teaches the students, who are trained where it is.
         task: what they see and answer; images or series.
         public: for distillation.
         validation: public examples to score on.
@@ -172,8 +173,9 @@ def search_student(
         )
         if limits.shortfall(outcome) and options != by_hand:
             return outcome
-        _score(model, teach, loss, public, config, distill, augment, seed)
-        accuracy = evaluate_model(model, validation, task.num_classes).accuracy
+        with moved(device_of(teacher), model):
+            _score(model, teach, loss, public, config, distill, augment, seed)
+            accuracy = evaluate_model(model, validation, task.num_classes).accuracy
         return dataclasses.replace(outcome, accuracy=accuracy)
 
     space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
@@ -218,7 +220,7 @@ def _remembered(teach: Teach) -> Teach:
     answers: dict[bytes, Answers] = {}
 
     def recall(inputs: Tensor) -> Answers:
-        key = hashlib.sha256(inputs.numpy().tobytes()).digest()
+        key = hashlib.sha256(inputs.cpu().numpy().tobytes()).digest()
         if key not in answers:
             answers[key] = teach(inputs)
         return answers[key]

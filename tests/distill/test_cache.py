@@ -72,6 +72,7 @@ def test_the_key_depends_on_all_that_decides_the_weights(config, task, digits):
     replace = dataclasses.replace
     variants = [
         (config, task, public, validation, AUGMENT, 0),
+        (config, task, public, validation, AUGMENT, 0, torch.device("cuda")),
         (config, task, public, validation, AUGMENT, 1),
         (config, task, public, validation, AugmentOptions(shift=1), 0),
         (config, task, validation, public, AUGMENT, 0),

@@ -18,6 +18,7 @@ DEFAULT = compose_config(["run.dir=somewhere", "teacher.cache_dir=null"]).to_pla
 FOLLOWS = {  # by option or group, the longest first: the stages whose own option it is
     "run": (),
     "engine": (),
+    "device": (),
     "tracking": (),
     "tracking.evaluate_every": ("plan",),
     "teacher.cache_dir": (),

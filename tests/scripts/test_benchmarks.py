@@ -15,6 +15,9 @@ SMALL: dict[str, list[list[str]]] = {
         [what, "--clients=3", "--rounds=3", "--plans=1"] for what in ("table", "live", "memo")
     ],
     "bench_cohort": [["--cases", "mlp", "scattering", "--clients=3", "--turns=1"]],
+    "bench_device": [
+        ["--device=cpu", "--student=mlp", "--side=8", "--cohorts", "1", "33", "--turns=1"]
+    ],
     "bench_engines": [["student=mlp", *TINY, *ENGINES]],
     "bench_gradients": [["--students", "mlp", "cnn", "--batches=2", "--turns=1", "--side=8"]],
     "bench_ledger": [["--clients=3", "--rounds=3", "--accountant=rdp"]],

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
+from fedlite.base.compute import CPU, moved
 from fedlite.base.errors import UsageError
 from fedlite.base.records import Cost, Latency
 from fedlite.compress.exporting import export_file
@@ -27,6 +28,7 @@ from fedlite.search.student_space import (
     student_yaml,
 )
 from fedlite.search.students import search_student
+from tests.second_device import SECOND, Second
 from tests.tasks import shaped
 
 from .conftest import CNN, World
@@ -249,6 +251,21 @@ def test_exported_and_measured_as_it_would_be_served(world: World, tmp_path: Pat
     best = found.search.best
     assert best.latency_ms > 0
     assert best.bytes == (tmp_path / best.file).stat().st_size
+
+
+def test_students_are_trained_where_their_teacher_is(world: World, tmp_path: Path) -> None:
+    """On another device; the files of their trials are made on the processor."""
+    found = {}
+    for device in (CPU, SECOND):
+        before = Second.operations
+        with moved(device, world.trained):
+            found[device] = search(world, tmp_path / device.type, SMALL).search
+        assert (Second.operations > before) == (device == SECOND)
+    here, there = (
+        [one.outcome.accuracy for one in found[device].trials if one.outcome]
+        for device in (CPU, SECOND)
+    )
+    assert there == pytest.approx(here, abs=0.03)
 
 
 def test_inputs_without_space_are_refused(world: World, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from fedlite.base.compute import CPU
 from fedlite.base.errors import FedliteError
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.recover import recover
@@ -73,6 +74,7 @@ def fold_norms(
     augment: AugmentOptions,
     seed: int,
     on_step: Callable[[int], None] | None = None,
+    device: torch.device = CPU,
 ) -> nn.Module:
     """A copy of ``student`` in eval mode that has no foldable norm at run time.
 
@@ -100,6 +102,7 @@ def fold_norms(
         augment: of the inputs during distillation.
         seed: of the choice of examples and of distillation.
         on_step: called with the number of finished distillation steps.
+        device: where distillation computes.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`.
@@ -114,7 +117,18 @@ def fold_norms(
     order = torch.randperm(len(public), generator=torch.Generator().manual_seed(seed))[:size]
     reference = copy.deepcopy(student).eval()
     _fit_constants(folded, reference, pairs, public.inputs[order])
-    recover(folded, reference, public, config, augment, {}, seed, on_step, config.norm_steps)
+    recover(
+        folded,
+        reference,
+        public,
+        config,
+        augment,
+        {},
+        seed,
+        on_step,
+        config.norm_steps,
+        device=device,
+    )
     return folded.eval()
 
 

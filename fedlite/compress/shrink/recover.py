@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
+from fedlite.base.compute import CPU, moved
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.sparsify import Masks, apply_masks
 from fedlite.data.options import AugmentOptions
@@ -24,6 +26,7 @@ def recover(
     on_step: Callable[[int], None] | None = None,
     steps: int | None = None,
     learning_rate: float | None = None,
+    device: torch.device = CPU,
 ) -> None:
     """Distil ``reference`` into the smaller ``student`` on public data, in place.
 
@@ -41,24 +44,27 @@ def recover(
         on_step: called with the number of finished steps.
         steps: in place of ``config.recovery_steps``.
         learning_rate: in place of ``config.recovery_learning_rate``.
+        device: where both are meanwhile.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`; compression sees no private data.
     """
     require_public(public)
-    apply_masks(student, masks)
+    masks = {name: mask.to(device) for name, mask in masks.items()}
     loss = build_loss(DistillOptions(loss="soft", alpha=0.0, temperature=2.0))
-    distil_on_public(
-        student,
-        teacher_answers(reference, loss),
-        public,
-        steps=config.recovery_steps if steps is None else steps,
-        batch_size=config.recovery_batch_size,
-        learning_rate=config.recovery_learning_rate if learning_rate is None else learning_rate,
-        weight_decay=0.0,
-        loss=loss,
-        augment=augment,
-        seed=seed,
-        after_step=lambda model: apply_masks(model, masks),
-        on_step=on_step,
-    )
+    with moved(device, student, reference):
+        apply_masks(student, masks)
+        distil_on_public(
+            student,
+            teacher_answers(reference, loss),
+            public,
+            steps=config.recovery_steps if steps is None else steps,
+            batch_size=config.recovery_batch_size,
+            learning_rate=config.recovery_learning_rate if learning_rate is None else learning_rate,
+            weight_decay=0.0,
+            loss=loss,
+            augment=augment,
+            seed=seed,
+            after_step=lambda model: apply_masks(model, masks),
+            on_step=on_step,
+        )

@@ -3,8 +3,10 @@
 import copy
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
+from fedlite.base.compute import CPU
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
 from fedlite.compress.shrink.recover import recover
@@ -24,6 +26,7 @@ def prune_and_recover(
     augment: AugmentOptions,
     seed: int,
     on_step: Callable[[int], None] | None = None,
+    device: torch.device = CPU,
 ) -> nn.Module:
     """A pruned copy of ``student``, taught by ``reference`` on public data; in eval mode.
 
@@ -42,6 +45,7 @@ def prune_and_recover(
         augment: of the inputs during recovery.
         seed: of recovery, gradients and the random control.
         on_step: called with the number of finished recovery steps, over all rounds.
+        device: where recovery computes.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`.
@@ -86,6 +90,7 @@ def prune_and_recover(
             seed + index,
             _counting_from(finished, on_step),
             steps,
+            device=device,
         )
         finished += steps
     return pruned.eval()

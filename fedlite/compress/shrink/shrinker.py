@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fedlite.base.compute import CPU
 from fedlite.compress.exporting import export_file
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.norms import bake_weights, fold_norms
@@ -55,6 +56,7 @@ class Shrinker:
         augment: of the inputs of all that.
         seed: of all that.
         on_step: called after each training step.
+        device: where recovery computes; quantization is simulated on the processor.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`.
@@ -67,6 +69,7 @@ class Shrinker:
     augment: AugmentOptions
     seed: int
     on_step: Callable[[int], None] | None = None
+    device: torch.device = CPU
     _made: dict[str, nn.Module] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +83,14 @@ class Shrinker:
             _NORMS,
             config,
             lambda: fold_norms(
-                self.student, self.task, self.public, config, self.augment, self.seed, self.on_step
+                self.student,
+                self.task,
+                self.public,
+                config,
+                self.augment,
+                self.seed,
+                self.on_step,
+                self.device,
             ),
         )
 
@@ -93,7 +103,7 @@ class Shrinker:
         return self._once(
             _PRUNING,
             config,
-            lambda: self._train(prune_and_recover, self.folded(config), config),
+            lambda: self._train(prune_and_recover, self.folded(config), config, self.device),
         )
 
     def quantizable(self, config: CompressOptions) -> nn.Module:
@@ -107,7 +117,11 @@ class Shrinker:
         )
 
     def _train(
-        self, train: Callable[..., nn.Module], model: nn.Module, config: CompressOptions
+        self,
+        train: Callable[..., nn.Module],
+        model: nn.Module,
+        config: CompressOptions,
+        *more: torch.device,
     ) -> nn.Module:
         """``model`` as ``train`` makes it under the eyes of the reference."""
         return train(
@@ -119,6 +133,7 @@ class Shrinker:
             self.augment,
             self.seed,
             self.on_step,
+            *more,
         )
 
     def export(self, format: str, path: Path, config: CompressOptions) -> None:

@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
 from fedlite.federation import client_app as client
-from fedlite.federation.device import SIMULATED
+from fedlite.federation.device import COMPUTE, SIMULATED
 from fedlite.federation.options import EngineOptions, usable_cores
 from fedlite.federation.rounds import Federation
 from fedlite.federation.sealed import FAILED
@@ -39,7 +39,11 @@ def check_engine(config: EngineOptions) -> None:
 
 
 def run_federation(
-    federation: Federation, engine: EngineOptions, run_config: dict[str, str], log_file: Path
+    federation: Federation,
+    engine: EngineOptions,
+    run_config: dict[str, str],
+    log_file: Path,
+    device: str = "cpu",
 ) -> None:
     """Run all rounds on the engine; the result is left in ``federation``.
 
@@ -47,6 +51,7 @@ def run_federation(
         run_config: what clients find in Flower's run config: their options and, in a simulation,
             its own.
         log_file: of workers, whose chatter would else reach the terminal.
+        device: where the clients' networks compute; all workers share it.
 
     Raises:
         UsageError: the engine's optional dependency is missing.
@@ -61,13 +66,17 @@ def run_federation(
             cores,
         )
     if engine.name == "ray":
-        _run_on_ray(federation, engine, run_config, log_file)
+        _run_on_ray(federation, engine, run_config, log_file, device)
     else:
-        _run_in_process(federation, engine, run_config, log_file)
+        _run_in_process(federation, engine, run_config, log_file, device)
 
 
 def _run_in_process(
-    federation: Federation, engine: EngineOptions, run_config: dict[str, str], log_file: Path
+    federation: Federation,
+    engine: EngineOptions,
+    run_config: dict[str, str],
+    log_file: Path,
+    device: str,
 ) -> None:
     grid = InProcessGrid(
         client.app,
@@ -76,6 +85,7 @@ def _run_in_process(
         num_workers=engine.num_workers,
         replay=federation.plan is None or federation.plan.randomness == "deterministic",
         log_file=log_file,
+        device=device,
     )
     server_context = Context(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
@@ -105,16 +115,16 @@ class _ConfiguredClientApp(ClientApp):
     Logs of the process it runs in go to ``log_file``: why a client failed stands there alone.
     """
 
-    def __init__(self, run_config: dict[str, str], log_file: Path) -> None:
+    def __init__(self, run_config: dict[str, str], log_file: Path, device: str) -> None:
         super().__init__()
-        self._run_config, self._log_file = run_config, log_file
+        self._run_config, self._log_file, self._device = run_config, log_file, device
 
     def __call__(self, message: Message, context: Context) -> Message:
         _route_logs_once(self._log_file)
         configured = Context(
             run_id=context.run_id,
             node_id=context.node_id,
-            node_config={**context.node_config, SIMULATED: True},
+            node_config={**context.node_config, SIMULATED: True, COMPUTE: self._device},
             state=context.state,  # shared: what the client keeps, Flower's own context keeps
             run_config={**context.run_config, **self._run_config},
         )
@@ -127,7 +137,11 @@ def _route_logs_once(log_file: Path) -> None:
 
 
 def _run_on_ray(
-    federation: Federation, engine: EngineOptions, run_config: dict[str, str], log_file: Path
+    federation: Federation,
+    engine: EngineOptions,
+    run_config: dict[str, str],
+    log_file: Path,
+    device: str,
 ) -> None:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from flwr.simulation import run_simulation
@@ -141,7 +155,7 @@ def _run_on_ray(
         with _telling_why(lambda: f"see {log_file}"):
             run_simulation(
                 make_server_app(federation),
-                _ConfiguredClientApp(run_config, log_file),
+                _ConfiguredClientApp(run_config, log_file, device),
                 num_supernodes=federation.num_clients,
                 backend_config=backend,
             )

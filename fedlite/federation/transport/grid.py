@@ -17,7 +17,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedlite.federation.client import number_of
-from fedlite.federation.device import SIMULATED
+from fedlite.federation.device import COMPUTE, SIMULATED
 from fedlite.federation.gather import Clients
 from fedlite.federation.messages import TEACHER, TEACHER_RECORD, TRAIN, asks_for_one_private_step
 from fedlite.federation.sealed import FAILURE, answers, failure_of
@@ -35,6 +35,7 @@ class InProcessGrid(Grid):
 
     Its nodes are simulated clients, and their node configs say so. ``replay``: a train request that
     is answered twice is charged once, so that one whose worker died may be repeated; all else may.
+    ``device`` is where their networks compute.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class InProcessGrid(Grid):
         replay: bool = False,
         log_file: Path | None = None,
         run_id: int = 1,
+        device: str = "cpu",
     ) -> None:
         TaskIdentity.run_id, TaskIdentity.task_id = run_id, run_id
         TaskIdentity.node_id = SERVER_NODE_ID
@@ -71,6 +73,7 @@ class InProcessGrid(Grid):
                     "partition-id": client_id,
                     "num-partitions": num_clients,
                     SIMULATED: True,
+                    COMPUTE: device,
                 },
                 state=RecordDict(),
                 run_config=dict(run_config),

@@ -57,6 +57,7 @@ def run(pipeline: Pipeline) -> CompressFacts:
         splits.public,
         pipeline.config.dataset.augment,
         derive_seed(pipeline.config.seed, "compress"),
+        device=pipeline.device,
     )
     judges = judging_examples(splits.public, splits.public_validation)
     searched: Searched = {}

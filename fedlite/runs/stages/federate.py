@@ -54,7 +54,8 @@ def run(pipeline: Pipeline) -> FederateFacts:
         history[-1].epsilons if history else [],
     )
     board = pipeline.board(purge_step=finished + 1 if finished else None)
-    probe = in_channels_last(pipeline.build(config.student), splits.task.blank(2))
+    probe = pipeline.build(config.student).to(pipeline.device)
+    in_channels_last(probe, splits.task.blank(2))
 
     def evaluate(state: State) -> Evaluation:
         load_state(probe, state, where="federated student")
@@ -71,7 +72,11 @@ def run(pipeline: Pipeline) -> FederateFacts:
         try:
             with shared_world(simulation, splits):
                 run_federation(
-                    federation, config.engine, run_config(pipeline), pipeline.run.file(LOG_FILE)
+                    federation,
+                    config.engine,
+                    run_config(pipeline),
+                    pipeline.run.file(LOG_FILE),
+                    config.device,
                 )
         finally:
             if board is not None:

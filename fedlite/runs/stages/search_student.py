@@ -19,7 +19,7 @@ def run(pipeline: Pipeline) -> StudentSearchFacts:
     python = config.compress.converters.get(config.compress.formats[0])
     with pipeline.progress.stage("search-student", total=config.search_student.trials) as bar:
         found = search_student(
-            pipeline.load("teacher"),
+            pipeline.load("teacher").to(pipeline.device),
             splits.task,
             splits.public,
             splits.public_validation,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fedlite.base.tensors import save_tensors
+from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.cache import cached_teacher
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
@@ -17,7 +17,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
     source: Literal["checkpoint", "cache", "trained"] = "checkpoint"
     with pipeline.progress.stage("teacher", total=config.teacher.epochs) as bar:
         if config.teacher.checkpoint is not None:
-            teacher = pipeline.build(config.teacher)
+            teacher = pipeline.build(config.teacher).to(pipeline.device)
             load_teacher_checkpoint(teacher, config.teacher.checkpoint)
             freeze(teacher)
         else:
@@ -29,9 +29,10 @@ def run(pipeline: Pipeline) -> ModelFacts:
                 config.dataset.augment,
                 derive_seed(config.seed, "teacher"),
                 lambda epoch, accuracy: bar.advance(accuracy=accuracy),
+                pipeline.device,
             )
             source = "cache" if cached else "trained"
-        save_tensors(pipeline.run.file("teacher.pt"), dict(teacher.state_dict()))
+        save_tensors(pipeline.run.file("teacher.pt"), on_cpu(teacher.state_dict()))
         evaluation = evaluate_model(teacher, splits.test, splits.task.num_classes)
         bar.advance(0, accuracy=evaluation.accuracy)
     return {"source": source, "evaluation": evaluation_facts(evaluation)}

@@ -1,6 +1,6 @@
 """The warm start: the student distilled on public data, before any private example is seen."""
 
-from fedlite.base.tensors import save_tensors
+from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.cache import cached_warm_start
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.warm_start import warm_start_steps
@@ -12,7 +12,8 @@ from fedlite.runs.pipeline import Pipeline
 def run(pipeline: Pipeline) -> ModelFacts:
     """Write ``public_student.pt``."""
     config, splits = pipeline.config, pipeline.splits
-    student, teacher = pipeline.build(config.student), pipeline.load("teacher")
+    student = pipeline.build(config.student).to(pipeline.device)
+    teacher = pipeline.load("teacher").to(pipeline.device)
     steps = warm_start_steps(config.distill.warm_start, len(splits.public))
     with pipeline.progress.stage("public student", total=steps) as bar:
         cached = cached_warm_start(
@@ -26,7 +27,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
             derive_seed(config.seed, "warm-start"),
             lambda step: bar.advance(),
         )
-        save_tensors(pipeline.run.file("public_student.pt"), dict(student.state_dict()))
+        save_tensors(pipeline.run.file("public_student.pt"), on_cpu(student.state_dict()))
         evaluation = evaluate_model(student, splits.test, splits.task.num_classes)
         bar.advance(0, accuracy=evaluation.accuracy)
     return {

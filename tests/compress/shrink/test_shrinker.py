@@ -12,6 +12,7 @@ from fedlite.compress.shrink.shrinker import Shrinker, training_steps
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData
 from tests.compress.conftest import Digits
+from tests.second_device import SECOND, Second
 
 QUICK = CompressOptions(ratio=0.3, recovery_steps=5, qat_steps=3)
 
@@ -89,3 +90,26 @@ def test_calibration_examples_are_drawn_once_each(shrinker: Shrinker, digits: Di
     again = shrinker.calibration(replace(QUICK, calibration_size=100))
     assert torch.equal(drawn.inputs, again.inputs)
     assert len(shrinker.calibration(replace(QUICK, calibration_size=5000))) == len(digits.public)
+
+
+@pytest.mark.parametrize("criterion", ["l2", "taylor"])
+def test_recovery_on_another_device_ends_where_it_does_on_the_processor(
+    student: nn.Module, digits: Digits, criterion: Any
+) -> None:
+    """All else of the making, and what is handed out, stays on the processor."""
+    config = replace(
+        QUICK, criterion=criterion, norms="fold", norm_steps=2, sparsity=0.2, quantization="qat"
+    )
+    made = []
+    for device in (torch.device("cpu"), SECOND):
+        before = Second.operations
+        shrinker = Shrinker(
+            *(student, student, digits.task, digits.public, AugmentOptions(), 0), device=device
+        )
+        made.append([shrinker.pruned(config), shrinker.quantizable(config)])
+        assert (Second.operations > before) == (device == SECOND)
+    for here, there in zip(*made, strict=True):
+        found = there.state_dict()
+        for name, value in here.state_dict().items():
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    assert {value.device.type for value in student.parameters()} == {"cpu"}
