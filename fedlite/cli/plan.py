@@ -27,11 +27,13 @@ PICTURE = "plan.png"
 
 def run(arguments: Arguments) -> int:
     """Print what a configuration will spend, and its alternatives; draw the picture."""
-    from fedlite.cli.show_plan import show_forecast
     from fedlite.runs.compose import compose_config
-    from fedlite.runs.forecast import forecast
 
     arguments.refuse_flags()
     picture = Path(arguments.take("output").get("output", PICTURE))
-    show_forecast(forecast(compose_config(options_of_run(arguments, existing=False))), picture)
+    config = compose_config(options_of_run(arguments, existing=False))
+    from fedlite.cli.show_plan import show_forecast  # what accounts takes seconds to import
+    from fedlite.runs.forecast import forecast
+
+    show_forecast(forecast(config), picture)
     return 0
