@@ -2,7 +2,7 @@
 
 usage: fedlite plan [DIR] [option=value ...] [output=plan.png]
 
-  output=FILE.png           the picture: epsilon by round
+  output=FILE.png           draws epsilon by round there
   DIR                       the options of the run there; those given again win
   privacy.epsilon=E         budget; privacy.noise_multiplier=Z: what that costs
   privacy.unit=U            example, client, both; privacy.trust=local|aggregate
@@ -22,18 +22,21 @@ from pathlib import Path
 
 from fedlite.cli.parse import Arguments, options_of_run
 
-PICTURE = "plan.png"
-
 
 def run(arguments: Arguments) -> int:
-    """Print what a configuration will spend, and its alternatives; draw the picture."""
+    """Print what a configuration will spend, and its alternatives; draw it where asked to."""
     from fedlite.runs.compose import compose_config
 
     arguments.refuse_flags()
-    picture = Path(arguments.take("output").get("output", PICTURE))
+    output = arguments.take("output").get("output")
     config = compose_config(options_of_run(arguments, existing=False))
     from fedlite.cli.show_plan import show_forecast  # what accounts takes seconds to import
     from fedlite.runs.forecast import forecast
 
-    show_forecast(forecast(config), picture)
+    found = forecast(config)
+    show_forecast(found)
+    if output is not None:
+        from fedlite.cli.draw_plan import draw_forecast
+
+        draw_forecast(found, Path(output))
     return 0
