@@ -25,6 +25,7 @@ from fedlite.models.options import ModelOptions
 
 log = logging.getLogger(__name__)
 
+TRAINING = 2  # goes up when training gives other weights for the same settings
 TEACHERS, PUBLIC_STUDENTS = "teachers", "public_students"
 
 
@@ -39,8 +40,8 @@ def teacher_cache_key(
     """The sha256 (hex) of all that decides the trained weights.
 
     Model and training settings, the source file of the model's class, the input shape and number
-    of classes, every byte of the public data, augmentation, seed and versions; not where the cache
-    lies.
+    of classes, every byte of the public data, augmentation, seed and versions, that of the training
+    among them; not where the cache lies.
     """
     settings = dataclasses.asdict(config)
     for key in ("name", "checkpoint", "cache_dir"):
@@ -126,7 +127,11 @@ def cached_warm_start(
 
 
 def _key(facts: dict[str, Any], model: ModelOptions, *parts: PublicData) -> str:
-    facts = {**facts, "module": model.module, "versions": [__version__, torch.__version__]}
+    facts = {
+        **facts,
+        "module": model.module,
+        "versions": [__version__, torch.__version__, TRAINING],
+    }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(Path(inspect.getfile(import_class(model.module))).read_bytes())
     for part in parts:
