@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from fedlite.base.errors import FedliteError
 from fedlite.federation.ledgers import hold_ledgers
+from fedlite.federation.transport.workers import prepare_workers
 from fedlite.privacy.ledger_folder import any_ledger
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
@@ -40,6 +41,8 @@ def execute(
         Progress(config.tracking.progress) as progress,
     ):
         check_delivery(config, stages)
+        if "federate" in stages and config.engine.name == "inprocess" and config.engine.num_workers:
+            prepare_workers()
         pipeline = Pipeline(config, run, progress, fingerprints(config))
         check_run(pipeline, stages)
         check_needed(pipeline, stages)

@@ -1,4 +1,9 @@
-"""Worker processes for the in-process engine: spawned once, fed over pipes, gone with their parent.
+"""Worker processes for the in-process engine: started once, fed over pipes, gone with their parent.
+
+They are forked from one small process, Python's fork server, which has imported what they need and
+does nothing else: torch and Opacus are imported once for all workers, beside what the run does
+until its first round, and a worker that replaces another is there at once. No worker is forked from
+the run itself, whose threads would be lost in it.
 
 A worker ends when its pipe closes, when its parent dies (watched by a thread, so that even
 ``kill -9`` of the parent leaves nothing behind), or when it is told to. One that dies is replaced.
@@ -15,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,7 +40,16 @@ DEATHS_IN_A_ROW = 3  # of workers, with nothing finished between them, until the
 ATTEMPTS = 2  # at an item whose worker dies
 DIED = "its worker process died (out of memory?)"
 
+# torch.optim imports torch._dynamo, a second of work, when it makes its first optimizer.
+NEEDED = ("opacus", "torch._dynamo", "fedlite.federation.client_app")
+
 Result = tuple[Message, RecordDict]
+
+
+def prepare_workers() -> None:
+    """Let the fork server begin its imports; returns at once, and does nothing the second time."""
+    multiprocessing.set_forkserver_preload(list(NEEDED))
+    forkserver.ensure_running()
 
 
 class WorkerPool:
@@ -159,9 +174,10 @@ class _Worker:
     """A process, and this side of its pipe."""
 
     def __init__(self, app: bytes, log_file: Path | None) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.pipe, theirs = spawn.Pipe()
-        self._process: BaseProcess = spawn.Process(
+        prepare_workers()
+        context = multiprocessing.get_context("forkserver")
+        self.pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
             target=_serve, args=(theirs, app, log_file), daemon=True
         )
         self._process.start()

@@ -1,6 +1,7 @@
 """Workers that die in the middle of a message: what is asked again, what fails, what is lost."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.transport.workers import even_share
 
-TRAIN, COUNT = "train", "query.count"
+TRAIN, COUNT, WHERE = "train", "query.count", "query.where"
 CLIENTS = 3
 
 mortal = ClientApp()
@@ -51,6 +52,13 @@ def train(message: Message, context: Context) -> Message:
 def count(message: Message, context: Context) -> Message:
     """Count as in training."""
     return _answer(message, context)
+
+
+@mortal.query("where")
+def where(message: Message, context: Context) -> Message:
+    """Whose child this process is, and whether it has what training needs."""
+    found = {"parent": os.getppid(), "ready": "opacus" in sys.modules}
+    return Message(RecordDict({"answer": ConfigRecord(found)}), reply_to=message)
 
 
 @pytest.fixture
@@ -132,6 +140,17 @@ def test_a_call_that_is_charged_once_is_repeated_one_by_one(
     let_die(tmp_path, 1, times=1)
     assert ask(grid, TRAIN, steps=1) == [1, 1, 1]
     assert asked(tmp_path) == [0, 1, 1, 2]
+
+
+def test_workers_are_forked_from_one_process_that_has_imported_what_they_need(
+    make_grid: Callable[..., InProcessGrid],
+) -> None:
+    grid, nodes = make_grid(False, workers=2), [FIRST_NODE_ID + i for i in range(CLIENTS)]
+    replies = grid.send_and_receive([Message(RecordDict(), node, WHERE) for node in nodes])
+    answers = [reply.content.config_records["answer"] for reply in replies]
+    assert all(answer["ready"] for answer in answers)
+    (parent,) = {answer["parent"] for answer in answers}
+    assert parent != os.getpid()
 
 
 def test_workers_are_given_the_same_number_of_clients() -> None:
