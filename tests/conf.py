@@ -1,6 +1,6 @@
 """What lies in ``conf/``: its groups, their files, and what some of them need beside them."""
 
-from fedlite.runs.compose import conf_dir
+from fedlite.runs.conf import conf_dir
 
 GROUPS = sorted(path for path in conf_dir().iterdir() if path.is_dir())
 OPTIONS = [

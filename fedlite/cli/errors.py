@@ -5,11 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from fedlite.base.errors import FedliteError, UsageError
-from fedlite.runs.compose import hydra_reason
+from fedlite.base.errors import FedliteError
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +24,6 @@ def guarded(work: Callable[[], int]) -> int:
         return say("interrupted; finished stages and rounds are kept, run.resume=true goes on", 1)
     except FedliteError as error:
         return say(str(error), error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
-        return say(hydra_reason(error), UsageError.exit_code)
     except OSError as error:
         log.exception("operating system error")
         where = f"{error.filename}: " if error.filename else ""

@@ -1,11 +1,10 @@
 """The help screens: of ``fedlite`` itself, and of each command, from its module's docstring."""
 
-import importlib
+import ast
 import textwrap
+from pathlib import Path
 
-from fedlite.base.options import options_of
-from fedlite.runs.compose import choices, groups
-from fedlite.runs.config import Config
+from fedlite.runs.conf import choices, groups
 
 WIDTH = 80
 
@@ -48,9 +47,9 @@ MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order
 
 
 def docstring(command: str) -> str:
-    """What the command's module says of it."""
-    module = importlib.import_module(f"fedlite.cli.{command.replace('-', '_')}")
-    return (module.__doc__ or "").rstrip()
+    """What the command's module says of it; read, for a module imports what it needs to run."""
+    source = Path(__file__).with_name(f"{command.replace('-', '_')}.py").read_text("utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").rstrip()
 
 
 def summary(command: str) -> str:
@@ -102,6 +101,9 @@ def command_help(command: str) -> str:
     screen = docstring(command)
     if command not in WITH_ALL_OPTIONS:
         return screen
+    from fedlite.base.options import options_of
+    from fedlite.runs.config import Config
+
     known = {option.key: option for option in options_of(Config)}
     options = "\n".join(entry(key, known[key].help, 23) for key in MAIN_OPTIONS)
     return f"""{screen}

@@ -17,9 +17,9 @@ from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
 from fedlite.cli.errors import say
 from fedlite.cli.parse import Arguments, options_of_run
-from fedlite.runs.compose import conf_dir, expand_files, store_defaults
-from fedlite.runs.config import parse_config
-from fedlite.runs.saved import key_of
+from fedlite.runs.compose import expand_files, hydra_errors, parse_config, store_defaults
+from fedlite.runs.conf import conf_dir
+from fedlite.runs.literal import key_of
 
 if TYPE_CHECKING:
     from fedlite.runs.pipeline import Pipeline
@@ -71,7 +71,7 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
     typed = sys.argv
     sys.argv = ["fedlite", *arguments.flags, *options]
     try:
-        with _mode_of_flags(options):
+        with hydra_errors(), _mode_of_flags(options):
             hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
     finally:
         sys.argv = typed

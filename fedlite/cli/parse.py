@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedlite.base.errors import UsageError
-from fedlite.runs.saved import holds_run, key_of, values_of, with_saved
+from fedlite.runs.literal import key_of, literal
 
 RUN_DIR, RESUME = "run.dir", "run.resume"
 FLAGS_WITH_VALUE = ("--cfg", "--package", "--info")  # of Hydra
@@ -69,7 +69,7 @@ class Arguments:
             UsageError: more than one.
         """
         given = [text for text in self.options if key_of(text) == RUN_DIR]
-        named = [str(values_of([text])[RUN_DIR]) for text in given]
+        named = [_value_of_directory(text) for text in given]
         if len(self.words) + len(named) > 1:
             raise self._not_one_directory(" ".join([*self.words, *given]))
         for text in given:
@@ -91,6 +91,12 @@ class Arguments:
     def _not_one_directory(self, found: str) -> UsageError:
         command = f"fedlite {self.command}"
         return UsageError(f"{command}: give one directory, not '{found}': {command} DIR")
+
+
+def _value_of_directory(text: str) -> str:
+    from fedlite.runs.saved import values_of
+
+    return str(values_of([text])[RUN_DIR])
 
 
 def parse(command: str, arguments: Sequence[str]) -> Arguments:
@@ -146,10 +152,10 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
                 f" fedlite {arguments.command} DIR"
             )
         return arguments.options
+    from fedlite.runs.saved import holds_run, values_of, with_saved
+
     if existing and not holds_run(directory):
         raise UsageError(f"run.dir={directory}: no run there; start one with `fedlite simulate`")
-    from fedlite.runs.literal import literal
-
     options = [f"{RUN_DIR}={literal(str(directory))}", *arguments.options]
     resumes = resumes or values_of(options).get(RESUME) is True
     return with_saved(directory, options) if resumes and holds_run(directory) else options

@@ -2,7 +2,7 @@
 
 usage: fedlite plan [DIR] [option=value ...] [output=plan.png]
 
-  output=FILE.png           the picture: epsilon by round
+  output=FILE.png           draws epsilon by round there
   DIR                       the options of the run there; those given again win
   privacy.epsilon=E         budget; privacy.noise_multiplier=Z: what that costs
   privacy.unit=U            example, client, both; privacy.trust=local|aggregate
@@ -22,16 +22,21 @@ from pathlib import Path
 
 from fedlite.cli.parse import Arguments, options_of_run
 
-PICTURE = "plan.png"
-
 
 def run(arguments: Arguments) -> int:
-    """Print what a configuration will spend, and its alternatives; draw the picture."""
-    from fedlite.cli.show_plan import show_forecast
+    """Print what a configuration will spend, and its alternatives; draw it where asked to."""
     from fedlite.runs.compose import compose_config
-    from fedlite.runs.forecast import forecast
 
     arguments.refuse_flags()
-    picture = Path(arguments.take("output").get("output", PICTURE))
-    show_forecast(forecast(compose_config(options_of_run(arguments, existing=False))), picture)
+    output = arguments.take("output").get("output")
+    config = compose_config(options_of_run(arguments, existing=False))
+    from fedlite.cli.show_plan import show_forecast  # what accounts takes seconds to import
+    from fedlite.runs.forecast import forecast
+
+    found = forecast(config)
+    show_forecast(found)
+    if output is not None:
+        from fedlite.cli.draw_plan import draw_forecast
+
+        draw_forecast(found, Path(output))
     return 0

@@ -1,17 +1,13 @@
-"""A forecast on the terminal: noise, epsilon by round, what each guarantee means; its picture."""
+"""A forecast on the terminal: noise, epsilon by round, what each guarantee means."""
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fedlite.privacy.plan import PrivacyPlan
-from fedlite.report.charts import planned_epsilon
-from fedlite.report.drawing import save_figure
 from fedlite.report.fleet import fleet_sentence
 from fedlite.report.sections import FleetSection
 from fedlite.report.table import plain_table
@@ -20,7 +16,6 @@ from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants, derived_line
 from fedlite.runs.forecast import NAMES, Forecast, Guarantee
 
-CURVE_POINTS = 12
 OBSERVERS = {
     "local": "holds against everyone, the server included.",
     "aggregate": "holds only against those who see nothing but sums over {cohort} or more clients:"
@@ -30,10 +25,9 @@ OBSERVERS = {
 }
 
 
-def show_forecast(found: Forecast, picture: Path) -> None:
-    """Print a forecast and draw its picture."""
+def show_forecast(found: Forecast) -> None:
+    """Print a forecast."""
     config, guarantees, rounds = found.config, found.guarantees, found.config.federation.rounds
-    save_figure(_picture(guarantees, rounds), picture)
     console = Console(highlight=False)
     console.print(Text(_headline(config, guarantees[0], found.clients)))
     if config.privacy.randomness == "deterministic":
@@ -53,8 +47,6 @@ def show_forecast(found: Forecast, picture: Path) -> None:
         console.print(Text(note))
     if derived := derived_constants(config):
         console.print(Text(f"Constants {derived_line(derived)}.", style="yellow"))
-    console.print()
-    console.print(Text.assemble(("picture  ", "dim"), str(picture)), soft_wrap=True)
 
 
 def _headline(config: Config, first: Guarantee, clients: int) -> str:
@@ -71,7 +63,8 @@ def _headline(config: Config, first: Guarantee, clients: int) -> str:
     return f"{text}."
 
 
-def _label(one: Guarantee) -> str:
+def label(one: Guarantee) -> str:
+    """Its name, and whether the configuration chooses it."""
     return f"{one.name} (chosen)" if one.chosen else one.name
 
 
@@ -86,7 +79,7 @@ def _noise_table(guarantees: Sequence[Guarantee]) -> Table:
             adds = f"{one.plan.client_noise_multiplier:.3f}"
         cells = (f"{one.plan.noise_multiplier:.3f}", adds)
         budget = (f"{one.plan.epsilon:.4g}", f"{one.plan.delta:g}")
-        table.add_row(_label(one), *cells, *budget, style="bold" if one.chosen else None)
+        table.add_row(label(one), *cells, *budget, style="bold" if one.chosen else None)
     return table
 
 
@@ -100,9 +93,9 @@ def _epsilon_table(guarantees: Sequence[Guarantee], rounds: int) -> Table:
     for one in guarantees:
         style = "bold" if one.chosen else None
         tight = "pld" if one.plan.accountant == "rdp" else one.plan.accountant
-        for label, accountant in ((_label(one), tight), ("", "rdp")):
+        for name, accountant in ((label(one), tight), ("", "rdp")):
             cells = [_cell(one.epsilon_after(count, accountant)) for count in shown]
-            table.add_row(label, accountant, *cells, style=style)
+            table.add_row(name, accountant, *cells, style=style)
         if one.trust == "aggregate":
             cells = [_cell(one.epsilon_after(count, "pld", alone=True)) for count in shown]
             table.add_row("  towards the server", "pld", *cells, style=style)
@@ -126,18 +119,6 @@ def _fleet_table(fleet: FleetSection) -> Table:
 
 def _cell(epsilon: float) -> str:
     return epsilon_text(epsilon) if epsilon < 100 else f"{math.ceil(epsilon):,}"
-
-
-def _picture(guarantees: Sequence[Guarantee], rounds: int) -> Figure:
-    """Epsilon by round of every guarantee, and of a single update under aggregate trust."""
-    parts = [part / CURVE_POINTS for part in range(CURVE_POINTS + 1)]
-    shown = sorted({max(1, math.ceil(rounds * part**2)) for part in parts})  # steep at the start
-    curves = {_label(one): [one.epsilon_after(count) for count in shown] for one in guarantees}
-    for one in guarantees:
-        if one.trust == "aggregate":
-            alone = [one.epsilon_after(count, "pld", alone=True) for count in shown]
-            curves[f"{one.name}: towards the server"] = alone
-    return planned_epsilon(shown, curves, [_label(one) for one in guarantees if one.chosen])
 
 
 def _notes(guarantees: Sequence[Guarantee], refusals: dict[str, str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a model answers: logits, and the features that a loss asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -79,6 +80,17 @@ def in_channels_last(model: nn.Module, inputs: Tensor) -> nn.Module:
     except RuntimeError:
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return model
+
+
+@contextmanager
+def training_in_channels_last(model: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Within, ``model`` is laid out as by :func:`in_channels_last`, which speeds up the training of
+    convolutions over images; the weights' layout is torch's own again afterwards."""
+    in_channels_last(model, inputs)
+    try:
+        yield
+    finally:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
 
 
 def taught_answers(

@@ -26,6 +26,7 @@ from fedlite.models.options import ModelOptions
 
 log = logging.getLogger(__name__)
 
+TRAINING = 2  # goes up when training gives other weights for the same settings
 TEACHERS, PUBLIC_STUDENTS = "teachers", "public_students"
 
 
@@ -41,8 +42,8 @@ def teacher_cache_key(
     """The sha256 (hex) of all that decides the trained weights.
 
     Model and training settings, the source file of the model's class, the input shape and number
-    of classes, every byte of the public data, augmentation, seed, versions, and the kind of device,
-    which rounds in its own way; not where the cache lies.
+    of classes, every byte of the public data, augmentation, seed, versions, that of the training
+    among them, and the kind of device, which rounds in its own way; not where the cache lies.
     """
     settings = dataclasses.asdict(config)
     for key in ("name", "checkpoint", "cache_dir"):
@@ -132,7 +133,8 @@ def cached_warm_start(
 def _key(
     facts: dict[str, Any], model: ModelOptions, device: torch.device, *parts: PublicData
 ) -> str:
-    facts = {**facts, "module": model.module, "versions": [__version__, torch.__version__]}
+    versions = [__version__, torch.__version__, TRAINING]
+    facts = {**facts, "module": model.module, "versions": versions}
     if device.type != CPU.type:
         facts["device"] = device.type
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())

@@ -118,7 +118,7 @@ def _rows_of(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     counts = [len(rows) for _, rows in parts]
     found = parts[0][0].new_empty(sum(counts), *shape)
     for (values, rows), place in zip(parts, torch.split(found, counts), strict=True):
-        torch.index_select(values, 0, rows, out=place)
+        torch.index_select(values, 0, rows.to(values.device), out=place)
     return found
 
 

@@ -15,6 +15,7 @@ from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
+from fedlite.distill.answers import training_in_channels_last
 from fedlite.distill.evaluate import evaluate_logits, predict_logits
 from fedlite.distill.options import TeacherOptions
 from fedlite.distill.public import require_public, shuffled_batches
@@ -56,7 +57,7 @@ def train_teacher(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs * steps)
     batches = shuffled_batches(len(public), config.batch_size, generator)
     best_loss, best_epoch, best_state = math.inf, 0, copy.deepcopy(model.state_dict())
-    with seeded(seed, device):
+    with seeded(seed, device), training_in_channels_last(model, public.inputs[:2]):
         for epoch in range(1, config.epochs + 1):
             model.train()
             for _ in range(steps):

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from torch import nn
 
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
+from fedlite.distill.answers import in_channels_last, training_in_channels_last
 from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, WarmStartOptions
-from fedlite.distill.public import distil_on_public, teacher_answers
+from fedlite.distill.public import distil_on_public, require_public, teacher_answers
+from fedlite.models.build import FixedFrontEnd
 
 
 def warm_start_steps(config: WarmStartOptions, examples: int) -> int:
@@ -28,22 +31,28 @@ def warm_start(
 ) -> None:
     """Distil ``teacher`` into ``student`` in place with the run's own loss; costs no privacy.
 
+    Both work with channels last, in which the teacher is left; not a student whose first part is
+    fixed, for whose few channels that is slower.
+
     ``on_step`` gets the number of finished steps, of :func:`warm_start_steps` in all.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`.
     """
-    settings, loss = config.warm_start, build_loss(config)
-    distil_on_public(
-        student,
-        teacher_answers(teacher, loss),
-        public,
-        steps=warm_start_steps(settings, len(public)),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        loss=loss,
-        augment=augment,
-        seed=seed,
-        on_step=on_step,
-    )
+    require_public(public)
+    settings, loss, shown = config.warm_start, build_loss(config), public.inputs[:2]
+    fixed = isinstance(student, FixedFrontEnd)
+    with nullcontext() if fixed else training_in_channels_last(student, shown):
+        distil_on_public(
+            student,
+            teacher_answers(in_channels_last(teacher, shown), loss),
+            public,
+            steps=warm_start_steps(settings, len(public)),
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            loss=loss,
+            augment=augment,
+            seed=seed,
+            on_step=on_step,
+        )

@@ -248,3 +248,26 @@ def not_private_banner(reason: str) -> Figure:
     figure.text(0.03, 0.56, NOT_PRIVATE, color=COLOURS["warning"], weight="bold", size=52)
     figure.text(0.03, 0.44, fill(reason, 48), color=INK, size=19, va="top")
     return figure
+
+
+def accuracy_by_simulated_time(
+    points: Sequence[tuple[float, float]], baselines: Mapping[ModelKey, float]
+) -> Figure:
+    """Draw the federated student's test accuracy against simulated time.
+
+    Args:
+        points: (seconds since the first round began, accuracy).
+        baselines: report key of a model -> its accuracy, drawn as a level.
+    """
+    title = "How long: test accuracy by simulated time"
+    figure, axes = chart(title, "hours on the simulated fleet", "test accuracy")
+    for key, value in baselines.items():
+        level_line(axes, value, MODEL_LABELS[key], COLOURS[key])
+    hours = [seconds / 3600 for seconds, _ in points]
+    colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
+    accuracies = [accuracy for _, accuracy in points]
+    axes.plot(hours, accuracies, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
+    axes.set_xlim(left=0)
+    percent_axis(axes)
+    legend_below(figure)
+    return figure

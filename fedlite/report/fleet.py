@@ -1,13 +1,9 @@
-"""What a run would have taken on the devices of its simulated fleet: section, table, picture."""
+"""What a run would have taken on the devices of its simulated fleet: section, sentence, table."""
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.figure import Figure
-
-from fedlite.base.records import ModelKey
-from fedlite.report.drawing import COLOURS, chart, legend_below, level_line, percent_axis
 from fedlite.report.sections import DeviceEntry, FleetSection
-from fedlite.report.words import MODEL_LABELS, human_seconds
+from fedlite.report.words import human_seconds
 
 CLIENT_COUNTS = ("asked", "away", "left", "not_counted")
 
@@ -54,26 +50,3 @@ def fleet_markdown(section: FleetSection) -> str:
     ]
     table = "\n".join([head, "| :-- " + "| --: " * 7 + "|", *rows])
     return f"{fleet_sentence(section)}\n\nThe nominal visit of a client:\n\n{table}"
-
-
-def accuracy_by_simulated_time(
-    points: Sequence[tuple[float, float]], baselines: Mapping[ModelKey, float]
-) -> Figure:
-    """Draw the federated student's test accuracy against simulated time.
-
-    Args:
-        points: (seconds since the first round began, accuracy).
-        baselines: report key of a model -> its accuracy, drawn as a level.
-    """
-    title = "How long: test accuracy by simulated time"
-    figure, axes = chart(title, "hours on the simulated fleet", "test accuracy")
-    for key, value in baselines.items():
-        level_line(axes, value, MODEL_LABELS[key], COLOURS[key])
-    hours = [seconds / 3600 for seconds, _ in points]
-    colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
-    accuracies = [accuracy for _, accuracy in points]
-    axes.plot(hours, accuracies, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
-    axes.set_xlim(left=0)
-    percent_axis(axes)
-    legend_below(figure)
-    return figure

@@ -15,7 +15,6 @@ from fedlite.base.files import write_whole
 from fedlite.base.records import RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
-from fedlite.report.fleet import accuracy_by_simulated_time
 from fedlite.report.markdown import report_markdown
 from fedlite.report.schema import EpsilonsOfRound, Report, RoundEntry
 from fedlite.report.words import is_private, not_private_reason
@@ -107,7 +106,7 @@ def draw_pictures(
         if one["evaluation"] and "simulated" in one
     ]
     if timed:
-        drawn["accuracy_by_simulated_time"] = accuracy_by_simulated_time(timed, known)
+        drawn["accuracy_by_simulated_time"] = charts.accuracy_by_simulated_time(timed, known)
     if models:
         drawn["accuracy_against_latency"] = pareto.accuracy_against_latency(report)
         drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)

@@ -1,4 +1,4 @@
-"""Finding ``conf/`` and composing it, in a wheel and in a checkout alike.
+"""Composing ``conf/`` with what is typed.
 
 ``conf/`` holds choices; the defaults of a group are those of its option class, which Hydra finds as
 the file ``_base`` of that group. So an option has one default, in one place.
@@ -6,36 +6,25 @@ the file ``_base`` of that group. So an option has one default, in one place.
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedlite.base.errors import UsageError
-from fedlite.base.files import PACKAGE
 from fedlite.base.options import defaults, options_of
-from fedlite.runs.config import Config, parse_config
+from fedlite.runs.conf import choices, conf_dir, groups
+from fedlite.runs.config import Config, config_from_plain
 from fedlite.runs.experiment import experiment_overrides
-from fedlite.runs.literal import literal
-from fedlite.runs.saved import key_of
+from fedlite.runs.literal import key_of, literal
 
 UNGROUPED = ("seed", "device", "run")  # options that no file of a group holds
-
-
-def conf_dir() -> Path:
-    """The one ``conf/`` folder: inside the package in a wheel, beside it in a checkout.
-
-    Raises:
-        UsageError: neither is there (a broken installation).
-    """
-    for candidate in (PACKAGE / "conf", PACKAGE.parent / "conf"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise UsageError(f"conf/config.yaml not found in or beside {PACKAGE}: reinstall fedlite")
 
 
 def store_defaults() -> None:
@@ -99,15 +88,40 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
         UsageError: an override that does not fit.
     """
     store_defaults()
+    with hydra_errors(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return parse_config(compose("config", overrides=expand_files(overrides)))
+
+
+def parse_config(composed: DictConfig) -> Config:
+    """Turn a composed Hydra configuration into a checked :class:`Config`.
+
+    Raises:
+        UsageError: as :func:`config_from_plain`; an option without its value.
+    """
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return parse_config(compose("config", overrides=expand_files(overrides)))
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = error.full_key or "configuration"
+        raise UsageError(f"{where}: {reason} (see `fedlite <command> --help`)") from error
+    assert isinstance(plain, dict)
+    return config_from_plain({str(key): value for key, value in plain.items()})
+
+
+@contextmanager
+def hydra_errors() -> Iterator[None]:
+    """Within, what Hydra finds wrong is an error of the user.
+
+    Raises:
+        UsageError: in one line, with what would be right.
+    """
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(hydra_reason(error)) from None  # Hydra's own report tells no more
+        raise UsageError(_hydra_reason(error)) from None  # Hydra's own report tells no more
 
 
-def hydra_reason(error: Exception) -> str:
-    """What Hydra found wrong with a command line, in one line with what would be right."""
+def _hydra_reason(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return _no_such_choice(group, choice, choices(group))
@@ -117,16 +131,6 @@ def hydra_reason(error: Exception) -> str:
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type"))]
     return " ".join(kept) + " (see `fedlite <command> --help`)"
-
-
-def groups() -> list[str]:
-    """The folders of ``conf/``."""
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
-
-
-def choices(group: str) -> list[str]:
-    """The files of a group of ``conf/``."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
 def _no_such_choice(group: str, choice: str, there: Sequence[str]) -> str:

@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fedlite.audit.options import AuditOptions
-from fedlite.base.errors import UsageError
 from fedlite.base.options import NEUTRAL, PATH, Doc, Options, parse
 from fedlite.compress.options import CompressOptions, check_compress
 from fedlite.data.options import DatasetOptions, PartitionOptions
@@ -81,19 +78,3 @@ def config_from_plain(plain: Mapping[str, Any]) -> Config:
     check_together(config.dataset, config.privacy, config.federation)
     check_fleet(config.fleet, config.privacy, config.federation)
     return config
-
-
-def parse_config(composed: DictConfig) -> Config:
-    """Turn a composed Hydra configuration into a checked :class:`Config`.
-
-    Raises:
-        UsageError: as :func:`config_from_plain`; an option without its value.
-    """
-    try:
-        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        where = error.full_key or "configuration"
-        raise UsageError(f"{where}: {reason} (see `fedlite <command> --help`)") from error
-    assert isinstance(plain, dict)
-    return config_from_plain({str(key): value for key, value in plain.items()})

@@ -8,6 +8,7 @@ from typing import Any
 from fedlite.base.compute import compute_device, memory_explained
 from fedlite.base.errors import FedliteError
 from fedlite.federation.ledgers import hold_ledgers
+from fedlite.federation.transport.workers import prepare_workers
 from fedlite.privacy.ledger_folder import any_ledger
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
@@ -45,6 +46,8 @@ def execute(
         Progress(config.tracking.progress) as progress,
     ):
         check_delivery(config, stages)
+        if "federate" in stages and config.engine.name == "inprocess" and config.engine.num_workers:
+            prepare_workers()
         pipeline = Pipeline(config, run, progress, fingerprints(config))
         check_run(pipeline, stages)
         check_needed(pipeline, stages)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from fedlite.base.chatter import without_chatter
 from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.handle import Run
-from fedlite.runs.literal import literal
-from fedlite.runs.saved import holds_run, key_of, with_saved
+from fedlite.runs.literal import key_of, literal
+from fedlite.runs.saved import holds_run, with_saved
 
 if TYPE_CHECKING:
     from fedlite.data.splits import Splits

@@ -1,7 +1,12 @@
-"""Values in the form in which Hydra reads them from a command line."""
+"""Overrides in the form in which Hydra reads them from a command line: their keys and values."""
 
 import re
 from typing import Any
+
+
+def key_of(override: str) -> str:
+    """The option or group that an override string names."""
+    return override.split("=", 1)[0].lstrip("+~")
 
 
 def literal(value: Any) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.compress.exporting import require_converters
-from fedlite.compress.probe import check_cut, check_export
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
@@ -34,6 +32,8 @@ def check_delivery(config: Config, stages: Sequence[str]) -> None:
     compress = config.compress
     searches = "search_student" in stages or (compress.search.enabled and "compress" in stages)
     if searches or "compress" in stages:
+        from fedlite.compress.exporting import require_converters  # what exports loads slowly
+
         require_converters(compress)
     if compress.signing_key and "report" in stages:
         read_signing_key(Path(compress.signing_key))
@@ -85,6 +85,8 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         options = client_options(config, splits.task)
         open_workbench(options.to_json(), run.file("nodes"), config.device)
         if "compress" in stages:
+            from fedlite.compress.probe import check_cut, check_export  # as above
+
             cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
             if not config.student.module.startswith(EXPORTS):
                 check_export(cut, splits.task, config.compress)

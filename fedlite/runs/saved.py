@@ -6,21 +6,19 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from fedlite.runs.compose import hydra_errors
 from fedlite.runs.directory import OVERRIDES_FILE, load_overrides
-
-
-def key_of(override: str) -> str:
-    """The option or group that an override string names."""
-    return override.split("=", 1)[0].lstrip("+~")
+from fedlite.runs.literal import key_of
 
 
 def values_of(overrides: Iterable[str]) -> dict[str, Any]:
     """What override strings say, by option, as Hydra reads them.
 
     Raises:
-        HydraException: one that is no override.
+        UsageError: one that is no override.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    with hydra_errors():
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {override.key_or_group: override.value() for override in parsed}
 
 

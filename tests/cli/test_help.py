@@ -25,14 +25,46 @@ def test_help_fits_a_screen(command: str, flag: str, capsys: pytest.CaptureFixtu
     assert any(line.startswith("usage: fedlite") for line in lines)
 
 
-def test_help_loads_nothing_that_is_slow_to_load() -> None:
-    heavy = ("torch", "flwr", "opacus", "scipy", "numpy", "optuna", "matplotlib", "dp_accounting")
-    code = (
-        "import sys; from fedlite.cli.main import run; run(['--help'])\n"
-        f"loaded = {set(heavy)!r} & set(sys.modules)\n"
+HEAVY = [
+    "torch",
+    "flwr",
+    "opacus",
+    "scipy",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "matplotlib",
+    "dp_accounting",
+    "rich",
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "unneeded"),
+    [
+        (["--help"], 0, [*HEAVY, "hydra", "omegaconf", "pydantic"]),
+        (["--version"], 0, [*HEAVY, "hydra", "omegaconf", "pydantic"]),
+        (["plan", "--help"], 0, [*HEAVY, "hydra", "omegaconf", "pydantic"]),
+        (["nonsense"], 2, [*HEAVY, "hydra", "omegaconf", "pydantic"]),
+        (["simulate", "--help"], 0, [*HEAVY, "hydra", "omegaconf"]),
+        (["plan", "privacy.epsilom=3"], 2, HEAVY),
+        (["plan", "privacy.epsilon=-3"], 2, HEAVY),
+        (["simulate", "privacy.epsilom=3"], 2, HEAVY),
+        (["simulate", "dataset=mnits"], 2, HEAVY),
+    ],
+)
+def test_what_trains_nothing_loads_nothing_that_is_slow_to_load(
+    arguments: list[str], code: int, unneeded: list[str], tmp_path: Path
+) -> None:
+    script = (
+        f"import sys; from fedlite.cli.main import run; assert run({arguments!r}) == {code}\n"
+        f"loaded = set({unneeded!r}) & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

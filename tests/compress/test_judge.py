@@ -23,8 +23,8 @@ from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_logits
 from fedlite.models.build import count_parameters
-from fedlite.runs.compose import conf_dir, store_defaults
-from fedlite.runs.config import parse_config
+from fedlite.runs.compose import parse_config, store_defaults
+from fedlite.runs.conf import conf_dir
 from fedlite.serve.runtime import logits_of, open_runtime
 from tests.compress.conftest import CNN, SHAPE, Digits
 from tests.tasks import shaped

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fedlite.data.options import PARTITIONS as DIVISIONS
 from fedlite.data.options import AugmentOptions, DatasetOptions, PartitionOptions
-from fedlite.runs.compose import conf_dir, store_defaults
-from fedlite.runs.config import parse_config
+from fedlite.runs.compose import parse_config, store_defaults
+from fedlite.runs.conf import conf_dir
 from fedlite.runs.splits import splits_of
 
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]

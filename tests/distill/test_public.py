@@ -61,6 +61,7 @@ def test_the_warm_start_teaches_the_student(student, teacher, digits, loss):
     )
     assert steps == list(range(1, warm_start_steps(settings, len(public)) + 1))
     assert evaluate_model(student, validation, 10).accuracy > 0.8
+    assert all(tensor.is_contiguous() for tensor in student.state_dict().values())
     for key, tensor in teacher.state_dict().items():
         assert torch.equal(tensor, before[key]), key
 

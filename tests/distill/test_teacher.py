@@ -34,6 +34,7 @@ def test_the_teacher_learns_and_is_frozen(trained, digits):
     assert evaluate_model(model, digits[1], 10).accuracy in [accuracy for _, accuracy in seen]
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
 
 
 def test_the_same_seed_gives_the_same_teacher_whatever_the_global_generator(

@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fedlite.base.options import defaults, options_of
-from fedlite.runs.compose import compose_config, conf_dir, store_defaults
+from fedlite.runs.compose import compose_config, store_defaults
+from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config
 from tests.conf import GROUPS, NEEDS, OPTIONS
 

@@ -11,7 +11,8 @@ import pytest
 from fedlite.cli.main import run
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.report.progress import Progress
-from fedlite.runs.compose import compose_config, conf_dir
+from fedlite.runs.compose import compose_config
+from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants, derived_line, far_off_line
 from fedlite.runs.splits import splits_of

@@ -110,10 +110,9 @@ def test_every_stage_needs_one_that_comes_before_it() -> None:
 
 def test_every_stage_that_runs_is_the_module_of_its_name() -> None:
     for stage in STAGES:
-        if stage.run is not None:
-            module = importlib.import_module(f"fedlite.runs.stages.{stage.name}")
-            assert stage.run is module.run
-    assert [stage.name for stage in STAGES if stage.run is None] == ["data"]
+        if stage.runs:
+            assert callable(importlib.import_module(f"fedlite.runs.stages.{stage.name}").run)
+    assert [stage.name for stage in STAGES if not stage.runs] == ["data"]
     assert [stage.name for stage in STAGES if stage.always] == ["report"]
 
 

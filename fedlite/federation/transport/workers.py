@@ -1,8 +1,9 @@
 """Worker processes for the in-process engine: started once, fed over pipes, gone with their parent.
 
-They are forked from a server that has imported what clients need
-(:mod:`fedlite.federation.transport.preload`) and nothing else: seconds of imports are spent once,
-and what was imported lies in memory once.
+They are forked from one small process, Python's fork server, which has imported what they need and
+does nothing else: torch and Opacus are imported once for all workers, beside what the run does
+until its first round, and a worker that replaces another is there at once. No worker is forked from
+the run itself, whose threads would be lost in it.
 
 A worker ends when its pipe closes, when its parent dies (watched by a thread, so that even
 ``kill -9`` of the parent leaves nothing behind), or when it is told to. One that dies is replaced.
@@ -39,6 +40,14 @@ ATTEMPTS = 2  # at an item whose worker dies
 DIED = "its worker process died (out of memory?)"
 
 Result = tuple[Message, RecordDict]
+
+
+def prepare_workers() -> None:
+    """Let the fork server begin its imports; returns at once, and does nothing the second time."""
+    if isinstance(_context(), ForkServerContext):
+        from multiprocessing.forkserver import ensure_running  # is not there on Windows
+
+        ensure_running()
 
 
 class WorkerPool:

@@ -4,13 +4,11 @@ import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import replace_folder
-from fedlite.base.options import deciding
 from fedlite.base.records import Artefact, ModelKey
 from fedlite.compress.compare import compare, too_noisy
 from fedlite.compress.format import suffix_of
@@ -32,18 +30,6 @@ from fedlite.search.compression import search_compression
 COMPRESSED: tuple[ModelKey, ...] = (PRUNED, QUANTIZED)
 MODELS_FOLDER = "models"
 ENOUGH = 100  # examples to judge by
-
-
-def decided_by(config: Config) -> list[Any]:
-    """The options of compression; of a search, and of how it measures, only where it searches."""
-    options = deciding(config.compress)
-    measure = options.pop("measure")
-    del measure["eager"]  # trials are files
-    if config.compress.search.enabled:
-        options["measure"] = measure
-    else:
-        del options["search"], options["target"]
-    return [options]
 
 
 def run(pipeline: Pipeline) -> CompressFacts:

@@ -6,8 +6,7 @@ from pathlib import Path
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.data.types import Task
-from fedlite.distill.answers import in_channels_last
-from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.evaluate import evaluator
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
 from fedlite.federation.ledgers import sync_cohort
@@ -55,11 +54,11 @@ def run(pipeline: Pipeline) -> FederateFacts:
     )
     board = pipeline.board(purge_step=finished + 1 if finished else None)
     probe = pipeline.build(config.student).to(pipeline.device)
-    in_channels_last(probe, splits.task.blank(2))
+    measure = evaluator(probe, splits.test, splits.task.num_classes)
 
     def evaluate(state: State) -> Evaluation:
         load_state(probe, state, where="federated student")
-        return evaluate_model(probe, splits.test, splits.task.num_classes)
+        return measure()
 
     with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
         bar.advance(finished)

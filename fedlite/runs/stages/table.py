@@ -1,6 +1,7 @@
 """The stages of a run in one table; order, resume, fingerprints, timing and help follow from it."""
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,18 +14,6 @@ from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
-from fedlite.runs.stages import (
-    audit,
-    compress,
-    evaluate,
-    federate,
-    plan,
-    report,
-    search_student,
-    teacher,
-    tune,
-    warm_start,
-)
 
 Decides = Callable[[Config], Sequence[Any]]
 """The option values on which a stage's result depends, beyond those of the stages before it."""
@@ -34,16 +23,22 @@ Decides = Callable[[Config], Sequence[Any]]
 class Stage:
     """A row of the table.
 
-    ``run`` does the work and returns the facts that are kept; None for a row that only carries
-    options on. ``needs`` is the stage whose result it takes. ``always`` says that it is run
-    whenever it is asked for, done before or not.
+    ``needs`` is the stage whose result it takes. ``runs`` is False for a row that only carries
+    options on. ``always`` says that it is run whenever it is asked for, done before or not.
     """
 
     name: str
-    run: Callable[[Pipeline], Mapping[str, object]] | None
     needs: str | None
     decided_by: Decides
+    runs: bool = True
     always: bool = False
+
+    def run(self, pipeline: Pipeline) -> Mapping[str, object]:
+        """Do the work and return the facts that are kept: ``run`` of the module of its name, which
+        is imported now, for most need what no other does."""
+        module = importlib.import_module(f"fedlite.runs.stages.{self.name}")
+        facts: Mapping[str, object] = module.run(pipeline)
+        return facts
 
 
 def options(*keys: str) -> Decides:
@@ -59,16 +54,15 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "data",
         None,
-        None,
         lambda config: options("dataset", "partition", "federation.num_clients", "seed")(
             _without_public_figures(config)
         ),
+        runs=False,
     ),
-    Stage("teacher", teacher.run, "data", options("teacher")),
-    Stage("warm_start", warm_start.run, "teacher", options("student", "distill")),
+    Stage("teacher", "data", options("teacher")),
+    Stage("warm_start", "teacher", options("student", "distill")),
     Stage(
         "plan",
-        plan.run,
         "warm_start",
         lambda config: [
             *_privacy(_without_public_figures(config)),
@@ -77,29 +71,26 @@ STAGES: tuple[Stage, ...] = (
             *_fleet(config.fleet),
         ],
     ),
-    Stage("federate", federate.run, "plan", options()),
+    Stage("federate", "plan", options()),
     Stage(
         "compress",
-        compress.run,
         "federate",
-        lambda config: [*compress.decided_by(config), *_keep(config.federation)],
+        lambda config: [*_compression(config), *_keep(config.federation)],
     ),
-    Stage("evaluate", evaluate.run, "compress", lambda config: _measure(config.compress.measure)),
-    Stage("report", report.run, "evaluate", options(), always=True),
-    Stage("audit", audit.run, "evaluate", options("audit")),
+    Stage("evaluate", "compress", lambda config: _measure(config.compress.measure)),
+    Stage("report", "evaluate", options(), always=True),
+    Stage("audit", "evaluate", options("audit")),
     Stage(
         "search_student",
-        search_student.run,
         "teacher",
         lambda config: [
             *options("student", "distill", "search_student")(config),
             *_measure(replace(config.compress.measure, eager=True)),  # trials are files
-            *compress.decided_by(config),
+            *_compression(config),
         ],
     ),
     Stage(
         "tune",
-        tune.run,
         "data",
         lambda config: [
             *options("teacher", "student", "distill", "privacy", "tune")(config),
@@ -127,7 +118,7 @@ def with_needed(name: str) -> tuple[str, ...]:
     """A stage and all that it needs, in order."""
     stage = BY_NAME[name]
     before = with_needed(stage.needs) if stage.needs else ()
-    return (*before, name) if stage.run else before
+    return (*before, name) if stage.runs else before
 
 
 def check_needed(pipeline: Pipeline, names: Sequence[str]) -> None:
@@ -137,7 +128,7 @@ def check_needed(pipeline: Pipeline, names: Sequence[str]) -> None:
         UsageError: says how to run it.
     """
     needs = BY_NAME[names[0]].needs
-    if needs and BY_NAME[needs].run:
+    if needs and BY_NAME[needs].runs:
         pipeline.need(needs)
 
 
@@ -151,9 +142,22 @@ def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> N
         stage, mark = BY_NAME[name], pipeline.marks[name]
         if not (stage.always or name == again) and pipeline.run.done(name, mark):
             continue
-        assert stage.run is not None, name
+        assert stage.runs, name
         with pipeline.run.stage(name, mark) as facts:
             facts |= stage.run(pipeline)
+
+
+def _compression(config: Config) -> list[Any]:
+    """What decides the compressed student; of a search, and of how it measures, only where it
+    searches."""
+    found = deciding(config.compress)
+    measure = found.pop("measure")
+    del measure["eager"]  # trials are files
+    if config.compress.search.enabled:
+        found["measure"] = measure
+    else:
+        del found["search"], found["target"]
+    return [found]
 
 
 def _keep(federation: FederationOptions) -> list[Any]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.cache import cached_teacher
-from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.evaluate import evaluator
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.privacy.randomness import derive_seed
 from fedlite.runs.facts import ModelFacts, evaluation_facts
@@ -33,6 +33,6 @@ def run(pipeline: Pipeline) -> ModelFacts:
             )
             source = "cache" if cached else "trained"
         save_tensors(pipeline.run.file("teacher.pt"), on_cpu(teacher.state_dict()))
-        evaluation = evaluate_model(teacher, splits.test, splits.task.num_classes)
+        evaluation = evaluator(teacher, splits.test, splits.task.num_classes)()
         bar.advance(0, accuracy=evaluation.accuracy)
     return {"source": source, "evaluation": evaluation_facts(evaluation)}

@@ -18,7 +18,7 @@ from fedlite.data.splits import Splits, load_splits
 from fedlite.distill.evaluate import predict_logits
 from fedlite.federation.plans import Plans
 from fedlite.privacy.randomness import derive_seed
-from fedlite.runs.compose import groups
+from fedlite.runs.conf import groups
 from fedlite.runs.config import Config, RunOptions, config_from_plain
 from fedlite.runs.directory import load_overrides
 from fedlite.runs.experiment import experiment_yaml

@@ -2,7 +2,7 @@
 
 from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.cache import cached_warm_start
-from fedlite.distill.evaluate import evaluate_model
+from fedlite.distill.evaluate import evaluator
 from fedlite.distill.warm_start import warm_start_steps
 from fedlite.privacy.randomness import derive_seed
 from fedlite.runs.facts import ModelFacts, evaluation_facts
@@ -28,7 +28,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
             lambda step: bar.advance(),
         )
         save_tensors(pipeline.run.file("public_student.pt"), on_cpu(student.state_dict()))
-        evaluation = evaluate_model(student, splits.test, splits.task.num_classes)
+        evaluation = evaluator(student, splits.test, splits.task.num_classes)()
         bar.advance(0, accuracy=evaluation.accuracy)
     return {
         "source": "cache" if cached else "trained",

@@ -1,6 +1,7 @@
 """Client apps whose workers die as they are told, and import little to start with."""
 
 import os
+import sys
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -8,7 +9,7 @@ from flwr.clientapp import ClientApp
 
 from fedlite.federation.simulation import SIMULATION, open_simulation
 
-TRAIN, COUNT = "train", "query.count"
+TRAIN, COUNT, WHERE = "train", "query.count", "query.where"
 
 mortal, knowing = ClientApp(), ClientApp()
 
@@ -48,6 +49,13 @@ def train(message: Message, context: Context) -> Message:
 def count(message: Message, context: Context) -> Message:
     """Count as in training."""
     return _answer(message, context)
+
+
+@mortal.query("where")
+def where(message: Message, context: Context) -> Message:
+    """Whose child this process is, and whether it has what training needs."""
+    found = {"parent": os.getppid(), "ready": "opacus" in sys.modules}
+    return Message(RecordDict({"answer": ConfigRecord(found)}), reply_to=message)
 
 
 @knowing.train()

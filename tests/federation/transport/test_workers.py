@@ -1,5 +1,6 @@
 """Workers that die in the middle of a message: what is asked again, what fails, what is lost."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.transport.workers import even_share
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
-from tests.federation.transport.apps import COUNT, TRAIN, knowing, let_die, mortal
+from tests.federation.transport.apps import COUNT, TRAIN, WHERE, knowing, let_die, mortal
 from tests.privacy.world import simulation_options
 
 CLIENTS = 3
@@ -95,6 +96,17 @@ def test_a_call_that_is_charged_once_is_repeated_one_by_one(
     let_die(tmp_path, 1, times=1)
     assert ask(grid, TRAIN, steps=1) == [1, 1, 1]
     assert asked(tmp_path) == [0, 1, 1, 2]
+
+
+def test_workers_are_forked_from_one_process_that_has_imported_what_they_need(
+    make_grid: Callable[..., InProcessGrid],
+) -> None:
+    grid, nodes = make_grid(False, workers=2), [FIRST_NODE_ID + i for i in range(CLIENTS)]
+    replies = grid.send_and_receive([Message(RecordDict(), node, WHERE) for node in nodes])
+    answers = [reply.content.config_records["answer"] for reply in replies]
+    assert all(answer["ready"] for answer in answers)
+    (parent,) = {answer["parent"] for answer in answers}
+    assert parent != os.getpid()
 
 
 def test_workers_are_given_the_same_number_of_clients() -> None:
