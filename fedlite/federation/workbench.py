@@ -4,7 +4,7 @@ Clients that share a process share one workbench, and what it has worked out for
 teacher is asked once about a client's examples, and features that nobody trains are computed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -203,11 +203,26 @@ def _once(kept: _Kept[_Made], sha256: str, data: ClientData, make: Callable[[], 
     return known[1]
 
 
+_proven_here: set[str] = set()  # options
+_proven_elsewhere: set[str] = set()
+
+
+def proven_options() -> frozenset[str]:
+    """The options of workbenches that were opened here: for :func:`take_as_proven` in a worker."""
+    return frozenset(_proven_here)
+
+
+def take_as_proven(options: Iterable[str]) -> None:
+    """Open workbenches of these options without proofs, which the owner of this process has."""
+    _proven_elsewhere.update(options)
+
+
 @lru_cache(maxsize=2)
 def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Workbench:
     """The workbench of a run in this process, made once, for networks on ``device``.
 
-    What student, teacher and loss must prove, they prove on the processor.
+    What student, teacher and loss must prove, they prove on the processor, unless they did in the
+    process that this one works for (:func:`take_as_proven`).
 
     Raises:
         UsageError: a network or loss that cannot be built, or that no private training may use.
@@ -217,6 +232,8 @@ def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Work
     student = build_model(options.student, task, seed=options.seed)
     teacher = build_model(options.teacher, task, seed=0)
     loss = build_loss(options.loss)
-    loss_option = f"distill.loss={options.loss.loss}"
-    check_student(student, teacher, loss, task, options, trained_part, loss_option)
+    if options_json not in _proven_elsewhere:
+        loss_option = f"distill.loss={options.loss.loss}"
+        check_student(student, teacher, loss, task, options, trained_part, loss_option)
+    _proven_here.add(options_json)
     return Workbench(options, folder, student.to(client_device(device)), loss)

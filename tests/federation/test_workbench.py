@@ -14,11 +14,14 @@ from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.distill.answers import Answers
 from fedlite.distill.loss import Loss
 from fedlite.distill.options import LossOptions
+from fedlite.federation import workbench
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, to_arrays, to_state
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID
 from fedlite.privacy.ledger_folder import read_ledgers
 from fedlite.runs.config import Config
+from fedlite.runs.splits import splits_of
+from fedlite.runs.stages.federate import client_options
 from tests.privacy.world import ClientWorld
 
 DETERMINISTIC = ("privacy.randomness=deterministic", "distill.alpha=0.5")
@@ -227,3 +230,21 @@ def test_a_network_that_cannot_be_built_is_one_line(
         context.run_config["client-options"] = text.replace("models.mlp", "models.nowhere")
     made.grid.send_and_receive([made.request(1)])
     assert "module=fedlite.models.nowhere.MLP: cannot import" in made.grid.failure()
+
+
+def test_a_worker_need_not_prove_again_what_its_parent_has(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbench, "_proven_elsewhere", set())
+    config = tiny_config("student=mlp")
+    options = client_options(config, splits_of(config).task).to_json()
+    asked: list[str] = []
+    monkeypatch.setattr(workbench, "check_student", lambda *given: asked.append("student"))
+    workbench.open_workbench(options, tmp_path / "parent")
+    assert asked == ["student"]
+    assert options in workbench.proven_options()
+    workbench.open_workbench(options, tmp_path / "another run here")
+    assert asked == ["student"] * 2, "only for those that are told"
+    workbench.take_as_proven([options])
+    assert workbench.open_workbench(options, tmp_path / "worker").options.to_json() == options
+    assert asked == ["student"] * 2

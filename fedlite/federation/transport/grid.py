@@ -21,13 +21,20 @@ from fedlite.federation.device import COMPUTE, SIMULATED
 from fedlite.federation.gather import Clients
 from fedlite.federation.messages import TEACHER, TEACHER_RECORD, TRAIN, asks_for_one_private_step
 from fedlite.federation.sealed import FAILURE, answers, failure_of
-from fedlite.federation.simulation import join_worlds, shared_worlds
+from fedlite.federation.simulation import World, join_worlds, shared_worlds
 from fedlite.federation.transport.workers import WorkerPool
+from fedlite.federation.workbench import proven_options, take_as_proven
 
 FIRST_NODE_ID = 2  # 1 is the SuperLink's own
 SERVER_NODE_ID = 1
 MOST_TOGETHER = 32  # clients whose replies are made in one call
 NOT_CHECKPOINTED = ("reply-arrays", "reply-report", FAILURE)
+
+
+def _begin_worker(worlds: list[World], proven: frozenset[str]) -> None:
+    """Let a worker's clients have what its parent has read, and has proven of their networks."""
+    join_worlds(worlds)
+    take_as_proven(proven)
 
 
 class InProcessGrid(Grid):
@@ -61,7 +68,7 @@ class InProcessGrid(Grid):
 
         self._pool: WorkerPool | None = None
         if num_workers:
-            prepare = partial(join_worlds, shared_worlds())
+            prepare = partial(_begin_worker, shared_worlds(), proven_options())
             self._pool = WorkerPool(client_app, num_workers, log_file, repeatable, prepare)
         self._message_count = 0
         self._replies: dict[str, Message] = {}
