@@ -40,8 +40,9 @@ DEATHS_IN_A_ROW = 3  # of workers, with nothing finished between them, until the
 ATTEMPTS = 2  # at an item whose worker dies
 DIED = "its worker process died (out of memory?)"
 
-# torch.optim imports torch._dynamo, a second of work, when it makes its first optimizer.
-NEEDED = ("opacus", "torch._dynamo", "fedlite.federation.client_app")
+# The slow ones among them: torch.optim imports torch._dynamo at its first optimizer, and dividing a
+# data set among clients the library of partitioners.
+NEEDED = ("opacus", "torch._dynamo", "flwr_datasets.partitioner", "fedlite.federation.client_app")
 
 Result = tuple[Message, RecordDict]
 
