@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fedlite.base.options import defaults, options_of
-from fedlite.runs.compose import compose_config, store_defaults
+from fedlite.runs.compose import UNGROUPED, compose_config, store_defaults
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config
 from tests.conf import GROUPS, NEEDS, OPTIONS
@@ -130,7 +130,7 @@ def test_no_file_says_a_default_again(group: str, option: str) -> None:
 
 def test_every_group_is_one_of_the_configuration() -> None:
     groups = {folder.name for folder in GROUPS} - {"experiment"}
-    assert groups == set(defaults(Config)) - {"run", "seed"}
+    assert groups == set(defaults(Config)) - set(UNGROUPED)
 
 
 def test_a_run_without_options_takes_the_choices_of_its_file() -> None:
