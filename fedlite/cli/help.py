@@ -38,7 +38,6 @@ MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order
     "privacy.epsilon",
     "privacy.delta",
     "privacy.sample_rate",
-    "privacy.randomness",
     "distill.alpha",
     "engine.num_workers",
     "device",

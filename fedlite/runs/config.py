@@ -46,7 +46,7 @@ class Config(Options):
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         NEUTRAL,
-        Doc("where networks compute; auto: a GPU where there is one, in secure mode"),
+        Doc("where networks compute; auto: a GPU if there is one"),
     ] = "auto"
     distill: DistillOptions = field(default_factory=DistillOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
