@@ -1,7 +1,7 @@
 """The Flower ClientApp: charge the ledger, then distil for one round on one client's data."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from fedlite.data.types import ClientData
 from fedlite.federation.client import Client, number_of
 from fedlite.federation.messages import (
     CONFIG,
@@ -81,7 +82,10 @@ def train(message: Message, context: Context) -> Message:
     text of an exception is ever a reason. Whatever the data hold, the reply is the noised student.
     """
     with _one_thread():
-        job = _prepare(message, context, _Asked(message))
+        admitted = _admit(message, context, _Asked(message))
+        if isinstance(admitted, Message):
+            return admitted
+        job = admitted.begin(message, context)
         return job if isinstance(job, Message) else job.answer_alone()
 
 
@@ -98,9 +102,12 @@ def train_together(work: Sequence[Work]) -> list[Message]:
     with _one_thread():
         for places in same.values():
             asked = _Asked(work[places[0]][0])
-            prepare = partial(_prepare, asked=asked)
-            jobs = {place: answer(prepare, *work[place]) for place in places}
-            replies |= {i: job for i, job in jobs.items() if isinstance(job, Message)}
+            admit = partial(_admit, asked=asked)
+            found = {place: answer(admit, *work[place]) for place in places}
+            admitted = {i: one for i, one in found.items() if isinstance(one, _Admitted)}
+            _ask_teacher(admitted.values())
+            jobs = {i: answer(one.begin, *work[i]) for i, one in admitted.items()}
+            replies |= {i: one for i, one in (found | jobs).items() if isinstance(one, Message)}
             ready = {i: job for i, job in jobs.items() if isinstance(job, _Job)}
             joint = {i: job for i, job in ready.items() if job.bench is asked.bench and job.joins}
             replies |= _train_joint(joint) if len(joint) > 1 else {}
@@ -196,13 +203,48 @@ class _Job:
         return reply
 
 
-def _prepare(message: Message, context: Context, asked: _Asked) -> _Job | Message:
-    """All that comes before a client's training, its charge last; or the answer, where it is not
-    trained."""
+@dataclass(frozen=True)
+class _Admitted:
+    """A client that a request may train: its rules allow it, its examples are read, and its bench
+    holds the request's weights. Nothing is charged."""
+
+    client: Client
+    asked: _Asked
+    data: ClientData
+    bench: Workbench
+
+    @property
+    def secret(self) -> bool:
+        """Whether its noise is, so that nobody counts on the bits of its reply."""
+        return self.asked.request.plan is not None and self.client.policy.randomness == "secure"
+
+    def begin(self, message: Message, context: Context) -> _Job | Message:
+        """All else that comes before training, the charge last; or the answer, where it is not
+        trained. What can fail without touching private gradients comes before the charge."""
+        client, request, data, bench = self.client, self.asked.request, self.data, self.bench
+        plan, epsilon = request.plan, 0.0
+        part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
+        work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
+        protocol = bench.sum_protocol
+        if plan is not None:
+            reason, epsilon = _charge(client, request, plan)
+            if reason:
+                return refused_reply(message, reason, epsilon)
+        randomness = make_randomness(
+            client.policy.randomness if plan else "deterministic",
+            bench.options.seed,
+            "local-steps",
+            client.client_id,
+            request.round,
+        )
+        return _Job(message, context, self.asked, bench, part, work, randomness, protocol, epsilon)
+
+
+def _admit(message: Message, context: Context, asked: _Asked) -> _Admitted | Message:
+    """What a client's rules say of a request, first; or the answer, where it is not trained."""
     client = Client.of(context)
     request = asked.request
-    plan = request.plan
-    if reason := client.refusal(plan):
+    if reason := client.refusal(request.plan):
         return refused_reply(message, reason, epsilon=0.0)
 
     if REPLY_REPORT in context.state:
@@ -211,24 +253,20 @@ def _prepare(message: Message, context: Context, asked: _Asked) -> _Job | Messag
             arrays = arrays_in(context.state, REPLY_RECORD)
             return trained_reply(message, arrays, float(str(stored["epsilon"])))
 
-    # What can fail without touching private gradients comes before the charge.
-    data, bench, epsilon = client.data, client.workbench, 0.0
+    data, bench = client.data, client.workbench
     asked.put_on(bench)
-    part = bench.trained_part(data, bench.teacher_answers(data, request.teacher_sha256))
-    work = LocalWork.of(bench.options, plan, len(data), request.proximal_mu)
-    protocol = bench.sum_protocol
-    if plan is not None:
-        reason, epsilon = _charge(client, request, plan)
-        if reason:
-            return refused_reply(message, reason, epsilon)
-    randomness = make_randomness(
-        client.policy.randomness if plan else "deterministic",
-        bench.options.seed,
-        "local-steps",
-        client.client_id,
-        request.round,
-    )
-    return _Job(message, context, asked, bench, part, work, randomness, protocol, epsilon)
+    return _Admitted(client, asked, data, bench)
+
+
+def _ask_teacher(admitted: Iterable[_Admitted]) -> None:
+    """Let the teacher look at the examples of several clients at once, where no bit hangs on it."""
+    at_bench: dict[int, list[_Admitted]] = {}
+    for one in admitted:
+        if one.secret:
+            at_bench.setdefault(id(one.bench), []).append(one)
+    for ones in at_bench.values():
+        sha256 = ones[0].asked.request.teacher_sha256
+        ones[0].bench.ask_teacher([one.data for one in ones], sha256)
 
 
 def _train_joint(jobs: Mapping[int, _Job]) -> dict[int, Message]:

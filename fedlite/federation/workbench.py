@@ -4,7 +4,8 @@ Clients that share a process share one workbench, and what it has worked out for
 teacher is asked once about a client's examples, and features that nobody trains are computed once.
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +19,12 @@ from fedlite.base.compute import client_device, device_of
 from fedlite.base.errors import FedliteError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
 from fedlite.data.types import ClientData
-from fedlite.distill.answers import Answers, in_channels_last, taught_answers
+from fedlite.distill.answers import (
+    ANSWERS_AT_ONCE,
+    Answers,
+    in_channels_last,
+    taught_answers,
+)
 from fedlite.distill.loss import Loss, TaughtExamples, build_loss, check_taps
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
@@ -27,6 +33,8 @@ from fedlite.federation.sum_protocol import SUMS, SumProtocol
 from fedlite.models.build import FixedFrontEnd, build_model, frozen_names, load_state
 from fedlite.privacy.probe import check_rows_here, forward_alone
 from fedlite.privacy.trials import made_up, parts_of_made_up
+
+log = logging.getLogger(__name__)
 
 FEATURE_BATCH = 256  # examples at a time through a fixed front end
 
@@ -135,6 +143,30 @@ class Workbench:
 
         return _once(self._answers, sha256, data, ask)
 
+    def ask_teacher(self, clients: Sequence[ClientData], sha256: str) -> None:
+        """Have :meth:`teacher_answers` at hand for clients of few examples, from passes over all of
+        theirs, in which batches are full: the same but for rounding.
+
+        Where that fails, each is asked about by itself, and whoever fails then fails alone.
+        """
+        few = [
+            data
+            for data in clients
+            if 0 < len(data) < ANSWERS_AT_ONCE and _known(self._answers, sha256, data) is None
+        ]
+        if len(few) < 2:
+            return
+        try:
+            inputs = torch.cat([self._here(data).inputs for data in few])
+            taught = taught_answers(self._teacher(sha256), inputs, self.loss.teacher_taps)
+        except Exception as error:
+            log.info("the teacher is asked client by client", exc_info=error)
+            return
+        places = torch.arange(len(inputs), device=self.device)
+        parts = torch.split(places, [len(data) for data in few])
+        for data, rows in zip(few, parts, strict=True):
+            self._answers[sha256, data.client_id] = (data, taught[rows])
+
     def trained_part(self, data: ClientData, taught: Answers) -> TrainedPart:
         """:func:`trained_part` of the student, with features computed once for these examples (and
         anew if the server sends another front end)."""
@@ -194,13 +226,19 @@ def _teacher_path(folder: Path, sha256: str) -> Path:
     return folder / f"teacher-{sha256}.pt"
 
 
+def _known(kept: _Kept[_Made], sha256: str, data: ClientData) -> _Made | None:
+    """What was made of these very examples: a device may exchange its own."""
+    found = kept.get((sha256, data.client_id))
+    return None if found is None or found[0] is not data else found[1]
+
+
 def _once(kept: _Kept[_Made], sha256: str, data: ClientData, make: Callable[[], _Made]) -> _Made:
-    """What was made of these very examples, now or before: a device may exchange its examples."""
-    key = (sha256, data.client_id)
-    known = kept.get(key)
-    if known is None or known[0] is not data:
-        known = kept[key] = (data, make())
-    return known[1]
+    """What was made of these very examples, now or before."""
+    made = _known(kept, sha256, data)
+    if made is None:
+        made = make()
+        kept[sha256, data.client_id] = (data, made)
+    return made
 
 
 _proven_here: set[str] = set()  # options

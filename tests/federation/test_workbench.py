@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor, nn
 
 from fedlite.base.tensors import save_tensors, state_sha256
-from fedlite.distill.answers import Answers
+from fedlite.distill.answers import Answers, taught_answers
 from fedlite.distill.loss import Loss
 from fedlite.distill.options import LossOptions
 from fedlite.federation import workbench
-from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, to_arrays, to_state
+from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, to_arrays, to_state
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID
 from fedlite.privacy.ledger_folder import read_ledgers
@@ -248,3 +249,47 @@ def test_a_worker_need_not_prove_again_what_its_parent_has(
     workbench.take_as_proven([options])
     assert workbench.open_workbench(options, tmp_path / "worker").options.to_json() == options
     assert asked == ["student"] * 2
+
+
+def test_a_cohort_is_asked_about_in_full_batches_and_each_has_its_own_answers(
+    world: Callable[..., ClientWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = world("federation.num_clients=20")
+    clients = [one.client(number).data for number in range(20)]
+    bench, sha256 = one.client().workbench, one.teacher_sha256
+    alone = [bench.teacher_answers(data, sha256) for data in clients]
+    bench._answers.clear()
+    sizes: list[int] = []
+    real = taught_answers
+
+    def spy(model: nn.Module, inputs: Tensor, *options: Any) -> Answers:
+        sizes.append(len(inputs))
+        return real(model, inputs, *options)
+
+    monkeypatch.setattr(workbench, "taught_answers", spy)
+    bench.ask_teacher(clients, sha256)
+    together = [bench.teacher_answers(data, sha256) for data in clients]
+    assert sizes == [sum(map(len, clients))]
+    for found, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(found.logits, expected.logits)
+
+
+def test_a_client_on_whose_examples_the_teacher_fails_fails_alone_and_uncharged(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ClientWorld(tiny_config("student=mlp", "federation.num_clients=20"), tmp_path)
+    data = made.client(3).data
+    made.simulation._data[3] = replace(data, inputs=data.inputs + torch.nan)
+    real = taught_answers
+
+    def fails_on_nan(model: nn.Module, inputs: Tensor, *options: Any) -> Answers:
+        if not inputs.isfinite().all():
+            raise ValueError("not a number")
+        return real(model, inputs, *options)
+
+    monkeypatch.setattr(workbench, "taught_answers", fails_on_nan)
+    content = made.request(1).content
+    messages = [Message(content, node, TRAIN) for node in made.grid.get_node_ids()]
+    replies = made.grid.send_and_receive(messages)
+    assert [number for number, reply in enumerate(replies) if reply.has_error()] == [3]
+    assert [len(made.ledger(number).entries()) for number in (2, 3, 4)] == [1, 0, 1]

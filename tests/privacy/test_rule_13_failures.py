@@ -89,7 +89,8 @@ HANDLERS = {
     "teach": [client_app.receive_teacher],
     "request": [
         client_app.train,
-        client_app._prepare,
+        client_app._admit,
+        client_app._Admitted.begin,
         client_app._charge,
         client_app._Job.answer_alone,
         client_app._Job.reply,
