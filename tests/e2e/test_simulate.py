@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,8 @@ SECTIONS: dict[str, set[str]] = {
     "traffic": {"bytes_down", "bytes_up", "teacher_bytes"},
     "timing": {"teacher", "warm_start", "plan", "federate", "compress", "evaluate", "total"},
 }
+if sys.platform == "linux":  # no other system tells
+    SECTIONS["memory"] = {"process_bytes"}
 
 
 def read_report(folder: Path) -> dict[str, Any]:
