@@ -72,8 +72,8 @@ class PeakMemory:
     ``process`` is the run's own, ``fork_server`` the one that its workers are forked from, each
     with all pages that it shares with others. ``workers`` are, by their number, what each had
     alone: its peak without the pages that it shared then, of imports and of the run's examples. So
-    ``process + fork_server + n * max(workers)`` is what n workers take, or a little more: libraries
-    count twice in it. None and empty where the system does not tell, or there are no workers.
+    n workers fit into ``process + fork_server + n * max(workers)``, where libraries count twice.
+    None and empty where the system does not tell, or there are no workers.
     """
 
     process: int | None

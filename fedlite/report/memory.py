@@ -20,7 +20,9 @@ def memory_rows(section: MemorySection) -> dict[str, str]:
     rows = {"the run's process": human_bytes(section["process_bytes"])}
     if workers := section.get("worker_bytes"):
         rows["the process that workers are forked from"] = human_bytes(section["fork_server_bytes"])
-        rows["each worker beside it"] = f"{human_bytes(max(workers))} (at most, of {len(workers)})"
+        rows["each worker without what it shares"] = (
+            f"{human_bytes(max(workers))} (at most, of {len(workers)})"
+        )
     return rows
 
 

@@ -18,7 +18,7 @@ def test_cost_tells_of_each_kind_of_process(tmp_path: Path, report: Report) -> N
     cost = text[text.index("## Cost") :]
     assert "| Memory, the run's process | 913.4 MB |" in cost
     assert "| Memory, the process that workers are forked from | 387.6 MB |" in cost
-    assert "| Memory, each worker beside it | 52.3 MB (at most, of 2) |" in cost
+    assert "| Memory, each worker without what it shares | 52.3 MB (at most, of 2) |" in cost
 
 
 def test_a_report_of_before_says_nothing_of_memory(tmp_path: Path, report: Report) -> None:
@@ -33,7 +33,7 @@ def test_a_report_of_before_says_nothing_of_memory(tmp_path: Path, report: Repor
         (
             WORKERS,
             "peak memory: the run's process 900.0 MB; the process that workers are forked from"
-            " 400.0 MB; each worker beside it 52.0 MB (at most, of 2)",
+            " 400.0 MB; each worker without what it shares 52.0 MB (at most, of 2)",
         ),
         (PeakMemory(900 * MB), "peak memory: the run's process 900.0 MB"),
         (PeakMemory(900 * MB, 400 * MB, []), "peak memory: the run's process 900.0 MB"),
