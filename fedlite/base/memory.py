@@ -8,7 +8,7 @@ THIS_PROCESS = "self"
 def peak_memory_bytes(process: int | str = THIS_PROCESS) -> int | None:
     """The peak resident set of a process, by its id; pages that it shares count in full.
 
-    Other than ``ru_maxrss``, which Linux hands down to the process that is started, this is of the
+    Unlike ``ru_maxrss``, which Linux hands down to the process that is started, this is of the
     process alone. None where the system does not tell, and of a process that has ended.
     """
     return _bytes_of(process, "status", "VmHWM")
