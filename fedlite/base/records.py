@@ -66,6 +66,22 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
+class PeakMemory:
+    """The most bytes of memory that the processes of a federation have had so far.
+
+    ``process`` is the run's own, ``fork_server`` the one that its workers are forked from, each
+    with all pages that it shares with others. ``workers`` are, by their number, what each had
+    alone: its peak without the pages that it shared then, of imports and of the run's examples. So
+    n workers fit into ``process + fork_server + n * max(workers)``, where libraries count twice.
+    None and empty where the system does not tell, or there are no workers.
+    """
+
+    process: int | None
+    fork_server: int | None = None
+    workers: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Latency:
     """Milliseconds of one call of the runtime with one batch."""
 

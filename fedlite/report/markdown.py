@@ -6,6 +6,7 @@ from fedlite.report.artefacts import artefacts_markdown
 from fedlite.report.audits import audits_markdown
 from fedlite.report.fleet import fleet_markdown
 from fedlite.report.judged import judgement_sentences
+from fedlite.report.memory import memory_rows
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.report.schema import Report, SearchSection
 from fedlite.report.searches import search_markdown
@@ -89,11 +90,13 @@ def _cost(report: Report) -> str:
         for key, value in timing.items()
         if value is not None
     }
+    if memory := report.get("memory"):
+        rows |= {f"Memory, {name}": taken for name, taken in memory_rows(memory).items()}
     for key, label in MODEL_LABELS.items():
         if model := report["models"].get(key):
             latency = f"p50 {model['latency_ms']['p50']:.3f}, p95 {model['latency_ms']['p95']:.3f}"
-            memory = human_bytes(model["peak_memory_bytes"])
-            rows[label] = f"{latency} ms at batch 1; peak memory {memory}; {model['runtime']}"
+            peak = human_bytes(model["peak_memory_bytes"])
+            rows[label] = f"{latency} ms at batch 1; peak memory {peak}; {model['runtime']}"
     return _pairs(rows)
 
 

@@ -9,7 +9,12 @@ from typing import Any, Literal, NotRequired, TypedDict, final
 
 from fedlite.base.records import ModelKey
 from fedlite.report.audit_sections import AuditsSection
-from fedlite.report.sections import FleetSection, JudgementSection, TogetherSection
+from fedlite.report.sections import (
+    FleetSection,
+    JudgementSection,
+    MemorySection,
+    TogetherSection,
+)
 
 SearchMeasure = Literal["accuracy", "latency_ms", "bytes", "parameters"]
 TimedPart = Literal["teacher", "warm_start", "plan", "federate", "compress", "evaluate", "total"]
@@ -390,6 +395,7 @@ class Report(TypedDict):
     search: NotRequired[SearchSection | None]
     traffic: dict[TrafficPart, int]
     timing: dict[TimedPart, float]
+    memory: NotRequired[MemorySection]
     audits: NotRequired[AuditsSection]
     environment: EnvironmentSection
     config: dict[str, Any]

@@ -1,7 +1,7 @@
-"""Sections of ``report.json`` of their own: which student ships, what a sweep's jobs spent, and the
-simulated fleet."""
+"""Sections of ``report.json`` of their own: which student ships, what a sweep's jobs spent, the
+simulated fleet, and the memory that the federation took."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from fedlite.base.records import StudentKey
 
@@ -99,3 +99,15 @@ class FleetSection(TypedDict):
     rounds_an_hour: float
     joules: float
     clients: dict[str, float]
+
+
+class MemorySection(TypedDict):
+    """The most that processes of the federation had of memory (bytes), of the attempt that ended.
+
+    See :class:`fedlite.base.records.PeakMemory`. Of workers nothing is there without them, and on
+    Ray.
+    """
+
+    process_bytes: int
+    fork_server_bytes: NotRequired[int]
+    worker_bytes: NotRequired[list[int]]

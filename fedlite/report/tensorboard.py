@@ -19,6 +19,7 @@ from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.fleet import CLIENT_COUNTS
 from fedlite.report.hparams import result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
+from fedlite.report.memory import memory_numbers
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
 from fedlite.report.schema import PrivacySection, Report, SearchSection
 from fedlite.report.searches import search_markdown
@@ -247,7 +248,11 @@ class RunBoard:
             self._picture(f"{PICTURES}/confusion_matrix", figure)
         if report["models"]:
             self._log_artefacts(report)
-        for tag, value in result_values(report).items():
+        scalars: dict[str, float] = dict(result_values(report))
+        if memory := report.get("memory"):
+            numbers = memory_numbers(memory).items()
+            scalars |= {f"{COSTLY}/peak_memory_bytes_{name}": value for name, value in numbers}
+        for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, report["federation"]["rounds"])
         assert self._writer.file_writer is not None  # the board is open
         for summary in session_summaries(report):

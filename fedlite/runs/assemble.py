@@ -126,6 +126,8 @@ def assemble_report(pipeline: Pipeline) -> Report:
         "config": config.to_plain(),
         "history": history,
     }
+    if "memory" in federated:
+        report["memory"] = federated["memory"]
     if (fleet := pipeline.fleet) is not None:
         rounds = [one["simulated"] for one in history]
         report["fleet"] = fleet_section(device_entries(fleet), rounds)

@@ -12,6 +12,7 @@ from fedlite.report.schema import (
     RoundEvaluation,
     SearchSection,
 )
+from fedlite.report.sections import MemorySection
 
 if TYPE_CHECKING:  # it takes NumPy, and every start of the command comes by here
     from fedlite.base.intervals import PairedComparison
@@ -50,7 +51,8 @@ class FederateFacts(TypedDict):
     """The federated student's hash and quality, every round, and why it stopped early if it did.
 
     ``epsilons`` are those of every client after the last round. Runs of before have none: their
-    rounds hold all of them (:mod:`fedlite.runs.history`).
+    rounds hold all of them (:mod:`fedlite.runs.history`). ``memory`` is absent where the system
+    does not tell, and from runs of before.
     """
 
     sha256: str
@@ -58,6 +60,7 @@ class FederateFacts(TypedDict):
     evaluation: EvaluationFacts
     history: list[RoundEntry]
     epsilons: NotRequired[list[float]]
+    memory: NotRequired[MemorySection]
 
 
 class CompressionChoice(TypedDict):

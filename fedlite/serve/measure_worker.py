@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlite.base import memory
 from fedlite.base.errors import FedliteError
 from fedlite.serve.kind import Array, Runtime
 from fedlite.serve.runtime import logits_of, open_runtime
@@ -24,16 +25,9 @@ MAX_SECONDS = 10.0  # of timed calls at one batch size; a large model is called 
 
 
 def peak_memory_bytes() -> int:
-    """Peak resident set of this process.
-
-    Linux hands ``ru_maxrss`` of the starting process down to the process it starts, so the high
-    water mark of this process alone is read where the kernel shows it.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    """Peak resident set of this process; ``ru_maxrss`` where the kernel shows nothing better."""
+    if (peak := memory.peak_memory_bytes()) is not None:
+        return peak
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -69,7 +63,7 @@ def cost_facts(open_model: Callable[[], Runtime], options: argparse.Namespace) -
         batch = np.random.default_rng(0).standard_normal((size, *runtime.input_shape), np.float32)
         found[str(size)] = latency_ms(runtime.run, batch, options.warmup, options.runs)
         if size == sizes[0]:
-            memory = peak_memory_bytes()
+            peak_memory = peak_memory_bytes()
     name = described(runtime, options.threads, sizes[-1])
     del runtime
     loads = []
@@ -80,7 +74,7 @@ def cost_facts(open_model: Callable[[], Runtime], options: argparse.Namespace) -
     return {
         "latency_ms": found,
         "load_ms": float(np.median(loads)),
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": peak_memory,
         "runtime": name,
     }
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedlite import load_run
 from fedlite.cli.main import run
 from fedlite.privacy.accounting import compute_epsilon
-from fedlite.report.words import epsilon_text
+from fedlite.report.words import epsilon_text, human_bytes
 from tests.conftest import REPOSITORY, TINY
 from tests.e2e.command import refusal
 from tests.int8 import needs_exact_int8
@@ -134,6 +135,8 @@ SECTIONS: dict[str, set[str]] = {
     "traffic": {"bytes_down", "bytes_up", "teacher_bytes"},
     "timing": {"teacher", "warm_start", "plan", "federate", "compress", "evaluate", "total"},
 }
+if sys.platform == "linux":  # no other system tells
+    SECTIONS["memory"] = {"process_bytes"}
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -166,6 +169,18 @@ def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
     documented = set(re.findall(r"`(\w+)`", text))
     known = set(report).union(MODEL, ARTEFACT, UNIT, ROUND, *SECTIONS.values())
     assert known - documented == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process takes")
+def test_memory_is_in_report_and_log(finished_run: Path) -> None:
+    taken = read_report(finished_run)["memory"]["process_bytes"]
+    assert 100_000_000 < taken < 100_000_000_000
+    (line,) = re.findall(r"peak memory: .*", (finished_run / "fedlite.log").read_text())
+    assert line == f"peak memory: the run's process {human_bytes(taken)}"
+    assert (
+        f"| Memory, the run's process | {human_bytes(taken)} |"
+        in (finished_run / "report.md").read_text()
+    )
 
 
 def test_the_report_s_numbers_fit_each_other(finished_run: Path) -> None:

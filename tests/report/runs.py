@@ -315,6 +315,11 @@ def finished_report(
             "evaluate": 6.4,
             "total": 42.2,
         },
+        "memory": {
+            "process_bytes": 913_400_000,
+            "fork_server_bytes": 387_600_000,
+            "worker_bytes": [41_200_000, 52_300_000],
+        },
         "environment": {"python": "3.12", "torch": "2.13.0", "flwr": "1.41.0", "opacus": "1.6.0"},
         "config": _config(epsilon if private else None, "example" if private else "none", seed),
         "history": [round_entry(record) for record in records],

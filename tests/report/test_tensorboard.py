@@ -97,6 +97,13 @@ def test_scalars_answer_the_three_questions(events: EventAccumulator) -> None:
     assert len(events.Histograms("2_how_private/epsilon_clients")) == 20
 
 
+def test_memory_is_there_once(events: EventAccumulator) -> None:
+    tags = {"process": 913.4e6, "fork_server": 387.6e6, "worker": 52.3e6}
+    for name, taken in tags.items():
+        found = values(events, f"3_how_costly/peak_memory_bytes_{name}")
+        assert found == {20: pytest.approx(taken)}
+
+
 def test_layout_opens_on_good_private_costly_and_names_real_tags(events: EventAccumulator) -> None:
     tensor = events.Tensors("custom_scalars__config__")[0].tensor_proto
     layout = layout_pb2.Layout.FromString(tensor.string_val[0])

@@ -17,6 +17,8 @@ from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
+from fedlite.base.memory import peak_memory_bytes
+from fedlite.base.records import PeakMemory
 from fedlite.federation import client_app as client
 from fedlite.federation.device import COMPUTE, SIMULATED
 from fedlite.federation.options import EngineOptions, usable_cores
@@ -44,7 +46,7 @@ def run_federation(
     run_config: dict[str, str],
     log_file: Path,
     device: str = "cpu",
-) -> None:
+) -> PeakMemory:
     """Run all rounds on the engine; the result is left in ``federation``.
 
     Args:
@@ -52,6 +54,9 @@ def run_federation(
             its own.
         log_file: of workers, whose chatter would else reach the terminal.
         device: where the clients' networks compute; all workers share it.
+
+    Returns:
+        what its processes have had of memory at most; of Ray's nothing is known.
 
     Raises:
         UsageError: the engine's optional dependency is missing.
@@ -67,8 +72,8 @@ def run_federation(
         )
     if engine.name == "ray":
         _run_on_ray(federation, engine, run_config, log_file, device)
-    else:
-        _run_in_process(federation, engine, run_config, log_file, device)
+        return PeakMemory(peak_memory_bytes())
+    return _run_in_process(federation, engine, run_config, log_file, device)
 
 
 def _run_in_process(
@@ -77,7 +82,7 @@ def _run_in_process(
     run_config: dict[str, str],
     log_file: Path,
     device: str,
-) -> None:
+) -> PeakMemory:
     grid = InProcessGrid(
         client.app,
         federation.num_clients,
@@ -93,6 +98,7 @@ def _run_in_process(
     try:
         with _telling_why(grid.failure):
             make_server_app(federation, grid)(grid, server_context)
+        return grid.peak_memory()
     finally:
         grid.close()
 

@@ -16,6 +16,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlite.base.memory import peak_memory_bytes
+from fedlite.base.records import PeakMemory
 from fedlite.federation.client import number_of
 from fedlite.federation.device import COMPUTE, SIMULATED
 from fedlite.federation.gather import Clients
@@ -170,6 +172,10 @@ class InProcessGrid(Grid):
         """Why the first client failed whose last message did, for the owner of the simulation: no
         reply holds it. "" if none did."""
         return next(filter(None, map(failure_of, self.contexts.values())), "")
+
+    def peak_memory(self) -> PeakMemory:
+        """What this process and the workers have had at most."""
+        return PeakMemory(peak_memory_bytes()) if self._pool is None else self._pool.peak_memory()
 
     def dump_contexts(self) -> dict[int, bytes]:
         """What clients keep, by node id, for a checkpoint: without their last replies, and without

@@ -30,7 +30,10 @@ from flwr.clientapp import ClientApp
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
+from fedlite.base.memory import parent_of, peak_memory_bytes
+from fedlite.base.records import PeakMemory
 from fedlite.federation.sealed import Work, answers, failed
+from fedlite.federation.transport.memory import WorkerPeaks
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class WorkerPool:
         self._repeatable = repeatable
         self._workers = [self._start() for _ in range(count)]
         self._homes: dict[int, int] = {}  # worker by client
+        self._peaks = WorkerPeaks()
 
     def map(self, work: Sequence[Work], together: int = 1) -> list[Result]:
         """Run all items; results in the order of ``work``.
@@ -123,7 +127,17 @@ class WorkerPool:
                         queues.put_back(item, number)
                     else:
                         results[item] = failed(message, context, DIED), context.state
+        self._peaks.look([worker.process_id for worker in self._workers])
         return [results[item] for item in range(len(work))]
+
+    def peak_memory(self) -> PeakMemory:
+        """Of this process and of the workers, up to the last :meth:`map`; before :meth:`close`."""
+        fork_server = parent_of(self._workers[0].process_id)
+        return PeakMemory(
+            process=peak_memory_bytes(),
+            fork_server=None if fork_server is None else peak_memory_bytes(fork_server),
+            workers=self._peaks.found(),
+        )
 
     def close(self) -> None:
         """Close the pipes, which ends the workers; one that hangs is stopped."""
@@ -184,6 +198,12 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._prepare = prepare
+
+    @property
+    def process_id(self) -> int:
+        """Of the process, by the system's count."""
+        assert self._process.pid is not None  # it was started
+        return self._process.pid
 
     def send(self, items: Sequence[Work]) -> None:
         """Give it items; of one that is dead :meth:`receive` tells."""

@@ -1,6 +1,7 @@
 """The federation: all rounds, from the public-only student to the federated one."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 from fedlite.base.records import Evaluation, RoundRecord
@@ -17,6 +18,7 @@ from fedlite.federation.server_app import open_server_ledger
 from fedlite.federation.simulation import SIMULATION, SimulationOptions, shared_world
 from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import frozen_names, load_state
+from fedlite.report.memory import memory_section, memory_sentence
 from fedlite.report.progress import Bar, Field
 from fedlite.report.tensorboard import RunBoard
 from fedlite.report.write import round_entry
@@ -25,6 +27,8 @@ from fedlite.runs.directory import LOG_FILE
 from fedlite.runs.facts import FederateFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.spending import privacy_section, read_spending
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -70,7 +74,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
         simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
         try:
             with shared_world(simulation, splits):
-                run_federation(
+                peak = run_federation(
                     federation,
                     config.engine,
                     run_config(pipeline),
@@ -81,13 +85,17 @@ def run(pipeline: Pipeline) -> FederateFacts:
             if board is not None:
                 board.close()
     save_tensors(pipeline.run.file("federated_student.pt"), federation.result)
-    return {
+    facts: FederateFacts = {
         "sha256": state_sha256(federation.result),
         "stopped": federation.stopped,
         "evaluation": evaluation_facts(evaluate(federation.result)),
         "history": [round_entry(record) for record in federation.history],
         "epsilons": federation.history[-1].epsilons if federation.history else [],
     }
+    if (memory := memory_section(peak)) is not None:
+        log.info("%s", memory_sentence(memory))
+        facts["memory"] = memory
+    return facts
 
 
 def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:

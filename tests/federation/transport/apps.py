@@ -9,7 +9,8 @@ from flwr.clientapp import ClientApp
 
 from fedlite.federation.simulation import SIMULATION, open_simulation
 
-TRAIN, COUNT, WHERE = "train", "query.count", "query.where"
+TRAIN, COUNT, WHERE, WEIGH = "train", "query.count", "query.where", "query.weigh"
+WEIGHT = 200_000_000  # bytes
 
 mortal, knowing = ClientApp(), ClientApp()
 
@@ -56,6 +57,13 @@ def where(message: Message, context: Context) -> Message:
     """Whose child this process is, and whether it has what training needs."""
     found = {"parent": os.getppid(), "ready": "opacus" in sys.modules}
     return Message(RecordDict({"answer": ConfigRecord(found)}), reply_to=message)
+
+
+@mortal.query("weigh")
+def weigh(message: Message, context: Context) -> Message:
+    """Take memory and give it back."""
+    bytearray(WEIGHT)
+    return Message(RecordDict(), reply_to=message)
 
 
 @knowing.train()

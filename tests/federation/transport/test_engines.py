@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,16 @@ DETERMINISTIC = (
 )
 
 
-def federate(folder: Path, *options: str) -> dict[str, Any]:
-    """Federate in ``folder``; what the run wrote down, less its times."""
-    assert run(["federate", *DETERMINISTIC, f"run.dir={folder}", *options]) == 0
+def written(folder: Path) -> dict[str, Any]:
+    """What a federation wrote down."""
     facts: dict[str, Any] = json.loads((folder / "state.json").read_text())["stages"]["federate"]
+    return facts
+
+
+def federate(folder: Path, *options: str) -> dict[str, Any]:
+    """Federate in ``folder``; what the run wrote down, less its times and memory."""
+    assert run(["federate", *DETERMINISTIC, f"run.dir={folder}", *options]) == 0
+    facts = written(folder)
     rounds = [{k: v for k, v in entry.items() if k != "seconds"} for entry in facts["history"]]
     return {"sha256": facts["sha256"], "evaluation": facts["evaluation"], "history": rounds}
 
@@ -44,6 +51,10 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.slow
 def test_workers_give_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
     assert federate(tmp_path / "run", "engine.num_workers=2") == in_process
+    if sys.platform == "linux":  # no other system tells
+        memory = written(tmp_path / "run")["memory"]
+        assert len(memory["worker_bytes"]) == 2
+        assert max(memory["worker_bytes"]) < memory["fork_server_bytes"] < memory["process_bytes"]
 
 
 @pytest.mark.slow
@@ -65,6 +76,7 @@ def test_workers_give_the_same_bits_on_a_fleet(tmp_path: Path) -> None:
 def test_ray_gives_the_same_bits(tmp_path: Path, in_process: dict[str, Any]) -> None:
     pytest.importorskip("ray", reason="the extra fedlite[ray] is not installed")
     assert federate(tmp_path / "run", "engine=ray", "engine.num_workers=2") == in_process
+    assert set(written(tmp_path / "run").get("memory", {})) <= {"process_bytes"}
 
 
 @pytest.mark.slow

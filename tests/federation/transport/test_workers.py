@@ -1,6 +1,7 @@
 """Workers that die in the middle of a message: what is asked again, what fails, what is lost."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,16 @@ from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.federation.transport.workers import even_share
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
-from tests.federation.transport.apps import COUNT, TRAIN, WHERE, knowing, let_die, mortal
+from tests.federation.transport.apps import (
+    COUNT,
+    TRAIN,
+    WEIGH,
+    WEIGHT,
+    WHERE,
+    knowing,
+    let_die,
+    mortal,
+)
 from tests.privacy.world import simulation_options
 
 CLIENTS = 3
@@ -107,6 +117,36 @@ def test_workers_are_forked_from_one_process_that_has_imported_what_they_need(
     assert all(answer["ready"] for answer in answers)
     (parent,) = {answer["parent"] for answer in answers}
     assert parent != os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what others take")
+def test_a_worker_s_memory_is_what_it_has_alone_and_the_largest_of_its_number(
+    make_grid: Callable[..., InProcessGrid], tmp_path: Path
+) -> None:
+    grid = make_grid(True, workers=2)
+    assert ask(grid, COUNT) == [1, 1, 1]
+    light = grid.peak_memory()
+    assert light.process is not None
+    assert light.fork_server is not None
+    assert len(light.workers) == 2
+    assert 0 < max(light.workers) < light.fork_server / 2, "the imports of all are not their own"
+    grid.send_and_receive([Message(RecordDict(), FIRST_NODE_ID, WEIGH)])
+    let_die(tmp_path, 0, times=1)
+    assert ask(grid, COUNT) == [2, 2, 2]
+    heavy = grid.peak_memory()
+    assert heavy.workers[0] > WEIGHT, "given back, and its process replaced"
+    assert heavy.workers[1] < WEIGHT
+    assert (heavy.process or 0) >= light.process
+
+
+def test_without_workers_memory_is_that_of_this_process(
+    make_grid: Callable[..., InProcessGrid],
+) -> None:
+    grid = make_grid(True, workers=0)
+    grid.send_and_receive([Message(RecordDict(), FIRST_NODE_ID, WEIGH)])
+    found = grid.peak_memory()
+    assert (found.fork_server, found.workers) == (None, [])
+    assert found.process is None or found.process > WEIGHT
 
 
 def test_workers_are_given_the_same_number_of_clients() -> None:
