@@ -17,24 +17,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from bench_gradients import CLASSES, Images
+from bench_gradients import Images
+from made_up_cohort import RATE, made_up_clients, plan_of_one_step
 from record import record_run
 from torch import Tensor
 
-from fedlite.data.types import ClientData
-from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss
-from fedlite.distill.options import DistillOptions
 from fedlite.federation.messages import State
 from fedlite.federation.training import LocalWork, train_client, train_cohort
 from fedlite.federation.transport.grid import MOST_TOGETHER
-from fedlite.federation.workbench import TrainedPart, trained_part
 from fedlite.models.build import build_model, load_state
-from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
 
-RATE, RATE_OF_STEP = 0.5, 0.1  # of sampling, and of learning
+RATE_OF_STEP = 0.1  # of learning
 
 
 class Case(NamedTuple):
@@ -62,27 +57,7 @@ def measure(case: Case, turns: int) -> dict[str, float]:
     student = build_model(compose_config([f"student={case.student}"]).student, task, seed=0)
     start = {name: value.clone() for name, value in student.state_dict().items()}
     held = round(case.batch / RATE)
-    draws = torch.Generator().manual_seed(0)
-
-    def part() -> TrainedPart:
-        inputs = torch.rand(held, *task.input_shape, generator=draws)
-        taught = Answers(torch.randn(held, CLASSES, generator=draws))
-        data = ClientData(0, inputs, torch.arange(held) % CLASSES)
-        return trained_part(student, build_loss(DistillOptions()), data, taught)
-
-    parts = [part() for _ in range(case.clients)]
-    plan = PrivacyPlan(
-        epsilon=8.0,
-        delta=1e-5,
-        noise_multiplier=1.0,
-        max_grad_norm=1.0,
-        sample_rate=RATE,
-        expected_examples=held,
-        steps=1,
-        max_participations=1,
-        accountant="rdp",
-        randomness="secure",
-    )
+    parts, plan = made_up_clients(student, task, held, case.clients), plan_of_one_step(held)
     work = LocalWork(1, RATE, plan.expected_batch_size, RATE_OF_STEP, 0.0)
 
     def put_on() -> None:

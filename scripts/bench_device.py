@@ -14,58 +14,23 @@ import statistics
 import time
 
 import torch
-from bench_gradients import CLASSES, Images
+from bench_gradients import Images
+from made_up_cohort import RATE, made_up_clients, plan_of_one_step
 from record import record_run
 from torch import nn
 
-from fedlite.base.compute import compute_device, hardware_name
-from fedlite.data.types import ClientData
-from fedlite.distill.answers import Answers
-from fedlite.distill.loss import build_loss
-from fedlite.distill.options import DistillOptions
+from fedlite.base.compute import DEVICES, compute_device, hardware_name
 from fedlite.federation.messages import State, to_arrays
 from fedlite.federation.training import LocalWork, train_cohort
 from fedlite.federation.transport.grid import MOST_TOGETHER
-from fedlite.federation.workbench import TrainedPart, trained_part
+from fedlite.federation.workbench import TrainedPart
 from fedlite.models.build import build_model, load_state
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import SecureRandomness
 from fedlite.runs.compose import compose_config
 
 COHORTS = tuple(4**power for power in range(7))
-RATE = 0.5  # of sampling: a client holds twice its expected batch
 DIFFERENT = 32  # clients with examples of their own; larger cohorts have some of them again
-
-
-def made_up_clients(student: nn.Module, task: Images, batch: int) -> list[TrainedPart]:
-    """Clients with random examples, where the student is."""
-    device = next(student.parameters()).device
-    draws, held = torch.Generator().manual_seed(0), round(batch / RATE)
-
-    def client(number: int) -> TrainedPart:
-        inputs = torch.rand(held, *task.input_shape, generator=draws).to(device)
-        labels = (torch.arange(held) % CLASSES).to(device)
-        taught = Answers(torch.randn(held, CLASSES, generator=draws).to(device))
-        data = ClientData(number, inputs, labels)
-        return trained_part(student, build_loss(DistillOptions()), data, taught)
-
-    return [client(number) for number in range(DIFFERENT)]
-
-
-def plan_of(batch: int) -> PrivacyPlan:
-    """One step of noise multiplier 1."""
-    return PrivacyPlan(
-        epsilon=8.0,
-        delta=1e-5,
-        noise_multiplier=1.0,
-        max_grad_norm=1.0,
-        sample_rate=RATE,
-        expected_examples=round(batch / RATE),
-        steps=1,
-        max_participations=1,
-        accountant="rdp",
-        randomness="secure",
-    )
 
 
 def train(
@@ -89,7 +54,7 @@ def train(
 def main() -> None:
     """Measure, print, and record if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("--cohorts", nargs="+", type=int, default=list(COHORTS))
     parser.add_argument("--student", default="cnn")
     parser.add_argument("--side", type=int, default=28, help="of the images, in pixels")
@@ -103,7 +68,8 @@ def main() -> None:
     config = compose_config([f"student={options.student}"]).student
     student = build_model(config, task, seed=0).to(device)
     start = {name: value.cpu().clone() for name, value in student.state_dict().items()}
-    clients, plan = made_up_clients(student, task, options.batch), plan_of(options.batch)
+    held = round(options.batch / RATE)
+    clients, plan = made_up_clients(student, task, held, DIFFERENT), plan_of_one_step(held)
     work = LocalWork(1, RATE, plan.expected_batch_size, 0.1, 0.0)
     seconds: dict[int, list[float]] = {cohort: [] for cohort in options.cohorts}
     for turn in range(options.turns + 1):

@@ -51,7 +51,7 @@ def client_device(wanted: str) -> torch.device:
     Raises:
         UsageError: none of ``auto``, ``cpu`` and ``cuda``.
     """
-    if wanted not in ("auto", "cpu") and wanted in DEVICES and not _gpu_is_there():
+    if wanted == GPU and not _gpu_is_there():
         log.warning("device=%s: torch finds no GPU; this client trains on the processor", wanted)
         return CPU
     return compute_device(wanted)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.compute import device_of
+from fedlite.models.build import FixedFrontEnd
 
 ANSWERS_AT_ONCE = 128  # examples: what more of them leave in a network does not fit the cache
 
@@ -80,6 +81,19 @@ def in_channels_last(model: nn.Module, inputs: Tensor) -> nn.Module:
     except RuntimeError:
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return model
+
+
+def front_end_features(
+    model: FixedFrontEnd, inputs: Tensor, batch_size: int = ANSWERS_AT_ONCE
+) -> Tensor:
+    """What the front end of ``model`` makes of ``inputs`` (n, ...), one or more, where the model
+    is, batch by batch; the model is left in eval mode."""
+    assert isinstance(model, nn.Module)
+    device = device_of(model.eval())
+    with torch.no_grad():
+        return torch.cat(
+            [model.features(part.to(device)) for part in torch.split(inputs, batch_size)]
+        )
 
 
 @contextmanager

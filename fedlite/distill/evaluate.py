@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedlite.base.compute import device_of
 from fedlite.base.records import Evaluation
 from fedlite.data.types import PublicData, TestData
-from fedlite.distill.answers import ANSWERS_AT_ONCE, in_channels_last, taught_answers
+from fedlite.distill.answers import (
+    ANSWERS_AT_ONCE,
+    front_end_features,
+    in_channels_last,
+    taught_answers,
+)
 from fedlite.models.build import FixedFrontEnd
 
 
@@ -57,9 +61,5 @@ def evaluator(
     """
     if not isinstance(model, FixedFrontEnd):
         return partial(evaluate_model, in_channels_last(model, data.inputs[:2]), data, num_classes)
-    device = device_of(model.eval())
-    with torch.no_grad():
-        features = torch.cat(
-            [model.features(part.to(device)) for part in torch.split(data.inputs, ANSWERS_AT_ONCE)]
-        )
+    features = front_end_features(model, data.inputs)
     return lambda: evaluate_logits(predict_logits(model.head, features), data.labels, num_classes)

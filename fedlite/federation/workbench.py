@@ -22,6 +22,7 @@ from fedlite.data.types import ClientData
 from fedlite.distill.answers import (
     ANSWERS_AT_ONCE,
     Answers,
+    front_end_features,
     in_channels_last,
     taught_answers,
 )
@@ -54,14 +55,9 @@ class TrainedPart(NamedTuple):
 def features_of(student: FixedFrontEnd, data: ClientData) -> Tensor:
     """What the front end makes of a client's examples, in eval mode; where there are none, nothing
     is made."""
-    assert isinstance(student, nn.Module)
     if len(data) == 0:
         return data.inputs
-    student.eval()
-    with torch.no_grad():
-        return torch.cat(
-            [student.features(some) for some in torch.split(data.inputs, FEATURE_BATCH)]
-        )
+    return front_end_features(student, data.inputs, FEATURE_BATCH)
 
 
 def trained_part(

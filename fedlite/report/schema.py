@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict, final
 from fedlite.base.records import ModelKey
 from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.sections import (
+    EnvironmentSection,
     FleetSection,
     JudgementSection,
     MemorySection,
@@ -313,24 +314,6 @@ class SearchSection(TypedDict):
     text: str
     trials_file: str
     pictures: list[str]
-
-
-EnvironmentSection = TypedDict(
-    "EnvironmentSection",
-    {
-        "python": str,
-        "platform": str,
-        "cores": int | None,
-        "device": NotRequired[str],
-        "fedlite": str,
-        "torch": str,
-        "flwr": str,
-        "opacus": str,
-        "onnx": str,
-        "onnxruntime": str,
-        "hydra-core": str,
-    },
-)
 
 
 class RoundEvaluation(TypedDict):

@@ -1,5 +1,5 @@
 """Sections of ``report.json`` of their own: which student ships, what a sweep's jobs spent, the
-simulated fleet, and the memory that the federation took."""
+simulated fleet, the memory that the federation took, and the machine."""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -111,3 +111,21 @@ class MemorySection(TypedDict):
     process_bytes: int
     fork_server_bytes: NotRequired[int]
     worker_bytes: NotRequired[list[int]]
+
+
+EnvironmentSection = TypedDict(
+    "EnvironmentSection",
+    {
+        "python": str,
+        "platform": str,
+        "cores": int | None,
+        "device": NotRequired[str],
+        "fedlite": str,
+        "torch": str,
+        "flwr": str,
+        "opacus": str,
+        "onnx": str,
+        "onnxruntime": str,
+        "hydra-core": str,
+    },
+)

@@ -8,7 +8,7 @@ from typing import Any
 from fedlite.base.compute import compute_device, memory_explained
 from fedlite.base.errors import FedliteError
 from fedlite.federation.ledgers import hold_ledgers
-from fedlite.federation.transport.workers import prepare_workers
+from fedlite.federation.transport.engines import prepare_engine
 from fedlite.privacy.ledger_folder import any_ledger
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
@@ -46,9 +46,9 @@ def execute(
         Progress(config.tracking.progress) as progress,
     ):
         check_delivery(config, stages)
-        if "federate" in stages and config.engine.name == "inprocess" and config.engine.num_workers:
-            prepare_workers()
         pipeline = Pipeline(config, run, progress, fingerprints(config))
+        if "federate" in stages and not run.done("federate", pipeline.marks["federate"]):
+            prepare_engine(config.engine)
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
         with held_ledgers(pipeline) if "federate" in stages else nullcontext():

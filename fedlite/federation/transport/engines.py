@@ -26,6 +26,7 @@ from fedlite.federation.rounds import Federation
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.server_app import make_server_app
 from fedlite.federation.transport.grid import InProcessGrid
+from fedlite.federation.transport.workers import prepare_workers
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,13 @@ def check_engine(config: EngineOptions) -> None:
     """
     if config.name == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("engine=ray: Ray is not installed; pip install 'fedlite[ray]'")
+
+
+def prepare_engine(config: EngineOptions) -> None:
+    """Begin what rounds will need of an engine and what takes long, beside other work; returns at
+    once."""
+    if config.name == "inprocess" and config.num_workers:
+        prepare_workers()
 
 
 def run_federation(
