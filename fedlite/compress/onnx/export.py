@@ -2,18 +2,24 @@
 
 import copy
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import onnx
 import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError
-from fedlite.compress.onnx.files import quiet, strip, write_onnx
+from fedlite.base.files import write_whole
+from fedlite.base.tensors import state_sha256
+from fedlite.compress.onnx.files import quiet, serialized, strip
 from fedlite.compress.onnx.translations import translations_read_once
 from fedlite.data.types import Task
 from fedlite.serve.runtime import logits_of, open_runtime
 
 TOLERANCE = 1e-3  # of the largest logit
+
+# What each model was when it was last exported, and its file.
+_last_export: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], bytes]] = WeakKeyDictionary()
 
 
 def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
@@ -21,11 +27,22 @@ def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
 
     The file takes ``input``, normalised float32 (batch, *task.input_shape) with any batch size,
     and answers ``logits`` (batch, classes). Normalisation stays outside: the bundle's
-    ``preprocessing.json`` says how. Equal models give equal bytes.
+    ``preprocessing.json`` says how. Equal models give equal bytes. A model that was not changed
+    since it was last exported is not traced again: each way to quantize it begins with this file.
 
     Raises:
         FedliteError: the model cannot be exported.
     """
+    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    asked = (opset, tuple(task.input_shape), repr(model), state_sha256(state))
+    known = _last_export.get(model)
+    if known is None or known[0] != asked:
+        known = asked, serialized(_traced(model, task, opset))
+        _last_export[model] = known
+    write_whole(path, known[1])
+
+
+def _traced(model: nn.Module, task: Task, opset: int) -> onnx.ModelProto:
     model = copy.deepcopy(model).cpu().eval()
     example = task.blank(2)
     try:
@@ -50,7 +67,7 @@ def export_onnx(model: nn.Module, task: Task, path: Path, opset: int) -> None:
     assert program is not None
     exported: onnx.ModelProto = program.model_proto
     strip(exported)
-    write_onnx(exported, path)
+    return exported
 
 
 def verify_onnx(model: nn.Module, path: Path, inputs: Tensor) -> float:

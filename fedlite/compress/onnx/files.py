@@ -52,7 +52,13 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     """Write ``model`` to ``path`` atomically."""
-    write_whole(path, model.SerializeToString(deterministic=True))
+    write_whole(path, serialized(model))
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """The bytes of ``model`` as a file; equal models give equal bytes."""
+    made: bytes = model.SerializeToString(deterministic=True)
+    return made
 
 
 def opset_of(model: onnx.ModelProto) -> int:

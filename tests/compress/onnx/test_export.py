@@ -199,3 +199,23 @@ def test_a_converter_that_is_missing_is_one_line(student, digits: Digits, tmp_pa
             export_file(format, student, digits.task, path, config, None, quantized=False)
         assert "\n" not in str(caught.value)
     assert path.read_text() == "an older file"
+
+
+def test_a_model_that_was_changed_is_exported_anew_and_one_that_was_not_alike(tmp_path: Path):
+    task = shaped((6,), num_classes=3)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    first, same, weights, layer = (tmp_path / f"{i}.onnx" for i in range(4))
+    export_onnx(model, task, first, opset=20)
+    export_onnx(model, task, same, opset=20)
+    assert first.read_bytes() == same.read_bytes()
+    with torch.no_grad():
+        model[0].bias.add_(1.0)
+    export_onnx(model, task, weights, opset=20)
+    inputs = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    verify_onnx(model, weights, inputs)
+    model[1] = nn.ReLU()
+    export_onnx(model, task, layer, opset=20)
+    verify_onnx(model, layer, inputs)
+    copied = tmp_path / "copied.onnx"
+    export_onnx(copy.deepcopy(model), task, copied, opset=20)
+    assert copied.read_bytes() == layer.read_bytes()
