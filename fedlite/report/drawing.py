@@ -88,14 +88,14 @@ def level_line(axes: Axes, value: float, label: str, colour: str) -> None:
 
 
 def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
-    """Render to an array (height, width, 3) of 8-bit RGB."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    """Render to an array (height, width, 3) of 8-bit RGB; ``savefig`` would lay out twice."""
+    canvas: Any = FigureCanvasAgg(figure)  # its methods have no types
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG atomically: the file is whole or not there."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    Image.fromarray(figure_pixels(figure)).save(buffer, format="png")
     write_whole(path, buffer.getvalue())
