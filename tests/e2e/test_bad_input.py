@@ -140,8 +140,8 @@ def test_damaged_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
     inputs[7, 2] = np.nan
     cases: list[tuple[list[str], list[str]]] = [
         (npz(tmp_path / "nan", x_train=inputs), ["NaN", "example 7"]),
-        (npz(tmp_path / "neg", y_train=np.arange(60) % 3 - 1), ["label -1", "out of range"]),
-        (npz(tmp_path / "float", y_train=np.linspace(0, 1, 60)), ["float64", "integers"]),
+        (npz(tmp_path / "hot", y_train=np.eye(3)[np.arange(60) % 3]), ["one-hot", "argmax"]),
+        (npz(tmp_path / "float", y_train=np.linspace(0, 1, 60)), ["measurement", "classes"]),
         (npz(tmp_path / "short", y_train=np.arange(59) % 3), ["59", "60 inputs"]),
         (
             [*npz(tmp_path / "high"), "dataset.class_names=[a,b]"],
