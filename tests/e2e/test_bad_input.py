@@ -67,6 +67,18 @@ NETWORKS = "tests.e2e.networks"
             ["student=custom", f"student.module={NETWORKS}.WithBatchNorm"],
             ["BatchNorm1d", "GroupNorm"],
         ),
+        (
+            ["student=custom", f"student.module={NETWORKS}.Quits"],
+            ["SystemExit: no settings found", "networks.py, line"],
+        ),
+        (
+            [f"teacher.module={NETWORKS}.TwoHeads"],
+            ["teacher: in training mode it must answer", "answer[0]"],
+        ),
+        (
+            ["privacy=none", "student=custom", f"student.module={NETWORKS}.TwoHeads"],
+            ["student: in training mode it must answer", "answer[0]"],
+        ),
         (["student.kwargs.activation=step"], ["activation", "step"]),
         (["distill.loss=warm"], ["distill.loss=warm", "hard, relational, soft"]),
         (
