@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlite.data.types import Normalise, Task
-from fedlite.serve.predict import Preprocessing
+from fedlite.serve.preprocessing import Preprocessing
 
 TWO = Normalise(scale=16.0, mean=(0.3, -1.0), std=(0.5, 2.0))
 TASK = Task("t", (2, 5), ("a", "b", "c"), TWO, "accuracy", "one")
