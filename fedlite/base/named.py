@@ -6,6 +6,7 @@ name with dots, such as ``my_package.losses.mine``, is looked up as it stands, s
 their own without touching fedlite.
 """
 
+import difflib
 import importlib
 import pkgutil
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from fedlite.base.errors import UsageError
 from fedlite.base.files import PACKAGE
+from fedlite.base.foreign import FAILURES, refusal
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def import_path(path: str, option: str) -> Any:
     Modules in the working directory are found too, after installed ones.
 
     Raises:
-        UsageError: no such module or attribute; names ``option``.
+        UsageError: no such module or attribute, or the module fails; names ``option``.
     """
     module_name, _, attribute = path.rpartition(".")
     if not all(path.split(".")) or not module_name:
@@ -70,6 +72,12 @@ def import_path(path: str, option: str) -> Any:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{option}={path}: cannot import ({error})") from error
+        module = importlib.import_module(module_name)
+    except FAILURES as error:
+        raise refusal(f"{option}={path}: cannot import", error) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        near = difflib.get_close_matches(attribute, dir(module), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{option}={path}: cannot import: {error}{hint}") from error

@@ -1,39 +1,171 @@
-"""fedlite predict: classify a file with an exported model.
+"""fedlite predict: classify files with an exported model.
 
-usage: fedlite predict DIR input=FILE
+usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
 
-  DIR (or model=)   a run directory, a deployable folder (its student.onnx), or
-                    an exported student (.onnx, .tflite, .pte, .mlpackage) with
-                    labels.json and preprocessing.json beside it
-  input=FILE        an image (png, jpg), an npz (array `inputs`), or a csv (one
-                    example per line)
+  DIR (or model=)    a run directory, a deployable folder (its student.onnx), or
+                     an exported student (.onnx, .tflite, .pte, .mlpackage) with
+                     labels.json and preprocessing.json beside it
+  INPUT (or input=)  a picture (png, jpg, ...), an npy, an npz (array `inputs`),
+                     a csv (one example per line), or a folder of such files
+  output=FILE        writes the probabilities of all classes: .csv or .json
+  --json             prints them as JSON, and nothing else on standard output
+  --invert           pictures as their negatives: dark ink on white paper for a
+                     model that knows white on black
 
-Prints the class names and probabilities of every example in the file.
+Prints the likeliest classes of every example. A picture keeps its aspect: what
+is left of the model's frame has the colour of the picture's border. A file
+that cannot be read is told, the others are answered, and the exit code is not 0.
 """
 
+import csv
+import io
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fedlite.base.errors import UsageError
-from fedlite.cli.parse import Arguments
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import write_whole
+from fedlite.cli.errors import say
+from fedlite.cli.parse import RUN_DIR, Arguments
+from fedlite.runs.literal import key_of
+
+if TYPE_CHECKING:
+    from fedlite.serve.predict import Prediction
 
 SHOWN = 5  # classes printed for each predicted example
+OPTIONS = ("model", "input", "output", "json", "invert")
+TABLES = (".csv", ".json")
 
 
 def run(arguments: Arguments) -> int:
-    """Print the likeliest classes of every example in a file."""
-    from fedlite.serve.predict import predict
+    """Print or write what the model answers to files; the exit code."""
+    from fedlite.serve.predict import class_names, predict
     from fedlite.serve.verify import deploy_folder
 
-    arguments.refuse_flags()
-    taken = arguments.take("model", "input")
+    arguments.refuse_flags(("--json", "--invert"))
+    named = [text.split("=", 1)[1] for text in arguments.options if key_of(text) == "input"]
+    arguments.options = [text for text in arguments.options if key_of(text) != "input"]
+    taken = arguments.take("model", "output", "json", "invert")
     if "model" in taken:
-        arguments.words.append(taken["model"])
+        arguments.words.insert(0, taken["model"])
+    if not named:  # then the words behind the directory are inputs
+        given = any(key_of(text) == RUN_DIR for text in arguments.options)
+        start = 0 if given else 1
+        arguments.words, named = arguments.words[:start], arguments.words[start:]
     model = arguments.directory()
-    arguments.refuse_options(("model", "input"))
-    if model is None or "input" not in taken:
-        missing = [f"{name}=FILE" for name in ("model", "input") if name not in taken]
-        raise UsageError(f"missing option: {' '.join(missing)}")
-    for prediction in predict(deploy_folder(model), Path(taken["input"])):
-        likeliest = "  ".join(f"{name} {p:.3f}" for name, p in prediction.probabilities[:SHOWN])
-        print(f"{prediction.source}: {likeliest}")
-    return 0
+    arguments.refuse_options(OPTIONS)
+    if model is None or not all(named) or not named:
+        missing = "the directory of a run and an input" if model is None else "an input"
+        raise UsageError(f"fedlite predict: give {missing}: fedlite predict DIR INPUT")
+    folder = deploy_folder(model.expanduser())
+    inputs = [Path(text).expanduser() for text in named]
+    output = _table(taken.get("output"), inputs)
+    as_json = _is_on(arguments, taken, "json")
+    failures: list[FedliteError] = []
+
+    def skip(error: FedliteError) -> None:
+        say(str(error), error.exit_code)
+        failures.append(error)
+
+    alone = len(inputs) == 1 and not inputs[0].is_dir()
+    found = predict(
+        folder,
+        inputs,
+        invert=_is_on(arguments, taken, "invert"),
+        skip=None if alone else skip,
+    )
+    if output is not None:
+        as_table = output.suffix.lower() == ".csv"
+        write_whole(output, _csv(found, class_names(folder)) if as_table else f"{_json(found)}\n")
+    if as_json:
+        print(_json(found))
+    elif output is not None:
+        print(f"{len(found):,} predictions  {output}")
+    else:
+        print(*map(_line, found), sep="\n", end="\n" if found else "")
+    for hint in (*_left_out(inputs), *_notes(found)):
+        print(hint, file=sys.stderr)
+    return max((error.exit_code for error in failures), default=0)
+
+
+def _is_on(arguments: Arguments, taken: dict[str, str], name: str) -> bool:
+    value = taken.get(name, "true" if f"--{name}" in arguments.flags else "false").lower()
+    if value not in ("true", "false"):
+        raise UsageError(f"{name}={value}: expected true or false")
+    return value == "true"
+
+
+def _table(name: str | None, inputs: Sequence[Path]) -> Path | None:
+    """Where the probabilities go."""
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in TABLES:
+        raise UsageError(f"output={name}: unknown kind; give {' or '.join(TABLES)}")
+    if path.is_dir() or any(path.resolve() == one.resolve() for one in inputs):
+        raise UsageError(f"output={name}: is a folder or an input; give another name")
+    return path
+
+
+def _line(prediction: "Prediction") -> str:
+    """As many classes as fit in a line, one at least."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    line = f"{prediction.source}:"
+    for place, (name, probability) in enumerate(prediction.probabilities[:SHOWN]):
+        longer = f"{line}{' ' if place == 0 else '  '}{name} {probability:.3f}"
+        if place and len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def _json(found: "Sequence[Prediction]") -> str:
+    entries: list[dict[str, Any]] = [
+        {
+            "source": one.source,
+            "class": one.probabilities[0][0],
+            "probability": one.probabilities[0][1],
+            "probabilities": dict(one.probabilities),
+            "notes": list(one.notes),
+        }
+        for one in found
+    ]
+    return json.dumps(entries, indent=2, ensure_ascii=False)
+
+
+def _csv(found: "Sequence[Prediction]", classes: Sequence[str]) -> str:
+    """A line for each example: its likeliest class, and the probability of every class."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["source", "class", "probability", *classes])
+    for one in found:
+        shares = dict(one.probabilities)
+        name, probability = one.probabilities[0]
+        cells = [probability, *(shares[name] for name in classes)]
+        writer.writerow([one.source, name, *(f"{cell:.6g}" for cell in cells)])
+    return buffer.getvalue()
+
+
+def _left_out(inputs: Sequence[Path]) -> list[str]:
+    """What in the folders is of a kind that cannot be predicted."""
+    from fedlite.serve.inputs import contents_of
+
+    found = []
+    for folder in filter(Path.is_dir, inputs):
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in contents_of(folder)[1])
+        if kinds:
+            counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            found.append(f"left out of {folder}: files of other kinds: {counts}")
+    return found
+
+
+def _notes(found: "Sequence[Prediction]") -> list[str]:
+    """What was done to pictures, and to how many of them."""
+    counts = Counter(note for one in found for note in one.notes)
+    if len(found) == 1:
+        return [f"note: {note}" for note in counts]
+    return [f"note: {count} of {len(found)}: {note}" for note, count in counts.items()]

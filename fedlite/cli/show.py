@@ -18,6 +18,7 @@ def show_report(pipeline: "Pipeline") -> None:
     here, deploy = quote(str(pipeline.run.path)), pipeline.run.file("deploy")
     paths: dict[str, Path | str] = {
         "report": pipeline.run.file("report.md"),
+        "one page": pipeline.run.file("report.html"),
         "deploy": deploy,
         "tensorboard": f"tensorboard --logdir {here}",
         "predict": f"fedlite predict {here} input=FILE",

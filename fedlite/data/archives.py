@@ -21,6 +21,7 @@ _DAMAGED = (
     RuntimeError,
     ValueError,
 )
+OBJECTS = "Object arrays"  # how NumPy's refusal to unpickle one begins
 
 
 def read_arrays(
@@ -50,7 +51,20 @@ def read_arrays(
                 if key not in archive:
                     found = ", ".join(archive.files)
                     raise UsageError(f"{path}: no array {key!r} ({option}.{role}); has {found}")
-            return {role: archive[key] for role, key in wanted.items()}
+            return {role: _array(archive, key, path) for role, key in wanted.items()}
     except _DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path}: corrupt, truncated or no .npz archive ({reason})") from error
+        raise UsageError(
+            f"{path}: corrupt, truncated or no .npz archive; write it anew with numpy.savez"
+        ) from error
+
+
+def _array(archive: Mapping[str, Array], key: str, path: Path) -> Array:
+    try:
+        return archive[key]
+    except ValueError as error:
+        if OBJECTS not in str(error):
+            raise
+        raise UsageError(
+            f"{path}: array {key!r} holds Python objects, which could run code when read; save"
+            " numbers of one shape, and text with .astype(str)"
+        ) from error

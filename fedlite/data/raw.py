@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
+from fedlite.data.inputs import check_inputs, input_notes
+from fedlite.data.labels import number_labels
 from fedlite.data.options import SOURCES, DatasetOptions
 
 Array = NDArray[Any]
@@ -19,6 +21,8 @@ class RawData:
 
     ``groups`` is the natural id (person, writer, device) of each training example.
     ``scale`` is what inputs are divided by; None means 255 for 8-bit inputs and 1 for others.
+    ``columns`` names the features of inputs (n, F). ``notes`` are lines on what a user may not
+    have meant.
     """
 
     inputs_train: Array
@@ -28,6 +32,8 @@ class RawData:
     groups: Array | None = None
     class_names: tuple[str, ...] | None = None
     scale: float | None = None
+    columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_raw(config: DatasetOptions) -> RawData:
@@ -84,68 +90,42 @@ def arrange(inputs: Array, layout: str) -> Array:
 def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
     """Check a source's examples and bring them into their final types.
 
-    Inputs become uint8 or float32, labels int64, groups int64 codes 0.. in sorted order of the
-    ids, class names and scale are filled in.
+    Inputs become uint8 or float32, labels int64 places among the class names, groups int64 codes
+    0.. in sorted order of the ids; class names and scale are filled in.
 
     Raises:
         UsageError: inputs that are no numbers, NaN or inf; lengths or shapes that do not agree;
-            labels that are no integers or out of range; fewer than two classes; class names of a
-            wrong count.
+            labels that are no classes (:func:`fedlite.data.labels.number_labels`); class names of
+            a wrong count.
     """
     where = f"dataset {config.name}"
     if (raw.inputs_test is None) != (raw.labels_test is None):
         raise UsageError(f"{where}: a test part needs both inputs and labels")
-    inputs_train = _inputs(raw.inputs_train, f"{where}, training inputs")
-    labels_train = _labels(raw.labels_train, len(inputs_train), f"{where}, training labels")
-    inputs_test = labels_test = None
-    if raw.inputs_test is not None and raw.labels_test is not None:
-        inputs_test = _inputs(raw.inputs_test, f"{where}, test inputs")
-        labels_test = _labels(raw.labels_test, len(inputs_test), f"{where}, test labels")
+    inputs_train = check_inputs(raw.inputs_train, f"{where}, training inputs", raw.columns)
+    inputs_test = None
+    if raw.inputs_test is not None:
+        inputs_test = check_inputs(raw.inputs_test, f"{where}, test inputs", raw.columns)
         _check_same_kind(inputs_train, inputs_test, where)
-    names = _class_names(raw, config, labels_train, where)
-    for part, labels in (("training", labels_train), ("test", labels_test)):
-        if labels is not None and labels.max() >= len(names):
-            raise UsageError(
-                f"{where}, {part} labels: label {labels.max()} is out of range;"
-                f" {len(names)} classes allow 0 to {len(names) - 1}"
-            )
+    classes = number_labels(
+        raw.labels_train,
+        raw.labels_test,
+        (len(inputs_train), 0 if inputs_test is None else len(inputs_test)),
+        where,
+        given=config.class_names,
+        named=raw.class_names,
+    )
+    notes = input_notes(inputs_train, config.layout, where, raw.columns)
     return replace(
         raw,
         inputs_train=inputs_train,
-        labels_train=labels_train,
+        labels_train=classes.train,
         inputs_test=inputs_test,
-        labels_test=labels_test,
-        groups=None if raw.groups is None else _groups(raw.groups, len(labels_train), where),
-        class_names=names,
+        labels_test=classes.test,
+        groups=None if raw.groups is None else _groups(raw.groups, len(classes.train), where),
+        class_names=classes.names,
         scale=raw.scale or (255.0 if inputs_train.dtype == np.uint8 else 1.0),
+        notes=(*raw.notes, *notes, *classes.notes),
     )
-
-
-def _inputs(inputs: Array, where: str) -> Array:
-    if inputs.dtype.kind not in "biuf":
-        raise UsageError(f"{where}: values of type {inputs.dtype} are no numbers of equal shape")
-    if inputs.ndim < 2 or inputs.size == 0:
-        raise UsageError(f"{where}: shape {inputs.shape} holds no examples; expected (n, ...)")
-    if inputs.dtype != np.uint8:
-        with np.errstate(over="ignore"):
-            inputs = inputs.astype(np.float32, copy=False)
-        bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1))
-        if len(bad):
-            raise UsageError(
-                f"{where}: {len(bad)} of {len(inputs)} examples hold NaN or infinite values"
-                f" (the first is example {bad[0]}); remove or fill them"
-            )
-    return np.require(inputs, requirements=["C", "W"])
-
-
-def _labels(labels: Array, count: int, where: str) -> Array:
-    if labels.shape != (count,):
-        raise UsageError(f"{where}: shape {labels.shape}, but there are {count} inputs")
-    if labels.dtype.kind not in "biu":
-        raise UsageError(f"{where}: values of type {labels.dtype}; expected integers 0, 1, ...")
-    if labels.min() < 0:
-        raise UsageError(f"{where}: label {labels.min()} is out of range; the lowest is 0")
-    return np.require(labels, dtype=np.int64, requirements=["C", "W"])
 
 
 def _check_same_kind(train: Array, test: Array, where: str) -> None:
@@ -154,33 +134,6 @@ def _check_same_kind(train: Array, test: Array, where: str) -> None:
             f"{where}: training inputs are {train.dtype} of shape {train.shape[1:]},"
             f" test inputs {test.dtype} of shape {test.shape[1:]}; they must be the same"
         )
-
-
-def _class_names(
-    raw: RawData, config: DatasetOptions, labels: Array, where: str
-) -> tuple[str, ...]:
-    """Names from the configuration, else from the source, else the class numbers."""
-    classes = int(labels.max()) + 1
-    if config.class_names is not None:
-        names = tuple(config.class_names)
-        expected = classes if raw.class_names is None else len(raw.class_names)
-        if len(names) > expected:
-            raise UsageError(
-                f"dataset.class_names: {len(names)} names, but {where} has {expected} classes"
-            )
-    elif raw.class_names is not None:
-        names = raw.class_names
-    else:
-        present = np.bincount(labels)
-        if (present == 0).any():
-            raise UsageError(
-                f"{where}, training labels: class {present.argmin()} has no example; labels must"
-                f" be 0 to {classes - 1} without gaps, unless dataset.class_names names all classes"
-            )
-        names = tuple(str(index) for index in range(classes))
-    if (labels == labels[0]).all():
-        raise UsageError(f"{where}: fewer than 2 classes in the training labels")
-    return names
 
 
 def _groups(groups: Array, count: int, where: str) -> Array:

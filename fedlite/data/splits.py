@@ -25,7 +25,8 @@ class Splits:
 
     ``public`` is the training part of the public data and ``public_validation`` the rest of it;
     ``test`` is the test part, or the held-out training examples (``evaluate_on=holdout``).
-    Private examples stay in their raw type and are normalised one client at a time.
+    Private examples stay in their raw type and are normalised one client at a time. ``notes`` are
+    lines on what of the data a user may not have meant.
     """
 
     task: Task
@@ -35,6 +36,7 @@ class Splits:
     _inputs: Tensor = field(repr=False)
     _labels: Tensor = field(repr=False)
     _rows: tuple[Rows, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:
@@ -138,6 +140,7 @@ def load_splits(
         _inputs=torch.from_numpy(raw.inputs_train),
         _labels=torch.from_numpy(raw.labels_train),
         _rows=tuple(parts.private[positions] for positions in client_rows),
+        notes=raw.notes,
     )
 
 

@@ -25,11 +25,14 @@ class Normalise:
     kind: Literal["normalise"] = "normalise"
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """Raw inputs (n, ...) of any dtype to normalised float32 of the same shape."""
+        """Raw inputs (n, ...) of any dtype to normalised float32 of the same shape, laid out in
+        torch's own order however they were stored: networks may take a ``view`` of them, and of
+        what a convolution makes of them."""
         shape = (1, -1) + (1,) * (raw.ndim - 2)
         mean = torch.tensor(self.mean, dtype=torch.float32).reshape(shape)
         std = torch.tensor(self.std, dtype=torch.float32).reshape(shape)
-        return (raw.to(torch.float32) / self.scale - mean) / std
+        inputs = raw.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        return inputs.div_(self.scale).sub_(mean).div_(std)
 
     def undo(self, inputs: Tensor) -> Tensor:
         """Normalised inputs (n, ...) to raw ones, in float64."""

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
+from fedlite.base.foreign import FAILURES, refusal
 from fedlite.base.named import import_path
 from fedlite.base.seeded import seeded
 from fedlite.models.options import ModelOptions
 from fedlite.models.standardised import register_with_opacus
+from fedlite.models.trial import answer_problem, call_problem
 
 register_with_opacus()  # every student that is trained is built here
 
@@ -24,9 +26,13 @@ def import_class(path: str) -> type[nn.Module]:
         UsageError: no such module or class, or not a subclass of ``nn.Module``.
     """
     found = import_path(path, "module")
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UsageError(f"module={path}: not a subclass of torch.nn.Module")
-    return found
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return found
+    kind = "a class" if isinstance(found, type) else f"a {type(found).__name__}"
+    raise UsageError(
+        f"module={path}: {kind}, not a subclass of torch.nn.Module; give a class that inherits from"
+        " nn.Module and builds the network in its __init__"
+    )
 
 
 class TaskShape(Protocol):
@@ -45,36 +51,34 @@ class TaskShape(Protocol):
 def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
 
-    The initial weights depend on ``seed`` alone; the global generator is left as it was. One
-    forward of two blank examples of the task checks that the answer is (2, ``num_classes``).
+    The initial weights depend on ``seed`` alone; the global generator is left as it was. Blank
+    examples of the task, two and one alone, check that the answer is (n, ``num_classes``).
 
     Raises:
         UsageError: the class cannot be imported, refuses its arguments, or answers in another
-            shape.
+            shape; says what to change.
     """
     cls = import_class(config.module)
     input_shape, num_classes = tuple(task.input_shape), task.num_classes
     where = f"{config.name} ({config.module})"
+    arguments = {"input_shape": input_shape, "num_classes": num_classes, **config.kwargs}
+    if problem := call_problem(cls, arguments):
+        raise UsageError(f"{where}: {problem}")
     with seeded(seed):
         try:
-            model = cls(input_shape=input_shape, num_classes=num_classes, **config.kwargs)
-        except Exception as error:  # of foreign code: any kind
-            raise UsageError(
-                f"{where}: cannot be built for inputs {input_shape} with"
-                f" kwargs {dict(config.kwargs)}: {_first_line(error)}"
-            ) from error
+            model = cls(**arguments)
+        except FAILURES as error:
+            said = f"{where}: cannot be built for inputs {input_shape} with kwargs"
+            raise refusal(f"{said} {dict(config.kwargs)}", error) from error
         model.eval()
-        try:
-            with torch.no_grad():
-                answer = model(task.blank(2))
-        except Exception as error:
-            raise UsageError(
-                f"{where}: fails on inputs (2, {', '.join(map(str, input_shape))}):"
-                f" {_first_line(error)}"
-            ) from error
-    if not isinstance(answer, Tensor) or answer.shape != (2, num_classes):
-        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise UsageError(f"{where}: must answer logits of shape (2, {num_classes}), not {found}")
+        for count in (2, 1):
+            try:
+                with torch.no_grad():
+                    answer = model(task.blank(count))
+            except FAILURES as error:
+                raise refusal(f"{where}: fails on inputs {(count, *input_shape)}", error) from error
+            if problem := answer_problem(answer, count, num_classes):
+                raise UsageError(f"{where}: {problem}")
     return model.train()
 
 
@@ -132,7 +136,3 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
                 f"{where}: {key} of shape {tuple(state[key].shape)} is not in the model"
             )
     model.load_state_dict(dict(state))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

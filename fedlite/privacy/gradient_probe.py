@@ -4,6 +4,7 @@ The bound of DP-SGD rests on one gradient for each example that no other example
 layers give it is not a question of their types: the student itself is tried, with its own loss.
 """
 
+import logging
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.foreign import FAILURES
 from fedlite.privacy.clipping import (
     ClippedSum,
     Engine,
@@ -24,6 +26,8 @@ from fedlite.privacy.clipping import (
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.layers import described, instead_of
 from fedlite.privacy.no_dropout import NoDropout
+
+log = logging.getLogger(__name__)
 
 LONGEST_REASON = 160  # characters of what a library says
 TOLERANCE = 3e-4  # of the norm of the whole gradient; rounding reached 1e-5
@@ -63,7 +67,8 @@ def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
         ) from error
     except FedliteError:
         raise
-    except Exception as error:  # of foreign code: any kind
+    except FAILURES as error:
+        log.info("%s: a trial failed", who, exc_info=error)
         name = _raised_in(model, error)
         layer = model.get_submodule(name)
         raise UsageError(
@@ -72,7 +77,7 @@ def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
         ) from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What foreign code said when it failed, in one line that is not too long."""
     return (str(error).strip() or repr(error)).splitlines()[0][:LONGEST_REASON]
 

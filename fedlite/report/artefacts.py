@@ -214,7 +214,8 @@ def artefacts_markdown(report: Report) -> str:
 def refused_artefacts(report: Report) -> list[str]:
     """One line for every artefact that may not ship, with the reason."""
     return [
-        f"{one['name']} ({one['precision']}): {one['refused']}"
+        f"{MODEL_LABELS.get(one['model'], one['model'])},"
+        f" {FORMAT_LABELS.get(one['format'], one['format'])} ({one['precision']}): {one['refused']}"
         for one in artefacts_of(report)
         if one["refused"]
     ]

@@ -15,7 +15,7 @@ _USE = """\
 
 ```
 fedlite verify .                          # is this folder whole, and who made it?
-fedlite predict model=. input=FILE        # png, jpg, npz or csv
+fedlite predict . INPUT                   # pictures, npy, npz, csv, or a folder of them
 ```
 
 Every model takes (batch, {shape}), normalised as `preprocessing.json` says,

@@ -170,7 +170,7 @@ def privacy_numbers(unit: Mapping[str, object]) -> str:
     def shown(key: str) -> str:
         value = unit[key]
         if not isinstance(value, float):
-            return "none" if value is None else str(value)
+            return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
         if key == "audited_epsilon":  # a lower bound is rounded down
             return f"{math.floor(100 * value) / 100:.2f}"
         return epsilon_text(value) if "epsilon" in key else f"{value:.5g}"
@@ -184,6 +184,26 @@ def privacy_numbers(unit: Mapping[str, object]) -> str:
     return "\n".join([f"| {title} | |", "| :-- | :-- |", *rows])
 
 
+def privacy_in_numbers(privacy: PrivacySection) -> list[str]:
+    """A table of all numbers for each unit that is protected."""
+    return [
+        privacy_numbers({"audited_epsilon": "not audited in this run", **unit})
+        for unit in privacy["units"]
+    ]
+
+
+def privacy_in_words(privacy: PrivacySection) -> list[str]:
+    """The guarantee as paragraphs of markdown, without the tables of its numbers.
+
+    Args:
+        privacy: the ``privacy`` part of the report (docs/report.md).
+
+    Returns:
+        Paragraphs, the first of them with **NOT PRIVATE** if the run gives no guarantee.
+    """
+    return [*_promise(privacy), *_limits(privacy)]
+
+
 def privacy_statement(privacy: PrivacySection) -> str:
     """State a run's guarantee as markdown: plain words, every number, and what is not covered.
 
@@ -193,6 +213,13 @@ def privacy_statement(privacy: PrivacySection) -> str:
     Returns:
         Markdown that begins with **NOT PRIVATE** if the run gives no guarantee.
     """
+    numbers = privacy_in_numbers(privacy)
+    if len(numbers) > 1:
+        numbers = ["### In numbers", *numbers]
+    return "\n\n".join([*_promise(privacy), *numbers, *_limits(privacy)]) + "\n"
+
+
+def _promise(privacy: PrivacySection) -> list[str]:
     parts = []
     if not is_private(privacy):
         parts.append(
@@ -205,10 +232,11 @@ def privacy_statement(privacy: PrivacySection) -> str:
         if len(privacy["units"]) > 1:
             parts.append(f"### {unit['unit'].capitalize()}-level")
         parts.append(_in_words(unit, privacy["protects"]))
-    if len(privacy["units"]) > 1:
-        parts.append("### In numbers")
-    for unit in privacy["units"]:
-        parts.append(privacy_numbers({"audited_epsilon": "not audited in this run", **unit}))
+    return parts
+
+
+def _limits(privacy: PrivacySection) -> list[str]:
+    parts = []
     units = {unit["unit"] for unit in privacy["units"]}
     if "example" in units:
         parts.append(_SUM_OVER_CLIENTS)
@@ -218,4 +246,4 @@ def privacy_statement(privacy: PrivacySection) -> str:
         parts.append("**One of several jobs.** " + " ".join(together))
     if privacy["private"]:
         parts.append(_NOT_COVERED + _derived(privacy))
-    return "\n\n".join(parts) + "\n"
+    return parts

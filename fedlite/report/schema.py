@@ -23,11 +23,14 @@ TrafficPart = Literal["bytes_down", "bytes_up", "teacher_bytes"]
 
 
 class RunSection(TypedDict):
-    """Which run this is. ``dir`` is where it was when the report was written."""
+    """Which run this is. ``dir`` is where it was when the report was written, at ``written`` (ISO
+    8601); ``command`` makes the same run in another directory."""
 
     dir: str
     run_id: str
     seed: int
+    written: NotRequired[str]
+    command: NotRequired[str]
 
 
 class DatasetSection(TypedDict):
@@ -362,7 +365,8 @@ class Report(TypedDict):
 
     ``schema_version`` is there once it is written. ``search`` is None where none ran. ``traffic``
     is bytes over all rounds. ``timing`` is seconds by stage, of the attempt that finished it.
-    ``config`` is the resolved configuration, whose keys are options.
+    ``config`` is the resolved configuration, whose keys are options; ``changed`` are those of them
+    that decide a result and are not as they are where nothing is given, by their full key.
     """
 
     schema_version: NotRequired[int]
@@ -382,4 +386,5 @@ class Report(TypedDict):
     audits: NotRequired[AuditsSection]
     environment: EnvironmentSection
     config: dict[str, Any]
+    changed: NotRequired[dict[str, Any]]
     history: list[RoundEntry]

@@ -1,4 +1,4 @@
-"""The report of a run on disk: report.json, report.md and the pictures."""
+"""The report of a run on disk: report.json, report.md, report.html and the pictures."""
 
 import json
 import math
@@ -15,7 +15,9 @@ from fedlite.base.files import write_whole
 from fedlite.base.records import RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
-from fedlite.report.markdown import report_markdown
+from fedlite.report.content import report_parts, report_title
+from fedlite.report.html import report_html
+from fedlite.report.markdown import markdown_of
 from fedlite.report.schema import EpsilonsOfRound, Report, RoundEntry
 from fedlite.report.words import is_private, not_private_reason
 
@@ -124,7 +126,9 @@ def write_report(
     class_names: Sequence[str],
     confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
 ) -> dict[str, Path]:
-    """Write ``report.json``, ``report.md``, ``artefacts.csv`` and ``pictures/*.png``, atomically.
+    """Write ``report.json``, ``.md`` and ``.html``, ``artefacts.csv`` and ``pictures/*.png``.
+
+    Each file is whole or as it was.
 
     Args:
         report: the report dictionary (docs/report.md); ``schema_version`` is added.
@@ -134,8 +138,8 @@ def write_report(
         confusion: (classes, classes) of the federated student on the test set, if there is one.
 
     Returns:
-        The paths of what was written: ``report``, ``report_json``, ``pictures`` and, where models
-        were measured, ``artefacts``.
+        The paths of what was written: ``report``, ``report_html``, ``report_json``, ``pictures``
+        and, where models were measured, ``artefacts``.
     """
     found: dict[str, object] = {"schema_version": SCHEMA_VERSION, **report}
     report = _plain({key: found[key] for key in SECTIONS if key in found} | found)
@@ -145,10 +149,13 @@ def write_report(
         drawing.save_figure(figure, folder / f"{name}.png")
     paths = {
         "report": directory / "report.md",
+        "report_html": directory / "report.html",
         "report_json": directory / "report.json",
         "pictures": folder,
     }
-    write_whole(paths["report"], report_markdown(report, list(drawn)))
+    parts = report_parts(report, list(drawn))
+    write_whole(paths["report"], markdown_of(parts))
+    write_whole(paths["report_html"], report_html(report_title(report), parts, directory))
     if report["models"]:
         paths["artefacts"] = directory / "artefacts.csv"
         write_whole(paths["artefacts"], artefacts_csv(report))

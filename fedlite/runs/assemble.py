@@ -4,7 +4,9 @@ import math
 import os
 import platform
 from collections import Counter
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from shlex import join
 from typing import get_args
 
 from fedlite.audit.attacks import AUDITS_FILE
@@ -30,9 +32,10 @@ from fedlite.report.schema import (
     TrafficPart,
 )
 from fedlite.report.sections import JudgedPair, JudgementSection
+from fedlite.runs.changed import changed_options
 from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants
-from fedlite.runs.directory import SWEEP_FILE, RunDirectory
+from fedlite.runs.directory import SWEEP_FILE, RunDirectory, load_overrides
 from fedlite.runs.facts import (
     BaselineFacts,
     CompressFacts,
@@ -121,9 +124,16 @@ def assemble_report(pipeline: Pipeline) -> Report:
             "onnxruntime": _version("onnxruntime"),
             "hydra-core": _version("hydra-core"),
         },
-        "run": {"dir": str(run.path), "run_id": run.run_id, "seed": config.seed},
+        "run": {
+            "dir": str(run.path),
+            "run_id": run.run_id,
+            "seed": config.seed,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": join(["fedlite", "simulate", *load_overrides(run.path)]),
+        },
         "audits": audits,
         "config": config.to_plain(),
+        "changed": changed_options(config),
         "history": history,
     }
     if "memory" in federated:

@@ -78,20 +78,25 @@ def load_splits(*overrides: str) -> "Splits":
     return splits_of(compose_config(overrides))
 
 
-def predict(dir: str | Path, input: str | Path) -> "list[Prediction]":
-    """The classes of every example in a file, by a shipped model; needs no torch.
+def predict(
+    dir: str | Path, input: str | Path | Sequence[str | Path], *, invert: bool = False
+) -> "list[Prediction]":
+    """The classes of every example in files and folders, by a shipped model; needs no torch.
 
     Args:
         dir: a run directory, a deployable folder, or an exported file in one.
-        input: an image, an npz (array ``inputs``), or a csv.
+        input: a picture, an npy, an npz (array ``inputs``), a csv, or a folder of such files; or
+            several of these.
+        invert: swap dark and light in pictures.
 
     Raises:
         FedliteError: a file that is missing, damaged or of another shape.
     """
-    from fedlite.serve.predict import predict as predict_file
+    from fedlite.serve.predict import predict as predict_files
     from fedlite.serve.verify import deploy_folder
 
-    return list(predict_file(deploy_folder(Path(dir)), Path(input)))
+    given = [input] if isinstance(input, str | Path) else input
+    return predict_files(deploy_folder(Path(dir)), [Path(one) for one in given], invert=invert)
 
 
 def verify(dir: str | Path, key: str | Path | None = None) -> "Verdict":

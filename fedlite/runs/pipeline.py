@@ -1,5 +1,6 @@
 """What the stages of a run share: its options, its directory, and the models they hand on."""
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ from fedlite.runs.directory import RunDirectory
 from fedlite.runs.fleet import build_fleet
 from fedlite.runs.splits import splits_of
 
+log = logging.getLogger(__name__)
+
 MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
 
 
@@ -47,9 +50,13 @@ class Pipeline:
 
     @cached_property
     def splits(self) -> Splits:
-        """The data, read and split once."""
+        """The data, read and split once; what a user may not have meant is said."""
         with self.progress.stage("data"):
-            return splits_of(self.config)
+            splits = splits_of(self.config)
+        for note in splits.notes:
+            log.warning("%s", note)
+            self.progress.warn(note)
+        return splits
 
     @cached_property
     def plans(self) -> Plans:

@@ -5,10 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
+from fedlite.models.trial import check_training
 from fedlite.privacy.division import DIVISION_FILE, read_division
 from fedlite.runs.config import Config
 from fedlite.runs.pipeline import Pipeline
@@ -84,6 +87,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         # Clients in this process find the bench open, and its checks done.
         options = client_options(config, splits.task)
         open_workbench(options.to_json(), run.file("nodes"), config.device)
+        _check_trained(pipeline)
         if "compress" in stages:
             from fedlite.compress.probe import check_cut, check_export  # as above
 
@@ -101,6 +105,19 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     check_policy(privacy, config.dataset.name, plans.example, splits.num_clients)
     if privacy.randomness == "deterministic":
         log.warning("deterministic randomness: this run is NOT PRIVATE")
+
+
+def _check_trained(pipeline: Pipeline) -> None:
+    """Refuse networks that this process could not train on public data. Private training has asked
+    more of the student already."""
+    config, task = pipeline.config, pipeline.splits.task
+    inputs = task.random(4, torch.Generator().manual_seed(0))
+    if config.teacher.checkpoint is None:
+        teacher = pipeline.build(config.teacher)
+        check_training(teacher, inputs, task.num_classes, "teacher")
+    if not config.privacy.private:
+        student = pipeline.build(config.student)
+        check_training(student, inputs, task.num_classes, "student")
 
 
 def check_division(pipeline: Pipeline) -> None:

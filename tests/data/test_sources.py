@@ -305,9 +305,6 @@ def test_idx_missing_file(idx_folder: Path) -> None:
         ({"x": np.array([["a"]] * 6)}, "no numbers"),
         ({"x": np.zeros(6)}, r"does not fit inputs of shape \(6,\)"),
         ({"x": np.zeros((0, 4)), "y": np.zeros(0, int)}, "holds no examples"),
-        ({"y": np.array([0, 1, -1, 0, 1, 0])}, "label -1 is out of range"),
-        ({"y": np.array([1, 2, 1, 2, 1, 2])}, "class 0 has no example"),
-        ({"y": np.array([0.0, 1, 0, 1, 0, 1])}, "float64; expected integers"),
         ({"y": np.array([0, 1, 0])}, "there are 6 inputs"),
         ({"y": np.zeros(6, int)}, "fewer than 2 classes"),
     ],
@@ -327,7 +324,7 @@ def test_nan_message_names_the_first_example(tmp_path: Path) -> None:
 def test_test_labels_out_of_range(tmp_path: Path) -> None:
     keys = NPZ_KEYS | {"inputs_test": "xt", "labels_test": "yt"}
     arrays = features() | {"xt": features(2)["x"], "yt": np.array([0, 2])}
-    with pytest.raises(UsageError, match="test labels: label 2 is out of range"):
+    with pytest.raises(UsageError, match="test labels: label 2 does not occur in the training"):
         read_npz(tmp_path, arrays, keys=keys)
     with pytest.raises(UsageError, match="both inputs and labels"):
         read_npz(tmp_path, arrays, keys=NPZ_KEYS | {"inputs_test": "xt"})
@@ -364,7 +361,7 @@ def test_npz_missing_key_lists_what_is_there(tmp_path: Path) -> None:
 
 def test_npz_never_unpickles(tmp_path: Path) -> None:
     objects = np.array([{"a": 1}] * 6, dtype=object)
-    with pytest.raises(UsageError, match="pickle"):
+    with pytest.raises(UsageError, match="Python objects"):
         read_npz(tmp_path, features() | {"x": objects})
 
 

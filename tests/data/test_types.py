@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from fedlite.data.types import Normalise, Task
-from fedlite.serve.predict import Preprocessing
+from fedlite.serve.preprocessing import Preprocessing
 
 TWO = Normalise(scale=16.0, mean=(0.3, -1.0), std=(0.5, 2.0))
 TASK = Task("t", (2, 5), ("a", "b", "c"), TWO, "accuracy", "one")
@@ -19,6 +20,19 @@ def test_inputs_are_prepared_by_leading_dimension() -> None:
     assert (seen.dtype, seen.shape) == (torch.float32, raw.shape)
     assert seen[0, 0].tolist() == pytest.approx([(value / 16 - 0.3) / 0.5 for value in range(5)])
     assert seen[0, 1].tolist() == pytest.approx([(value / 16 + 1) / 2 for value in range(5, 10)])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_however_they_were_stored_a_network_may_take_a_view(channels: int, dtype: type) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (6, 4, 4, channels)).astype(dtype)
+    raw = torch.from_numpy(np.moveaxis(stored, -1, 1))  # channels last, as many files have them
+    before, convolution = raw.clone(), nn.Conv2d(channels, 2, 3, padding=1)
+    seen = Normalise(255.0, (0.5,) * channels, (0.25,) * channels)(raw)
+    assert torch.equal(raw, before)
+    for inputs in (seen, seen[torch.tensor([4, 1, 2])], seen[:1]):
+        assert inputs.view(len(inputs), -1).shape[1] == channels * 16
+        assert convolution(inputs).view(len(inputs), -1).shape[1] == 2 * 16
 
 
 @given(st.lists(st.integers(0, 255), min_size=10, max_size=10))

@@ -88,7 +88,14 @@ def picture(size: tuple[int, int], mode: str) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("size", "mode"),
-    [((8, 8), "L"), ((8, 8), "RGB"), ((61, 40), "L"), ((300, 517), "RGB"), ((5, 90), "RGBA")],
+    [
+        ((8, 8), "L"),
+        ((8, 8), "RGB"),
+        ((61, 40), "L"),
+        ((300, 517), "RGB"),
+        ((5, 90), "RGBA"),
+        ((200, 1), "L"),
+    ],
 )
 def test_a_dropped_image_is_answered_as_python_does(page, bundle, tmp_path, size, mode):
     file = tmp_path / "dropped.png"

@@ -67,6 +67,18 @@ NETWORKS = "tests.e2e.networks"
             ["student=custom", f"student.module={NETWORKS}.WithBatchNorm"],
             ["BatchNorm1d", "GroupNorm"],
         ),
+        (
+            ["student=custom", f"student.module={NETWORKS}.Quits"],
+            ["SystemExit: no settings found", "networks.py, line"],
+        ),
+        (
+            [f"teacher.module={NETWORKS}.TwoHeads"],
+            ["teacher: in training mode it must answer", "answer[0]"],
+        ),
+        (
+            ["privacy=none", "student=custom", f"student.module={NETWORKS}.TwoHeads"],
+            ["student: in training mode it must answer", "answer[0]"],
+        ),
         (["student.kwargs.activation=step"], ["activation", "step"]),
         (["distill.loss=warm"], ["distill.loss=warm", "hard, relational, soft"]),
         (
@@ -96,8 +108,8 @@ def test_wrong_options_are_named(
         (["compress"], ["give the run directory", "fedlite compress DIR"]),
         (["evaluate", "run.dir=/no/such/run"], ["/no/such/run", "no run there"]),
         (["report", "run.dir=/no/such/run"], ["/no/such/run", "no run there"]),
-        (["predict"], ["model=FILE", "input=FILE"]),
-        (["predict", "model=a.onnx"], ["input=FILE"]),
+        (["predict"], ["directory of a run and an input", "fedlite predict DIR INPUT"]),
+        (["predict", "model=a.onnx"], ["give an input", "fedlite predict DIR INPUT"]),
         (["predict", "model=a.onnx", "input=b.csv", "top=3"], ["top=3"]),
         (["predict", "model=/no/a.onnx", "input=/no/b.csv"], ["/no/a.onnx", "no such file"]),
     ],
@@ -140,8 +152,8 @@ def test_damaged_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
     inputs[7, 2] = np.nan
     cases: list[tuple[list[str], list[str]]] = [
         (npz(tmp_path / "nan", x_train=inputs), ["NaN", "example 7"]),
-        (npz(tmp_path / "neg", y_train=np.arange(60) % 3 - 1), ["label -1", "out of range"]),
-        (npz(tmp_path / "float", y_train=np.linspace(0, 1, 60)), ["float64", "integers"]),
+        (npz(tmp_path / "hot", y_train=np.eye(3)[np.arange(60) % 3]), ["one-hot", "argmax"]),
+        (npz(tmp_path / "float", y_train=np.linspace(0, 1, 60)), ["measurement", "classes"]),
         (npz(tmp_path / "short", y_train=np.arange(59) % 3), ["59", "60 inputs"]),
         (
             [*npz(tmp_path / "high"), "dataset.class_names=[a,b]"],

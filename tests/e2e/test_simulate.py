@@ -85,7 +85,7 @@ ROUND = {
     "clip",
 }
 SECTIONS: dict[str, set[str]] = {
-    "run": {"dir", "run_id", "seed"},
+    "run": {"dir", "run_id", "seed", "written", "command"},
     "dataset": {"name", "classes", "public", "private", "test", "evaluated_on", "partition"},
     "models": {
         "teacher",
@@ -146,7 +146,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
     report = read_report(finished_run)
-    others = {"schema_version", "environment", "config", "history", "audits"}
+    others = {"schema_version", "environment", "config", "changed", "history", "audits"}
     others |= {"artefacts", "search"}
     assert set(report) == set(SECTIONS) | others
     for section, keys in SECTIONS.items():

@@ -245,7 +245,7 @@ def finished_report(
         "run": {"dir": "outputs/demo", "run_id": run_id, "seed": seed},
         "dataset": {
             "name": "digits",
-            "classes": CLASSES,
+            "classes": len(CLASSES),
             "public": 287,
             "private": 1150,
             "test": 360,

@@ -96,7 +96,7 @@ def test_markdown_has_one_row_for_each_and_the_refusals_below(report: Report) ->
         "| **Student, quantized** | ONNX | int8 | 85.5% | 34 dB | 98.5% | 24.1 kB | 21.7 kB"
         " | 0.038 | 0.760 | 1.50 | 61.0 MB | 85x, 21x | 2.7x, 1.2x | 5.2x, 14x |"
     ) in rows
-    assert "- quantized_student.executorch (int8): SNR 11.0 dB is under" in text
+    assert "- Student, quantized, ExecuTorch (int8): SNR 11.0 dB is under" in text
     assert "- LiteRT: litert 2.3.0 cpu, 1 thread, batches over 1 looped" in text
 
 

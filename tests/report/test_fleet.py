@@ -53,6 +53,6 @@ def test_report_and_picture_show_a_fleet_where_there_is_one(
     write_report(report, tmp_path, None, CLASSES, None)
     text = (tmp_path / "report.md").read_text()
     assert ("| phone | 20 | 1 s | 2 s | 3 s | 4 s | 12.5 s | 8 J |" in text) == timed
-    assert ("Test accuracy by simulated time" in text) == timed
+    assert ("(pictures/accuracy_by_simulated_time.png)" in text) == timed
     assert (tmp_path / "pictures" / "accuracy_by_simulated_time.png").exists() == timed
     assert ("fleet" in json.loads((tmp_path / "report.json").read_text())) == timed

@@ -15,7 +15,7 @@ WORKERS = PeakMemory(process=900 * MB, fork_server=400 * MB, workers=[40 * MB, 5
 
 def test_cost_tells_of_each_kind_of_process(tmp_path: Path, report: Report) -> None:
     text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
-    cost = text[text.index("## Cost") :]
+    cost = text[text.index("<summary>Cost") :]
     assert "| Memory, the run's process | 913.4 MB |" in cost
     assert "| Memory, the process that workers are forked from | 387.6 MB |" in cost
     assert "| Memory, each worker without what it shares | 52.3 MB (at most, of 2) |" in cost

@@ -42,21 +42,80 @@ def test_every_picture_is_drawn_and_shown(tmp_path: Path, report: Report) -> Non
 
 def test_markdown_has_result_privacy_cost_and_configuration(tmp_path: Path, report: Report) -> None:
     text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
-    assert text.startswith("# fedlite: digits\n\nOn **digits**, 20 clients and 20 rounds")
-    assert "bought 6.1 points" in text
-    for part in ("## Privacy", "## Cost", "48.1 MB", "42.2 s", "`federation.rounds`", "2.13.0"):
+    assert text.startswith("# fedlite: digits\n\n20 clients trained a student")
+    assert "**The private data bought 6.1 points" in text
+    for part in ("## Privacy", "Cost:", "48.1 MB", "42.2 s", "`federation.rounds`", "2.13.0"):
         assert part in text
     assert "partition.png" not in text
 
 
+def test_a_reader_finds_date_command_and_verdict_before_any_table(
+    tmp_path: Path, report: Report
+) -> None:
+    report["run"] |= {"written": "2026-11-26T19:40:00+00:00", "command": "fedlite simulate a=1"}
+    text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
+    first = text[: text.index("| Model |")]
+    for words in (
+        "26 November 2026, 19:40 UTC.",
+        "```\nfedlite simulate a=1\n```",
+        "95% interval of the gain +3.2 to +7.7 points",
+        "**How good:** the final model (student, quantized) is 85.5% accurate on 360 test examples"
+        " (95% interval 81.5% to 88.8%).",
+        "**How private:** epsilon 7.92 (budget 8) at delta 1e-05",
+        "**How costly:** the final model takes 24.1 kB and answers in 0.038 ms",
+    ):
+        assert words in first
+    assert "| Student, federated | 86.0% | 82.0 to 89.2% |" in text
+
+
+def test_the_configuration_is_folded_and_shows_what_differs(tmp_path: Path, report: Report) -> None:
+    report["changed"] = {"privacy.epsilon": 8.0, "teacher.checkpoint": None, "student.name": "a|b"}
+    text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
+    folded = text[text.index("<summary>Configuration: what differs") :]
+    assert "| `privacy.epsilon` | `8.0` |" in folded
+    assert "| `teacher.checkpoint` | `null` |" in folded
+    assert r"| `student.name` | `a\|b` |" in folded
+    assert "federation.learning_rate" not in folded
+
+
+def test_no_key_of_the_json_is_read_as_words(
+    tmp_path: Path, make_report: Callable[..., Report]
+) -> None:
+    report = make_report(search=search_section())
+    report["changed"] = {}
+    text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
+    words = re.sub(r"`[^`]*`|\(pictures/.*?\)|compress\.min_snr_db", "", text)
+    assert re.findall(r"\w+_\w+", words) == []
+
+
+def test_the_page_holds_the_same_and_needs_nothing_else(tmp_path: Path, report: Report) -> None:
+    paths = write_report(report, tmp_path, CLASS_COUNTS, CLASSES, CONFUSION)
+    page = paths["report_html"].read_text()
+    pictures = len(list(paths["pictures"].iterdir()))
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == pictures
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "@import" not in page
+    for words in ("bought 6.1 points", "<summary>Privacy in numbers</summary>", "82.0 to 89.2%"):
+        assert words in page
+
+
+def test_names_are_text_and_no_markup(tmp_path: Path, report: Report) -> None:
+    report["dataset"]["name"] = "<script>alert(1)</script> *a* | b_c_"
+    paths = write_report(report, tmp_path, None, CLASSES, None)
+    page = paths["report_html"].read_text()
+    assert "<script>" not in page
+    assert "<h1>fedlite: &lt;script&gt;alert(1)&lt;/script&gt; *a* | b_c_</h1>" in page
+    assert "<script>" not in paths["report"].read_text()
+
+
 def test_markdown_shows_artefacts_and_what_compression_did(tmp_path: Path, report: Report) -> None:
     text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
-    section = text[text.index("## Artefacts") : text.index("## Privacy")]
+    section = text[text.index("<summary>Every file") : text.index("<summary>Privacy")]
     assert "| **Student, quantized** | LiteRT | int8 |" in section
-    assert "pictures/accuracy_against_latency.png" in section
-    assert "| Folded norms | blocks.0.norm, blocks.1.norm |" in text
-    assert "| Public accuracy | federated student 0.871, pruned student 0.869 |" in text
-    assert "| Shipped | onnx quantized_student.onnx, litert quantized_student.litert |" in text
+    assert "- Student, quantized, ExecuTorch (int8): SNR 11.0 dB" in section
+    assert r"| Norms folded into their neighbours | blocks.0.norm, blocks.1.norm |" in text
+    assert "| Accuracy on them | student, federated 87.1%; student, pruned 86.9% |" in text
+    assert "| Ships | ONNX: quantized (int8); LiteRT: quantized (int8) |" in text
     assert "## Search" not in text
 
 
@@ -103,7 +162,7 @@ def test_numbers_of_libraries_and_nan_become_plain_json(tmp_path: Path, report: 
 
 def test_nothing_partial_is_left_behind(tmp_path: Path, report: Report) -> None:
     write_report(report, tmp_path, CLASS_COUNTS, CLASSES, CONFUSION)
-    written = {"report.json", "report.md", "artefacts.csv", "pictures"}
+    written = {"report.json", "report.md", "report.html", "artefacts.csv", "pictures"}
     assert {file.name for file in tmp_path.iterdir()} == written
 
 

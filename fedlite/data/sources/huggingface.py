@@ -32,12 +32,12 @@ def read(config: DatasetOptions) -> RawData:
     groups = config.keys.get("groups")
     raw = RawData(
         inputs_train=_inputs(train, config),
-        labels_train=_encode(labels, class_names, config),
+        labels_train=labels,
         groups=_column(train, groups) if groups else None,
         class_names=class_names,
     )
     for test in rest:
-        labels = _encode(_labels(test, config)[0], class_names, config)
+        labels, _ = _labels(test, config)
         raw = replace(raw, inputs_test=_inputs(test, config), labels_test=labels)
     return raw
 
@@ -145,28 +145,12 @@ def _images(split: Any, column: str) -> Array:
 
 
 def _labels(split: Any, config: DatasetOptions) -> tuple[Array, tuple[str, ...] | None]:
-    """The label column and its class names, where the column is of class labels or of text."""
+    """The label column, and its class names where it is of class labels."""
     import datasets
 
     name = config.keys.get("labels")
     if not name:
         raise UsageError("dataset.keys.labels: missing; name the label column")
-    labels = _column(split, name)
-    if isinstance(split.features[name], datasets.ClassLabel):
-        return labels, tuple(split.features[name].names)
-    if labels.dtype.kind not in "OU":
-        return labels, None
-    return labels, tuple(config.class_names or sorted({str(label) for label in labels}))
-
-
-def _encode(labels: Array, class_names: tuple[str, ...] | None, config: DatasetOptions) -> Array:
-    """Text labels to class numbers; numbers stay as they are."""
-    if labels.dtype.kind not in "OU" or class_names is None:
-        return labels
-    numbers = {name: number for number, name in enumerate(class_names)}
-    if unknown := {str(label) for label in labels} - numbers.keys():
-        raise UsageError(
-            f"dataset.keys.labels={config.keys['labels']}: label {min(unknown)!r} is not among"
-            f" the classes {', '.join(class_names)}"
-        )
-    return np.array([numbers[str(label)] for label in labels], dtype=np.int64)
+    feature = split.features.get(name)
+    names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+    return _column(split, name), names

@@ -13,7 +13,7 @@ export function rawOfImage(image, { input_shape: shape, scale }) {
   const planes = channels === 1 ? [grey(image)] : [0, 1, 2].map((c) => channel(image, c));
   const raw = new Float32Array(channels * height * width);
   planes.forEach((plane, c) => {
-    const fitted = resize(plane, image.width, image.height, width, height);
+    const fitted = fit(plane, image.width, image.height, width, height);
     fitted.forEach((value, i) => {
       raw[c * height * width + i] = Math.fround(value / 255) * scale;
     });
@@ -45,6 +45,37 @@ function channel({ data }, c) {
   const plane = new Uint8Array(data.length / 4);
   for (let i = 0; i < plane.length; i += 1) plane[i] = data[4 * i + c];
   return plane;
+}
+
+/**
+ * A plane of bytes scaled into another size with its aspect, in the middle; what is left is filled
+ * with the median of its border.
+ */
+export function fit(plane, width, height, newWidth, newHeight) {
+  const [wide, high] = fittedSize(width, height, newWidth, newHeight);
+  const scaled = resize(plane, width, height, wide, high);
+  if (wide === newWidth && high === newHeight) return scaled;
+  const whole = new Uint8Array(newWidth * newHeight).fill(border(plane, width, height));
+  const [left, top] = [Math.floor((newWidth - wide) / 2), Math.floor((newHeight - high) / 2)];
+  for (let y = 0; y < high; y += 1) {
+    whole.set(scaled.subarray(y * wide, (y + 1) * wide), (top + y) * newWidth + left);
+  }
+  return whole;
+}
+
+/** The largest size within `newWidth` x `newHeight` of the old aspect, as whole pixels. */
+export function fittedSize(width, height, newWidth, newHeight) {
+  if (width * newHeight >= height * newWidth) {
+    return [newWidth, Math.max(1, Math.floor((2 * height * newWidth + width) / (2 * width)))];
+  }
+  return [Math.max(1, Math.floor((2 * width * newHeight + height) / (2 * height))), newHeight];
+}
+
+/** The upper median of the outermost bytes. */
+function border(plane, width, height) {
+  const edge = [...plane.subarray(0, width), ...plane.subarray((height - 1) * width)];
+  for (let y = 1; y < height - 1; y += 1) edge.push(plane[y * width], plane[(y + 1) * width - 1]);
+  return Uint8Array.from(edge).sort()[edge.length >> 1];
 }
 
 /**

@@ -15,7 +15,7 @@ from fedlite.runs.pipeline import Pipeline
 
 
 def run(pipeline: Pipeline) -> NoFacts:
-    """Write ``report.json``, ``report.md``, pictures, ``deploy/`` and TensorBoard's last events."""
+    """Write the report and its pictures, ``deploy/`` and TensorBoard's last events."""
     pipeline.need("evaluate")
     report = assemble_report(pipeline)
     names = pipeline.splits.task.class_names

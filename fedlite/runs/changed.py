@@ -1,0 +1,35 @@
+"""Which options of a run differ from those of a run that was given none."""
+
+from functools import lru_cache
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+
+from fedlite.base.options import NEUTRAL, options_of, value_at
+from fedlite.runs.compose import compose_config
+from fedlite.runs.config import Config
+
+
+def changed_options(config: Config) -> dict[str, Any]:
+    """The options that decide a result and are not as ``fedlite simulate`` alone has them.
+
+    By their full key, in the order of docs/options.md.
+    """
+    values, default = config.to_plain(), _default()
+    return {
+        option.key: value
+        for option in options_of(Config)
+        if NEUTRAL not in option.marks
+        and (value := value_at(values, option.key)) != value_at(default, option.key)
+    }
+
+
+@lru_cache
+def _default() -> dict[str, Any]:
+    instance = GlobalHydra.instance()
+    of_the_job = instance.hydra  # Hydra composes for nobody else while a job of its own runs
+    instance.clear()
+    try:
+        return compose_config().to_plain()
+    finally:
+        GlobalHydra.instance().hydra = of_the_job

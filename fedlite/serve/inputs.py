@@ -1,0 +1,200 @@
+"""Raw examples out of files and folders: pictures, arrays and tables."""
+
+import csv
+import gzip
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.serve.pictures import PICTURES, read_picture
+from fedlite.serve.preprocessing import Preprocessing
+
+KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz")
+KINDS_IN_WORDS = "png, jpg, npy, npz or csv"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Raw examples (n, *input_shape) of one file, the name of each, and what to know of all."""
+
+    names: list[str]
+    raw: NDArray[Any]
+    notes: tuple[str, ...] = ()
+
+
+def files_of(inputs: Sequence[Path]) -> list[Path]:
+    """The files that are meant: folders stand for all that can be read below them, by name.
+
+    Raises:
+        UsageError: something is not there, holds nothing that can be read, or is of another kind.
+    """
+    found = []
+    for path in inputs:
+        if path.is_dir():
+            files, _ = contents_of(path)
+            if not files:
+                raise UsageError(f"input={path}: nothing to predict there; give {KINDS_IN_WORDS}")
+            found += files
+        elif not path.is_file():
+            raise UsageError(f"input={path}: no such file or folder; give {KINDS_IN_WORDS}")
+        elif not _readable(path):
+            kind = path.suffix.lower() or "(none)"
+            raise UsageError(f"input={path}: unknown kind {kind}; give {KINDS_IN_WORDS}")
+        else:
+            found.append(path)
+    return found
+
+
+def contents_of(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files below a folder that can be read, and the others; hidden ones are neither."""
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+    return [path for path in files if _readable(path)], [p for p in files if not _readable(p)]
+
+
+def _readable(path: Path) -> bool:
+    return path.name.lower().endswith(KINDS)
+
+
+def refuse_what_does_not_fit(
+    files: Sequence[Path], preprocessing: Preprocessing, invert: bool
+) -> None:
+    """Refuse pictures, and their negatives, where the model takes something else.
+
+    Raises:
+        UsageError: says what it takes.
+    """
+    if preprocessing.kind == "picture":
+        return
+    if invert:
+        raise UsageError(f"invert: only of pictures; this model takes {preprocessing.words}")
+    for path in files:
+        if path.suffix.lower() in PICTURES:
+            raise UsageError(
+                f"input={path}: is a picture, and this model takes {preprocessing.words};"
+                " give npy, npz or csv"
+            )
+
+
+def read_examples(path: Path, preprocessing: Preprocessing, *, name: str, invert: bool) -> Examples:
+    """The examples of one file, called by ``name`` and their place in it.
+
+    A picture's full range stands for the raw range 0..``scale``
+    (:func:`fedlite.serve.pictures.read_picture`). An npy holds raw values, an npz too, in the array
+    ``inputs`` or in its only or first one: one example or many, channels first or last, or
+    flattened. A csv holds one flattened example per line, channels first, with or without a
+    header.
+
+    Raises:
+        UsageError: its examples have another shape.
+        FedliteError: it is damaged.
+    """
+    kind, shape = path.suffix.lower(), preprocessing.input_shape
+    if kind in PICTURES:
+        picture = read_picture(path, preprocessing, invert=invert)
+        return Examples([name], picture.pixels[None] * preprocessing.scale, picture.notes)
+    if kind in (".npy", ".npz"):
+        raw = shaped(_read_array(path), shape, path)
+        names = [f"{name}[{i}]" for i in range(len(raw))]
+    else:
+        lines, rows = _read_csv(path, math.prod(shape))
+        names, raw = [f"{name}:{line}" for line in lines], rows.reshape(-1, *shape)
+    return Examples(names, preprocessing.scale - raw if invert else raw)
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    key = ""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            with found as stored:
+                if not stored.files:
+                    raise UsageError(f"input={path}: holds no array; give one named inputs")
+                key = "inputs" if "inputs" in stored.files else stored.files[0]
+                found = stored[key]
+        array = np.asarray(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        kind = path.suffix.lower().removeprefix(".")
+        raise FedliteError(f"input={path}: not an {kind} file of numbers, or damaged") from error
+    if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
+        raise UsageError(
+            f"input={path}: {f'array {key}' if key else 'it'} must hold finite numbers"
+        )
+    return array
+
+
+def shaped(array: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray[Any]:
+    """``array`` as (n, *shape): one example or many, channels first or last, or flattened.
+
+    Raises:
+        UsageError: it fits none of these.
+    """
+    last = (*shape[1:], shape[0])
+    plain = shape[1:] if shape[0] == 1 else shape
+    flat = (math.prod(shape),)
+    for example in (shape, last, plain, flat):
+        for batch in (array[None], array):
+            if batch.shape[1:] == example and len(batch):
+                if example == last != shape:
+                    batch = np.moveaxis(batch, -1, 1)
+                return batch.reshape(-1, *shape)
+    raise UsageError(
+        f"input={source}: shape {array.shape} does not fit; expected {shape} or n of them"
+    )
+
+
+def _read_csv(path: Path, width: int) -> tuple[list[int], NDArray[np.float64]]:
+    """Line numbers and values (n, width); a first line of words is a header."""
+    lines, rows = [], []
+    try:
+        for number, cells in enumerate(csv.reader(_lines_of(path)), start=1):
+            if not cells or (number == 1 and not any(map(_is_number, cells))):
+                continue
+            values = _numbers(cells)
+            if values is None:
+                raise UsageError(f"input={path}: line {number} holds more than finite numbers")
+            if len(values) != width:
+                raise UsageError(
+                    f"input={path}: line {number} has {len(values)} values; expected {width}"
+                )
+            lines.append(number)
+            rows.append(values)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        raise FedliteError(f"input={path}: not a csv file, or damaged") from error
+    if not rows:
+        raise UsageError(f"input={path}: holds no example; expected {width} values per line")
+    return lines, np.array(rows)
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    """Lines of text, unzipped; without the mark that some programs begin files with."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        yield from file
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(cells: list[str]) -> list[float] | None:
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError:
+        return None
+    return values if all(map(math.isfinite, values)) else None

@@ -1,0 +1,99 @@
+"""What a shipped model takes, and how raw values become its inputs: ``preprocessing.json``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlite.base.errors import FedliteError, UsageError
+from fedlite.serve.kind import Array
+
+Kind = Literal["picture", "map", "series", "vector"]
+
+LARGEST_STD = 0.5  # of values between 0 and 1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw inputs become the model's: ``(raw / scale - mean) / std`` per leading dimension.
+
+    ``input_shape`` is (C, H, W), (C, L) or (F,).
+    """
+
+    input_shape: tuple[int, ...]
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, raw: NDArray[Any]) -> Array:
+        """Raw (n, *input_shape) to normalised float32 of the same shape."""
+        shape = (1, -1) + (1,) * (len(self.input_shape) - 1)
+        mean = np.array(self.mean, dtype=np.float32).reshape(shape)
+        std = np.array(self.std, dtype=np.float32).reshape(shape)
+        normalised: Array = (raw.astype(np.float32) / np.float32(self.scale) - mean) / std
+        return normalised
+
+    @property
+    def kind(self) -> Kind:
+        """What one example is.
+
+        A ``picture`` has one channel or three, and raw values from 0 to ``scale``: mean and
+        deviation of the training data tell. A ``map`` is any other (C, H, W), such as a
+        spectrogram.
+        """
+        if len(self.input_shape) == 1:
+            return "vector"
+        if len(self.input_shape) == 2:
+            return "series"
+        bounded = all(0 <= mean <= 1 for mean in self.mean) and max(self.std) <= LARGEST_STD
+        return "picture" if self.input_shape[0] in (1, 3) and bounded else "map"
+
+    @property
+    def words(self) -> str:
+        """What the model takes, in words."""
+        if self.kind == "vector":
+            return f"rows of {self.input_shape[0]} numbers"
+        if self.kind == "series":
+            channels, length = self.input_shape
+            return f"series of {channels} channel(s) and {length} values each"
+        channels, height, width = self.input_shape
+        if self.kind == "picture":
+            return f"{'grey' if channels == 1 else 'colour'} pictures of {width}x{height} pixels"
+        return f"maps of {channels} channel(s) and {height}x{width} values, such as spectrograms"
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a deployable folder.
+
+    Raises:
+        UsageError: it is not there.
+        FedliteError: it is damaged.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; it belongs beside the model")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FedliteError(f"{path}: damaged, not JSON") from error
+
+
+def read_preprocessing(path: Path) -> Preprocessing:
+    """The preprocessing that a file describes.
+
+    Raises:
+        UsageError: there is no such file.
+        FedliteError: it is damaged.
+    """
+    found = read_json(path)
+    try:
+        return Preprocessing(
+            input_shape=tuple(int(size) for size in found["input_shape"]),
+            scale=float(found["scale"]),
+            mean=tuple(float(value) for value in found["mean"]),
+            std=tuple(float(value) for value in found["std"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FedliteError(f"{path}: needs input_shape, scale, mean and std") from error
