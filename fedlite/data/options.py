@@ -35,6 +35,12 @@ class DatasetOptions(Options):
     layout: Annotated[
         Literal["channels_first", "channels_last", "none"], Doc("where inputs have their channels")
     ] = "channels_first"
+    size: Annotated[
+        int | None, Ge(1), Doc("pictures: pixels of a side to fit them into; null: as they are")
+    ] = None
+    colour: Annotated[
+        Literal["auto", "grey", "rgb"], Doc("pictures: auto is grey where none is in colour")
+    ] = "auto"
     class_names: Annotated[list[str] | None, Doc("null: as the source has them")] = None
     example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
         "one example"

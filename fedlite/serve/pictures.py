@@ -38,14 +38,8 @@ def read_picture(path: Path, preprocessing: Preprocessing, *, invert: bool = Fal
         FedliteError: it is no picture, or damaged.
     """
     channels, height, width = preprocessing.input_shape
-    try:
-        with Image.open(path) as image:
-            read = _eight_bits(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise UsageError(f"input={path}: too large an image; scale it down first") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise FedliteError(f"input={path}: not an image, or damaged") from error
-    notes = [GREYED] if channels == 1 and _in_colour(read) else []
+    read = open_picture(path, "input")
+    notes = [GREYED] if channels == 1 and in_colour(read) else []
     read = read.convert("L" if channels == 1 else "RGB")
     if invert:
         read = ImageOps.invert(read)
@@ -57,6 +51,22 @@ def read_picture(path: Path, preprocessing: Preprocessing, *, invert: bool = Fal
     if _looks_inverted(shown, preprocessing):
         notes.append(INVERTED)
     return Picture(shown, tuple(notes))
+
+
+def open_picture(path: Path, option: str) -> Image.Image:
+    """A picture as 8-bit grey or RGB, upright, and on black where it is transparent.
+
+    Raises:
+        UsageError: it is too large; names ``option``, which led to it.
+        FedliteError: it is no picture, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return _eight_bits(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"{option}={path}: too large an image; scale it down first") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise FedliteError(f"{option}={path}: not an image, or damaged") from error
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -90,7 +100,8 @@ def _border(image: Image.Image) -> tuple[int, ...]:
     return tuple(int(value) for value in ordered[len(ordered) // 2])
 
 
-def _in_colour(image: Image.Image) -> bool:
+def in_colour(image: Image.Image) -> bool:
+    """Whether it has colours, and not only tints of grey."""
     if image.mode == "L":
         return False
     pixels: NDArray[np.int16] = np.asarray(image).astype(np.int16)
