@@ -56,6 +56,7 @@ class Mark:
 
 
 NEUTRAL = Mark("decides no result: where something lies, or how a run is driven or shown")
+LATER = Mark("came when there were runs already: its default does what was done before it came")
 PATH = Mark("a path of the user's: it means the same from any working directory")
 PATH_OR_NAME = Mark("a path, or a name that is none, such as one on a hub")
 
@@ -194,13 +195,13 @@ def _adapter(schema: type) -> TypeAdapter[Any]:
 
 
 def deciding(options: Any) -> dict[str, Any]:
-    """What of ``options`` decides results, as plain values: neutral ones are left out, and paths
-    are absolute."""
+    """What of ``options`` decides results, as plain values: neutral ones are left out, so are later
+    ones at their default, and paths are absolute."""
     hints = get_type_hints(type(options), include_extras=True)
     found: dict[str, Any] = {}
     for item in dataclasses.fields(options):
         value, (_, metadata) = getattr(options, item.name), _unwrap(hints[item.name])
-        if NEUTRAL in metadata:
+        if NEUTRAL in metadata or (LATER in metadata and value == item.default):
             continue
         if dataclasses.is_dataclass(value):
             value = deciding(value)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from fedlite.base.named import Named
-from fedlite.base.options import PATH_OR_NAME, Doc, Options
+from fedlite.base.options import LATER, PATH_OR_NAME, Doc, Options
 
 SOURCES = Named("dataset.source", "fedlite.data.sources", "read")
 PARTITIONS = Named("partition.name", "fedlite.data.partitions", "PARTITION")
@@ -36,10 +36,15 @@ class DatasetOptions(Options):
         Literal["channels_first", "channels_last", "none"], Doc("where inputs have their channels")
     ] = "channels_first"
     size: Annotated[
-        int | None, Ge(1), Doc("pictures: pixels of a side to fit them into; null: as they are")
+        int | None,
+        LATER,
+        Ge(1),
+        Doc("pictures: pixels of a side to fit them into; null: as they are"),
     ] = None
     colour: Annotated[
-        Literal["auto", "grey", "rgb"], Doc("pictures: auto is grey where none is in colour")
+        Literal["auto", "grey", "rgb"],
+        LATER,
+        Doc("pictures: auto is grey where none is in colour"),
     ] = "auto"
     class_names: Annotated[list[str] | None, Doc("null: as the source has them")] = None
     example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
