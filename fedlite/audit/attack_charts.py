@@ -13,7 +13,7 @@ from torch import Tensor
 from fedlite.audit.canaries import CanaryAudit
 from fedlite.audit.inversion import CLIPPED, NOISE_ALONE, NOISED, PLAIN, Inversion
 from fedlite.audit.membership import COMPRESSED, CONTROL, STUDENT, MembershipAudit
-from fedlite.data.types import Task
+from fedlite.data.types import Normalise, Task
 from fedlite.report.audits import ATTACKED
 from fedlite.report.drawing import COLOURS, blank_figure, chart, legend_below, style_axes
 
@@ -127,8 +127,8 @@ def _panel(
 
 def _pixels(image: Tensor, task: Task) -> Tensor:
     """(C, H, W) normalised to (H, W, 3) in colour, or (H, W) of the first channel, in [0, 1]."""
-    preprocessing = task.preprocessing
-    raw = preprocessing.undo(image[None])[0] / preprocessing.scale
+    assert isinstance(task.preprocessing, Normalise), "texts are no images"
+    raw = task.preprocessing.undo(image[None])[0] / task.preprocessing.scale
     pixels = raw.float().clamp(0, 1)
     return pixels.permute(1, 2, 0) if len(pixels) == 3 else pixels[0]
 

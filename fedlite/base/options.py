@@ -201,7 +201,7 @@ def deciding(options: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in dataclasses.fields(options):
         value, (_, metadata) = getattr(options, item.name), _unwrap(hints[item.name])
-        if NEUTRAL in metadata or (LATER in metadata and value == item.default):
+        if NEUTRAL in metadata or (LATER in metadata and value == _default_of(item)):
             continue
         if dataclasses.is_dataclass(value):
             value = deciding(value)
@@ -209,6 +209,12 @@ def deciding(options: Any) -> dict[str, Any]:
             value = portable_path(value)
         found[item.name] = value
     return found
+
+
+def _default_of(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default
 
 
 def portable_path(text: str) -> str:

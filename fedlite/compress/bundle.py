@@ -9,11 +9,12 @@ from typing import Any
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import replace_folder
-from fedlite.data.types import Task
+from fedlite.data.types import Task, Tokens
 from fedlite.report.card import ManifestEntry, ShippedFile, TensorName, model_card
 from fedlite.report.schema import Report
 from fedlite.serve.runtime import open_runtime, runs_here, size_of
 from fedlite.serve.signature import public_pem, read_signing_key, sign
+from fedlite.serve.tokens import TOKENIZER
 from fedlite.serve.verify import (
     MANIFEST,
     PUBLIC_KEY,
@@ -40,10 +41,10 @@ def write_bundle(
     """Write the deployable folder to ``directory``, whole or not at all; it replaces an older one.
 
     Beside the artefacts it holds ``labels.json`` (class names in the order of the logits),
-    ``preprocessing.json`` (how raw inputs are normalised), ``MODEL_CARD.md``, ``manifest.json``
-    (what each artefact is) and ``SHA256SUMS`` (``sha256sum -c``; files inside folders too). With a
-    signing key also ``SHA256SUMS.sig`` (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and
-    ``public_key.pem``. :func:`fedlite.serve.verify.verify_bundle` checks all of it.
+    ``preprocessing.json`` (how raw inputs are normalised; beside it ``tokenizer.json`` where they
+    are texts), ``MODEL_CARD.md``, ``manifest.json`` (what each artefact is) and ``SHA256SUMS``
+    (``sha256sum -c``; files inside folders too). With a signing key also ``SHA256SUMS.sig``
+    (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and ``public_key.pem``. :func:`fedlite.serve.verify.verify_bundle` checks all of it.
 
     Args:
         directory: made, or replaced if it is an older bundle.
@@ -85,6 +86,8 @@ def write_bundle(
         ),
         MANIFEST: _json(described),
     }
+    if isinstance(task.preprocessing, Tokens):
+        texts[TOKENIZER] = task.preprocessing.tokenizer
 
     def fill(folder: Path) -> None:
         for name, source in artefacts.items():
@@ -105,16 +108,18 @@ def _describe(entry: ShippedFile, path: Path, task: Task) -> ManifestEntry:
     """``entry`` with what the file at ``path`` tells of itself."""
     inputs, outputs = NAMES.get(entry["format"], ({}, {}))
     name, value_type = "none on the machine that made it", "float32"
+    input_type = task.input_type
     batch: int | str = "as exported"
     if runs_here(path):
         runtime = open_runtime(path)
         name, value_type, batch = runtime.name, runtime.value_type, runtime.batch_size or "any"
+        input_type = runtime.input_type
     return {
         **entry,
         "bytes": size_of(path),
         "runtime": name,
         "batch": batch,
-        "input": {**inputs, "type": value_type, "shape": list(task.input_shape)},
+        "input": {**inputs, "type": input_type, "shape": list(task.input_shape)},
         "output": {**outputs, "type": value_type, "shape": [task.num_classes]},
     }
 

@@ -66,10 +66,16 @@ def measure_cost(path: Path, config: MeasureOptions, python: str | None = None) 
     return _file_cost(path, config, python, [])
 
 
-def measure_eager(model: nn.Module, config: MeasureOptions, input_shape: tuple[int, ...]) -> Cost:
+def measure_eager(
+    model: nn.Module,
+    config: MeasureOptions,
+    input_shape: tuple[int, ...],
+    input_type: str = "float32",
+) -> Cost:
     """What ``model`` costs in eager torch: the baseline of its exported files.
 
-    Arguments and figures as in :func:`measure_cost`; ``bytes`` is the size of the saved state dict.
+    Arguments and figures as in :func:`measure_cost`; ``bytes`` is the size of the saved state dict,
+    and ``input_type`` is int64 where ``model`` takes numbers of tokens.
 
     Raises:
         FedliteError: the model's class cannot be imported elsewhere, or the process fails.
@@ -82,7 +88,7 @@ def measure_eager(model: nn.Module, config: MeasureOptions, input_shape: tuple[i
             torch.save(model, path)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise FedliteError(f"measuring {type(model).__name__} in torch: {error}") from error
-        extra = ["--input-shape", *map(str, input_shape)]
+        extra = ["--input-shape", *map(str, input_shape), "--input-type", input_type]
         name = f"{type(model).__name__} in torch"
         return _cost(
             _work("fedlite.compress.measure_eager_worker", path, config, None, extra, name), weights

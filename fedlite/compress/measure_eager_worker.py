@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fedlite.serve.kind import Array
+from fedlite.serve.kind import Array, as_taken
 from fedlite.serve.measure_worker import cost_facts, parser
 
 
@@ -19,15 +19,15 @@ class Eager:
     batch_size = None
     value_type = "float32"
 
-    def __init__(self, path: Path, input_shape: tuple[int, ...]) -> None:
-        self.input_shape = input_shape
+    def __init__(self, path: Path, input_shape: tuple[int, ...], input_type: str) -> None:
+        self.input_shape, self.input_type = input_shape, input_type
         # A pickle is fit here alone: the process that wrote it a moment ago asks for its figures.
         self._model = torch.load(path, weights_only=False)
 
     def run(self, batch: Array) -> Array:
         """Logits (n, classes) of ``batch`` (n, *input_shape)."""
         with torch.inference_mode():
-            logits: Array = self._model(torch.from_numpy(batch)).numpy()
+            logits: Array = self._model(torch.from_numpy(as_taken(batch, self.input_type))).numpy()
         return logits
 
 
@@ -35,10 +35,11 @@ def main() -> None:
     """Measure the model."""
     own = parser()
     own.add_argument("--input-shape", type=int, nargs="+", required=True)
+    own.add_argument("--input-type", default="float32")
     options = own.parse_args()
     torch.set_num_threads(options.threads)
     shape = tuple(options.input_shape)
-    facts = cost_facts(lambda: Eager(options.model, shape), options)
+    facts = cost_facts(lambda: Eager(options.model, shape, options.input_type), options)
     options.out.write_text(json.dumps(facts))
 
 

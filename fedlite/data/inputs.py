@@ -49,6 +49,22 @@ def check_inputs(inputs: Array, where: str, columns: Sequence[str] | None = None
     return np.require(inputs, requirements=["C", "W"])
 
 
+def check_texts(texts: Array, where: str, columns: Sequence[str] | None = None) -> Array:
+    """Texts (n,), as objects; an empty one is a text.
+
+    Raises:
+        UsageError: something else than text, or no examples.
+    """
+    if texts.ndim != 1 or len(texts) == 0:
+        raise UsageError(f"{where}: shape {texts.shape} holds no texts; expected (n,)")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{where}: example {place} is {type(text).__name__}, not text; give texts alone"
+            )
+    return texts.astype(object)
+
+
 def input_notes(
     inputs: Array, layout: str, where: str, columns: Sequence[str] | None = None
 ) -> Iterator[str]:

@@ -22,6 +22,21 @@ class AugmentOptions(Options):
 
 
 @dataclass(frozen=True)
+class TextOptions(Options):
+    """How texts become numbers. Vocabulary and length come from public texts alone."""
+
+    tokenizer: Annotated[
+        Literal["words", "pieces", "characters"],
+        Doc("what a token is; pieces: parts of words, on bytes (BPE)"),
+    ] = "words"
+    vocabulary: Annotated[int, Ge(3), Doc("most tokens; rarer ones are unknown")] = 2000
+    length: Annotated[
+        int | None, Ge(1), Doc("tokens that a model sees; null: what 95% of public texts have")
+    ] = None
+    lowercase: Annotated[bool, Doc("read capitals as small letters")] = True
+
+
+@dataclass(frozen=True)
 class DatasetOptions(Options):
     """Where examples come from and how they are split into public, private and test parts."""
 
@@ -46,6 +61,7 @@ class DatasetOptions(Options):
         LATER,
         Doc("pictures: auto is grey where none is in colour"),
     ] = "auto"
+    text: Annotated[TextOptions, LATER] = field(default_factory=TextOptions)
     class_names: Annotated[list[str] | None, Doc("null: as the source has them")] = None
     example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
         "one example"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
-from fedlite.data.inputs import check_inputs, input_notes
+from fedlite.data.inputs import check_inputs, check_texts, input_notes
 from fedlite.data.labels import number_labels
 from fedlite.data.options import SOURCES, DatasetOptions
 
@@ -21,8 +21,9 @@ class RawData:
 
     ``groups`` is the natural id (person, writer, device) of each training example.
     ``scale`` is what inputs are divided by; None means 255 for 8-bit inputs and 1 for others.
-    ``columns`` names the features of inputs (n, F). ``notes`` are lines on what a user may not
-    have meant.
+    With
+    ``text``, inputs are texts (n,), as objects. ``columns`` names the features of inputs (n, F).
+    ``notes`` are lines on what a user may not have meant.
     """
 
     inputs_train: Array
@@ -33,6 +34,7 @@ class RawData:
     class_names: tuple[str, ...] | None = None
     scale: float | None = None
     columns: tuple[str, ...] | None = None
+    text: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -101,10 +103,11 @@ def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
     where = f"dataset {config.name}"
     if (raw.inputs_test is None) != (raw.labels_test is None):
         raise UsageError(f"{where}: a test part needs both inputs and labels")
-    inputs_train = check_inputs(raw.inputs_train, f"{where}, training inputs", raw.columns)
+    check = check_texts if raw.text else check_inputs
+    inputs_train = check(raw.inputs_train, f"{where}, training inputs", raw.columns)
     inputs_test = None
     if raw.inputs_test is not None:
-        inputs_test = check_inputs(raw.inputs_test, f"{where}, test inputs", raw.columns)
+        inputs_test = check(raw.inputs_test, f"{where}, test inputs", raw.columns)
         _check_same_kind(inputs_train, inputs_test, where)
     classes = number_labels(
         raw.labels_train,
@@ -114,7 +117,7 @@ def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
         given=config.class_names,
         named=raw.class_names,
     )
-    notes = input_notes(inputs_train, config.layout, where, raw.columns)
+    notes = () if raw.text else input_notes(inputs_train, config.layout, where, raw.columns)
     return replace(
         raw,
         inputs_train=inputs_train,

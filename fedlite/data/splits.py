@@ -14,7 +14,8 @@ from fedlite.data.draws import Rows, draw, generator
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.partition import partition_of, partition_rows
 from fedlite.data.raw import Array, RawData, read_raw
-from fedlite.data.types import ClientData, Normalise, PublicData, Task, TestData
+from fedlite.data.tokens import tokenized
+from fedlite.data.types import ClientData, Normalise, Preprocessing, PublicData, Task, TestData
 
 _Part = TypeVar("_Part", PublicData, TestData)
 
@@ -118,7 +119,12 @@ def load_splits(
         num_clients,
         int(generator(seed, "partition").integers(2**31)),
     )
-    task = _describe(raw, parts.public, config)
+    preprocessing: Preprocessing
+    if raw.text:
+        raw, preprocessing = tokenized(raw, parts.public, parts.validation, config.text)
+    else:
+        preprocessing = _normalise(raw, parts.public)
+    task = _describe(raw, preprocessing, config)
 
     def tensors(inputs: Array, labels: Array) -> tuple[Tensor, Tensor]:
         return task.prepare(torch.from_numpy(inputs)), torch.from_numpy(labels)
@@ -197,23 +203,27 @@ def _share(fraction: float, count: int) -> int:
     return max(1, round(fraction * count))
 
 
-def _describe(raw: RawData, public_rows: Rows, config: DatasetOptions) -> Task:
-    """The task, with mean and standard deviation per leading dimension of the public inputs."""
+def _normalise(raw: RawData, public_rows: Rows) -> Normalise:
+    """Mean and standard deviation per leading dimension of the public inputs."""
     assert raw.scale is not None
-    assert raw.class_names is not None
     public = raw.inputs_train[public_rows].astype(np.float64) / raw.scale
     others = tuple(axis for axis in range(public.ndim) if axis != 1)
     mean, std = public.mean(axis=others), public.std(axis=others)
     std[std <= 1e-6 * np.abs(mean) + 1e-12] = 1.0  # constant: only centred
+    return Normalise(
+        scale=raw.scale,
+        mean=tuple(float(value) for value in mean),
+        std=tuple(float(value) for value in std),
+    )
+
+
+def _describe(raw: RawData, preprocessing: Preprocessing, config: DatasetOptions) -> Task:
+    assert raw.class_names is not None
     return Task(
         name=config.name,
-        input_shape=tuple(public.shape[1:]),
+        input_shape=tuple(raw.inputs_train.shape[1:]),
         class_names=raw.class_names,
-        preprocessing=Normalise(
-            scale=raw.scale,
-            mean=tuple(float(value) for value in mean),
-            std=tuple(float(value) for value in std),
-        ),
+        preprocessing=preprocessing,
         metric=config.metric,
         example=config.example,
     )

@@ -1,14 +1,84 @@
-"""Tokenizers that are learnt from public text alone."""
+"""Tokenizers that are learnt from public texts alone, and texts as numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from fedlite.serve.tokens import PAD_TOKEN, UNKNOWN_TOKEN
+import numpy as np
+
+from fedlite.base.errors import UsageError
+from fedlite.data.draws import Rows
+from fedlite.data.options import TextOptions
+from fedlite.data.raw import RawData
+from fedlite.data.types import Tokens
+from fedlite.serve.tokens import (
+    PAD,
+    PAD_TOKEN,
+    UNKNOWN_TOKEN,
+    encode,
+    known_share,
+    words_of,
+)
 
 SPECIAL = [PAD_TOKEN, UNKNOWN_TOKEN]  # the first numbers, in this order
 
 FEWEST_PIECES = len(SPECIAL) + 256  # each byte is a token
 
 WORDS, PIECES, CHARACTERS = "words", "pieces", "characters"
+
+
+COVERED = 95  # per cent of the public texts that are seen whole, where no length is given
+MOST_TOKENS = 128  # of a text, where no length is given
+FEW_KNOWN = 0.5  # the share of known tokens below which a user is told
+
+
+def tokenized(
+    raw: RawData, public: Rows, validation: Rows, options: TextOptions
+) -> tuple[RawData, Tokens]:
+    """Texts as numbers (n, length) of the tokens that the public ones hold.
+
+    Args:
+        raw: checked, of texts.
+        public: rows of the training part from which vocabulary and length are learnt.
+        validation: public rows that tell how many tokens of other texts are known.
+        options: what a token is.
+
+    Raises:
+        UsageError: there is nothing to learn from the public texts, or no room for the tokens.
+    """
+    if options.tokenizer == PIECES and options.vocabulary < FEWEST_PIECES:
+        raise UsageError(
+            f"dataset.text.vocabulary={options.vocabulary}: must be {FEWEST_PIECES} or more with"
+            " dataset.text.tokenizer=pieces, where every byte is a token"
+        )
+    texts = list(raw.inputs_train[public])
+    tokenizer = learn_tokenizer(
+        texts, options.tokenizer, options.vocabulary, lowercase=options.lowercase
+    )
+    vocabulary = len(words_of(tokenizer))
+    shown = encode(tokenizer, texts, options.length or MOST_TOKENS)
+    lengths = (shown != PAD).sum(axis=1)
+    if vocabulary <= len(SPECIAL) or not lengths.any():
+        raise UsageError(
+            f"dataset: nothing to learn from {len(texts)} public texts: no token occurs twice; give"
+            " more of them (dataset.public_size), or dataset.text.tokenizer=characters"
+        )
+    length = options.length or max(1, int(np.percentile(lengths, COVERED, method="higher")))
+
+    train = encode(tokenizer, list(raw.inputs_train), length)
+    test = None if raw.inputs_test is None else encode(tokenizer, list(raw.inputs_test), length)
+    known = known_share(train[validation])
+    notes = [
+        f"texts: {vocabulary:,} tokens, learnt from {len(texts):,} public texts; a model sees the"
+        f" first {length} of a text, and knows {known:.0%} of those in other public texts"
+    ]
+    if known < FEW_KNOWN:
+        notes.append(
+            "most tokens are unknown: give more public texts (dataset.public_size), a larger"
+            " dataset.text.vocabulary, or dataset.text.tokenizer=pieces"
+        )
+    made = replace(raw, inputs_train=train, inputs_test=test, notes=(*raw.notes, *notes))
+    return made, Tokens(tokenizer, vocabulary)
 
 
 def learn_tokenizer(texts: Sequence[str], kind: str, vocabulary: int, *, lowercase: bool) -> str:
@@ -28,7 +98,7 @@ def learn_tokenizer(texts: Sequence[str], kind: str, vocabulary: int, *, lowerca
 
     if kind == PIECES:
         tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN_TOKEN))
-        trainer = trainers.BpeTrainer(
+        trainer: Any = trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=SPECIAL,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

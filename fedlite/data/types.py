@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fedlite.serve.tokens import PAD, TOKENIZER, UNKNOWN
+
 
 @dataclass(frozen=True)
 class Normalise:
@@ -65,7 +67,52 @@ class Normalise:
         return f"raw values divided by {self.scale:g} before mean and std"
 
 
-Preprocessing = Normalise
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as numbers of tokens; the tokenizer was learnt from public texts alone.
+
+    ``tokenizer`` is the JSON that the bundle ships (:func:`fedlite.serve.tokens.encode`), and
+    ``vocabulary`` the number of its tokens. Raw inputs are numbers already: a source's texts are
+    encoded once, when they are split.
+    """
+
+    tokenizer: str
+    vocabulary: int
+    kind: Literal["tokens"] = "tokens"
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Numbers of tokens (n, length) as int64."""
+        return raw.to(torch.int64, copy=True)
+
+    def undo(self, inputs: Tensor) -> Tensor:
+        """As they are, in float64."""
+        return inputs.double()
+
+    def blank(self, shape: tuple[int, ...]) -> Tensor:
+        """Empty texts."""
+        return torch.full(shape, PAD)
+
+    def random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Texts of random tokens."""
+        return torch.randint(self.vocabulary, shape, generator=generator)
+
+    def describe(self) -> dict[str, Any]:
+        """What a bundle's ``preprocessing.json`` says, beside the input shape."""
+        return {
+            "kind": self.kind,
+            "tokenizer": TOKENIZER,
+            "vocabulary": self.vocabulary,
+            "formula": "numbers of tokens, cut at the length of input_shape, filled up with"
+            f" {PAD}; what the tokenizer does not know is {UNKNOWN}",
+        }
+
+    @property
+    def words(self) -> str:
+        """In a few words, for the model card."""
+        return f"numbers of tokens, by `{TOKENIZER}`"
+
+
+Preprocessing = Normalise | Tokens
 """The kinds of preprocessing; each says what it is by its ``kind``."""
 
 
@@ -73,8 +120,8 @@ Preprocessing = Normalise
 class Task:
     """What the model sees and answers.
 
-    ``input_shape`` is (C, H, W), (C, L) or (F,); ``preprocessing`` makes a model's inputs of raw
-    ones.
+    ``input_shape`` is (C, H, W), (C, L), (F,), or (length,) of a text; ``preprocessing`` makes a
+    model's inputs of raw ones.
     """
 
     name: str
@@ -88,6 +135,16 @@ class Task:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of tokens; None of what is no text."""
+        return getattr(self.preprocessing, "vocabulary", None)
+
+    @property
+    def input_type(self) -> str:
+        """Of the values that a model takes: float32, or int64 of numbers of tokens."""
+        return str(self.blank(1).dtype).removeprefix("torch.")
 
     def prepare(self, raw: Tensor) -> Tensor:
         """Raw inputs (n, *input_shape) as the model sees them."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlite.base.errors import UsageError
-from fedlite.data.types import Task
+from fedlite.data.types import Normalise, Task
 from fedlite.distill.options import LOSSES
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.examples import Examples, open_examples, preparation
@@ -135,6 +135,8 @@ def _paths(value: Any) -> Iterator[str]:
 
 def task_difference(rules: DataRules, task: Task) -> str:
     """What of a run's task is not as the owner's rules have it, in words; "" if nothing is."""
+    if not isinstance(task.preprocessing, Normalise):
+        return "the run's inputs: texts, which a device cannot hold yet"
     own, theirs = (
         [constants.scale, *constants.mean, *constants.std]
         for constants in (preparation(rules), task.preprocessing)

@@ -12,7 +12,7 @@ from fedlite.base.named import import_path
 from fedlite.base.seeded import seeded
 from fedlite.models.options import ModelOptions
 from fedlite.models.standardised import register_with_opacus
-from fedlite.models.trial import answer_problem, call_problem
+from fedlite.models.trial import answer_problem, call_problem, text_problem
 
 register_with_opacus()  # every student that is trained is built here
 
@@ -44,12 +44,18 @@ class TaskShape(Protocol):
     @property
     def num_classes(self) -> int: ...
 
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of tokens; None of what is no text."""
+
     def blank(self, count: int) -> Tensor:
         """``count`` equal inputs of no content."""
 
 
 def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
+
+    A network for texts takes ``vocabulary`` too, the number of tokens.
 
     The initial weights depend on ``seed`` alone; the global generator is left as it was. Blank
     examples of the task, two and one alone, check that the answer is (n, ``num_classes``).
@@ -62,6 +68,10 @@ def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     input_shape, num_classes = tuple(task.input_shape), task.num_classes
     where = f"{config.name} ({config.module})"
     arguments = {"input_shape": input_shape, "num_classes": num_classes, **config.kwargs}
+    if problem := text_problem(cls, task.vocabulary):
+        raise UsageError(f"{where}: {problem}")
+    if task.vocabulary is not None:
+        arguments.setdefault("vocabulary", task.vocabulary)
     if problem := call_problem(cls, arguments):
         raise UsageError(f"{where}: {problem}")
     with seeded(seed):

@@ -85,6 +85,7 @@ class TextCNN(nn.Module):
         kernel_sizes: tokens that a convolution sees at once; odd, so that texts keep their length.
         channels: of each convolution.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
+        dropout: of what the head sees.
 
     Raises:
         ValueError: another input shape, an even kernel size, or an unknown activation.
@@ -99,6 +100,7 @@ class TextCNN(nn.Module):
         kernel_sizes: Sequence[int] = (3, 5),
         channels: int = 24,
         activation: str = "tanh",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         _check(input_shape)
@@ -109,13 +111,14 @@ class TextCNN(nn.Module):
             nn.Conv1d(width, channels, size, padding=size // 2) for size in kernel_sizes
         )
         self.activation = build_activation(activation)
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels * len(kernel_sizes), num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (n, num_classes)."""
         words = self.words(tokens).transpose(1, 2)
         seen = [self.activation(conv(words)).amax(dim=2) for conv in self.convs]
-        return cast(Tensor, self.head(torch.cat(seen, dim=1)))
+        return cast(Tensor, self.head(self.dropout(torch.cat(seen, dim=1))))
 
 
 class TextTransformer(nn.Module):

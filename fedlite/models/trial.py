@@ -49,6 +49,28 @@ def call_problem(cls: type[nn.Module], arguments: Mapping[str, Any]) -> str:
     return ""
 
 
+def text_problem(cls: type[nn.Module], vocabulary: int | None) -> str:
+    """Why ``cls`` does not suit data of texts, or data of numbers; "" if it does.
+
+    A network for texts takes ``vocabulary`` (:mod:`fedlite.models.text`).
+    """
+    try:
+        taken = inspect.signature(cls).parameters
+    except (ValueError, TypeError):  # a class in C has no signature
+        return ""
+    if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        return ""
+    if vocabulary is not None and "vocabulary" not in taken:
+        return (
+            "is not for texts; take text_cnn, text_bag or text_transformer, or let its __init__"
+            " take vocabulary, the number of tokens"
+        )
+    named = taken.get("vocabulary")
+    if vocabulary is None and named is not None and named.default is named.empty:
+        return "is for texts (dataset=text), and this data set holds numbers"
+    return ""
+
+
 def answer_problem(answer: object, count: int, num_classes: int) -> str:
     """Why ``answer`` to ``count`` examples is no logits (count, num_classes), and the remedy; "" if
     it is."""

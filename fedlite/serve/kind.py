@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+TOKEN_TYPES = ("int64", "int32")  # of numbers of tokens; smaller integers are quantized reals
 
 
 class Runtime(Protocol):
@@ -20,7 +21,8 @@ class Runtime(Protocol):
 
     ``name`` says which runtime, its version and device; ``input_shape`` is that of one example,
     without the batch; ``batch_size`` is the batch that the file was made for, None for any.
-    ``value_type`` is what the file itself takes and answers, such as ``float32`` or ``int8``.
+    ``value_type`` is what the file itself answers, such as ``float32`` or ``int8``, and
+    ``input_type`` what it takes: the same, or ``int64`` or ``int32`` for numbers of tokens.
     """
 
     @property
@@ -34,6 +36,9 @@ class Runtime(Protocol):
 
     @property
     def value_type(self) -> str: ...
+
+    @property
+    def input_type(self) -> str: ...
 
     def run(self, batch: Array) -> Array:
         """Logits (n, classes) of normalised inputs (n, *input_shape), for any n from 1.
@@ -69,6 +74,11 @@ class RuntimeKind:
     def runs_here(self) -> bool:
         """Whether this machine's system is one that it runs on."""
         return self.platform in (None, sys.platform)
+
+
+def as_taken(batch: NDArray[Any], input_type: str) -> NDArray[Any]:
+    """Numbers of tokens in the type that a file takes; anything else as it is."""
+    return batch.astype(input_type, copy=False) if input_type in TOKEN_TYPES else batch
 
 
 def in_batches(inputs: Array, size: int, run: Callable[[Array], Array]) -> Array:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedlite.base.errors import FedliteError
 
 PAD, UNKNOWN = 0, 1  # the numbers of what fills up a short text, and of a token nobody knows
+TOKENIZER = "tokenizer.json"  # in a bundle
 PAD_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"
 LONGEST = 100_000  # characters of a text that are looked at; a model sees far fewer tokens
 
@@ -58,12 +59,12 @@ def _opened(tokenizer: str):  # type: ignore[no-untyped-def]  # the library has 
     try:
         opened = Tokenizer.from_str(tokenizer)
     except Exception as error:  # the library raises bare exceptions
-        raise FedliteError("tokenizer.json: no tokenizer, or damaged") from error
+        raise FedliteError(f"{TOKENIZER}: no tokenizer, or damaged") from error
     opened.no_truncation()
     opened.no_padding()
     special = [opened.token_to_id(token) for token in (PAD_TOKEN, UNKNOWN_TOKEN)]
     if special != [PAD, UNKNOWN]:
         raise FedliteError(
-            f"tokenizer.json: {PAD_TOKEN} and {UNKNOWN_TOKEN} must be tokens {PAD} and {UNKNOWN}"
+            f"{TOKENIZER}: {PAD_TOKEN} and {UNKNOWN_TOKEN} must be tokens {PAD} and {UNKNOWN}"
         )
     return opened

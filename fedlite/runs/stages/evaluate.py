@@ -129,7 +129,7 @@ def _eager(
     """Eager torch as a baseline; empty where the model cannot go to another process."""
     measure, task = pipeline.config.compress.measure, pipeline.splits.task
     try:
-        cost = measure_eager(model, measure, task.input_shape)
+        cost = measure_eager(model, measure, task.input_shape, task.input_type)
     except FedliteError as error:
         log.warning("no eager baseline of %s: %s", key, error)
         return []

@@ -11,7 +11,7 @@ class CoreML:
     """One example a call."""
 
     batch_size: int | None = 1
-    value_type = "float32"
+    value_type = input_type = "float32"
 
     def __init__(self, path: Path, threads: int) -> None:
         import coremltools

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedlite.serve.kind import Array, RuntimeKind, in_batches, native_output_silenced
+from fedlite.serve.kind import Array, RuntimeKind, as_taken, in_batches, native_output_silenced
+
+INT64 = 4  # ExecuTorch's number of the type
 
 
 class ExecuTorch:
@@ -22,7 +24,9 @@ class ExecuTorch:
             program = ExecuTorchRuntime.get().load_program(path)
             self._method = program.load_method("forward")
         self._from_numpy = torch.from_numpy
-        shape = tuple(map(int, self._method.metadata.input_tensor_meta(0).sizes()))
+        taken = self._method.metadata.input_tensor_meta(0)
+        shape = tuple(map(int, taken.sizes()))
+        self.input_type = "int64" if taken.dtype() == INT64 else "float32"
         self.batch_size: int | None = shape[0]
         self.input_shape: tuple[int, ...] = shape[1:]
         self.name = f"executorch {importlib.metadata.version('executorch')} cpu"
@@ -32,7 +36,9 @@ class ExecuTorch:
         return in_batches(batch, self.batch_size, self._run_one)
 
     def _run_one(self, batch: Array) -> Array:
-        (found,) = self._method.execute([self._from_numpy(np.ascontiguousarray(batch))])
+        (found,) = self._method.execute(
+            [self._from_numpy(np.ascontiguousarray(as_taken(batch, self.input_type)))]
+        )
         logits: Array = found.numpy().copy()  # the runtime uses its memory again at the next call
         return logits
 

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlite.serve.kind import Array, RuntimeKind, in_batches, native_output_silenced
+from fedlite.serve.kind import (
+    TOKEN_TYPES,
+    Array,
+    RuntimeKind,
+    in_batches,
+    native_output_silenced,
+)
 
 
 class LiteRT:
@@ -28,7 +34,8 @@ class LiteRT:
         free = self._input["shape_signature"][0] == -1
         self.batch_size: int | None = None if free else self._rows
         self.input_shape: tuple[int, ...] = tuple(map(int, self._input["shape"][1:]))
-        self.value_type = str(np.dtype(self._input["dtype"]))
+        self.input_type = str(np.dtype(self._input["dtype"]))
+        self.value_type = str(np.dtype(self._output["dtype"]))
         self.name = f"litert {importlib.metadata.version('ai-edge-litert')} cpu"
 
     def run(self, batch: Array) -> Array:
@@ -42,7 +49,7 @@ class LiteRT:
 
     def _run_one(self, batch: Array) -> Array:
         values: NDArray[Any] = batch
-        if self._input["dtype"] != np.float32:
+        if self.input_type not in ("float32", *TOKEN_TYPES):
             scale, zero = self._input["quantization"]
             limits = np.iinfo(self._input["dtype"])
             values = np.clip(np.rint(batch / np.float32(scale)) + zero, limits.min, limits.max)

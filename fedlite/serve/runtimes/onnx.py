@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from fedlite.serve.kind import Array, RuntimeKind
+from fedlite.serve.kind import Array, RuntimeKind, as_taken
+
+TYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
 class OnnxRuntime:
@@ -23,11 +25,12 @@ class OnnxRuntime:
         )
         described = self._session.get_inputs()[0]
         self._input = described.name
+        self.input_type = TYPES[described.type]
         self.input_shape: tuple[int, ...] = tuple(described.shape[1:])
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
 
     def run(self, batch: Array) -> Array:
-        logits: Array = self._session.run(None, {self._input: batch})[0]
+        logits: Array = self._session.run(None, {self._input: as_taken(batch, self.input_type)})[0]
         return logits
 
 
