@@ -44,7 +44,8 @@ def write_bundle(
     ``preprocessing.json`` (how raw inputs are normalised; beside it ``tokenizer.json`` where they
     are texts), ``MODEL_CARD.md``, ``manifest.json`` (what each artefact is) and ``SHA256SUMS``
     (``sha256sum -c``; files inside folders too). With a signing key also ``SHA256SUMS.sig``
-    (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and ``public_key.pem``. :func:`fedlite.serve.verify.verify_bundle` checks all of it.
+    (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and ``public_key.pem``.
+    :func:`fedlite.serve.verify.verify_bundle` checks all of it.
 
     Args:
         directory: made, or replaced if it is an older bundle.

@@ -1,5 +1,6 @@
 """Tokenizers that are learnt from public texts alone, and texts as numbers."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from fedlite.serve.tokens import (
     known_share,
     words_of,
 )
+
+log = logging.getLogger(__name__)
 
 SPECIAL = [PAD_TOKEN, UNKNOWN_TOKEN]  # the first numbers, in this order
 
@@ -68,17 +71,24 @@ def tokenized(
     train = encode(tokenizer, list(raw.inputs_train), length)
     test = None if raw.inputs_test is None else encode(tokenizer, list(raw.inputs_test), length)
     known = known_share(train[validation])
-    notes = [
-        f"texts: {vocabulary:,} tokens, learnt from {len(texts):,} public texts; a model sees the"
-        f" first {length} of a text, and knows {known:.0%} of those in other public texts"
-    ]
+    log.info(
+        "%d tokens, learnt from %d public texts; a model sees the first %d of a text, and knows"
+        " %.1f%% of those in other public texts",
+        vocabulary,
+        len(texts),
+        length,
+        100 * known,
+    )
+    notes = raw.notes
     if known < FEW_KNOWN:
-        notes.append(
-            "most tokens are unknown: give more public texts (dataset.public_size), a larger"
-            " dataset.text.vocabulary, or dataset.text.tokenizer=pieces"
+        unknown = (
+            f"only {known:.0%} of the tokens in public validation texts are known; give more public"
+            " texts (dataset.public_size), a larger dataset.text.vocabulary, or"
+            " dataset.text.tokenizer=pieces"
         )
-    made = replace(raw, inputs_train=train, inputs_test=test, notes=(*raw.notes, *notes))
-    return made, Tokens(tokenizer, vocabulary)
+        notes = (*notes, unknown)
+    made = replace(raw, inputs_train=train, inputs_test=test, notes=notes)
+    return made, Tokens(tokenizer, vocabulary, raw.columns or ())
 
 
 def learn_tokenizer(texts: Sequence[str], kind: str, vocabulary: int, *, lowercase: bool) -> str:

@@ -71,13 +71,14 @@ class Normalise:
 class Tokens:
     """Texts as numbers of tokens; the tokenizer was learnt from public texts alone.
 
-    ``tokenizer`` is the JSON that the bundle ships (:func:`fedlite.serve.tokens.encode`), and
-    ``vocabulary`` the number of its tokens. Raw inputs are numbers already: a source's texts are
-    encoded once, when they are split.
+    ``tokenizer`` is the JSON that the bundle ships (:func:`fedlite.serve.tokens.encode`),
+    ``vocabulary`` the number of its tokens, and ``columns`` held the texts in the source. Raw
+    inputs are numbers already: a source's texts are encoded once, when they are split.
     """
 
     tokenizer: str
     vocabulary: int
+    columns: tuple[str, ...] = ()
     kind: Literal["tokens"] = "tokens"
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -102,6 +103,7 @@ class Tokens:
             "kind": self.kind,
             "tokenizer": TOKENIZER,
             "vocabulary": self.vocabulary,
+            "columns": list(self.columns),
             "formula": "numbers of tokens, cut at the length of input_shape, filled up with"
             f" {PAD}; what the tokenizer does not know is {UNKNOWN}",
         }

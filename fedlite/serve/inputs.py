@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.serve.pictures import PICTURES, read_picture
 from fedlite.serve.preprocessing import Preprocessing
+from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
+from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
 KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz")
-KINDS_IN_WORDS = "png, jpg, npy, npz or csv"
+KINDS_IN_WORDS = "png, jpg, npy, npz or csv"  # of what is no text
 
 
 @dataclass(frozen=True)
@@ -30,45 +32,51 @@ class Examples:
     notes: tuple[str, ...] = ()
 
 
-def files_of(inputs: Sequence[Path]) -> list[Path]:
+def files_of(inputs: Sequence[Path], *, text: bool = False) -> list[Path]:
     """The files that are meant: folders stand for all that can be read below them, by name.
+
+    ``text`` says that the model takes texts, and none of the other kinds.
 
     Raises:
         UsageError: something is not there, holds nothing that can be read, or is of another kind.
     """
+    kinds, words = (TEXTS, TEXTS_IN_WORDS) if text else (KINDS, KINDS_IN_WORDS)
     found = []
     for path in inputs:
         if path.is_dir():
-            files, _ = contents_of(path)
+            files, _ = contents_of(path, kinds)
             if not files:
-                raise UsageError(f"input={path}: nothing to predict there; give {KINDS_IN_WORDS}")
+                raise UsageError(f"input={path}: nothing to predict there; give {words}")
             found += files
         elif not path.is_file():
-            raise UsageError(f"input={path}: no such file or folder; give {KINDS_IN_WORDS}")
-        elif not _readable(path):
+            raise UsageError(f"input={path}: no such file or folder; give {words}")
+        elif not _readable(path, kinds):
             kind = path.suffix.lower() or "(none)"
-            raise UsageError(f"input={path}: unknown kind {kind}; give {KINDS_IN_WORDS}")
+            raise UsageError(f"input={path}: unknown kind {kind}; give {words}")
         else:
             found.append(path)
     return found
 
 
-def contents_of(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files below a folder that can be read, and the others; hidden ones are neither."""
+def contents_of(
+    folder: Path, kinds: tuple[str, ...] = (*KINDS, *TEXTS)
+) -> tuple[list[Path], list[Path]]:
+    """The files below a folder of some kinds, and the others; hidden ones are neither."""
     files = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
-    return [path for path in files if _readable(path)], [p for p in files if not _readable(p)]
+    others = [path for path in files if not _readable(path, kinds)]
+    return [path for path in files if _readable(path, kinds)], others
 
 
-def _readable(path: Path) -> bool:
-    return path.name.lower().endswith(KINDS)
+def _readable(path: Path, kinds: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(kinds)
 
 
 def refuse_what_does_not_fit(
-    files: Sequence[Path], preprocessing: Preprocessing, invert: bool
+    files: Sequence[Path], preprocessing: Preprocessing | TextPreprocessing, invert: bool
 ) -> None:
     """Refuse pictures, and their negatives, where the model takes something else.
 
@@ -87,19 +95,26 @@ def refuse_what_does_not_fit(
             )
 
 
-def read_examples(path: Path, preprocessing: Preprocessing, *, name: str, invert: bool) -> Examples:
+def read_examples(
+    path: Path, preprocessing: Preprocessing | TextPreprocessing, *, name: str, invert: bool
+) -> Examples:
     """The examples of one file, called by ``name`` and their place in it.
 
     A picture's full range stands for the raw range 0..``scale``
     (:func:`fedlite.serve.pictures.read_picture`). An npy holds raw values, an npz too, in the array
     ``inputs`` or in its only or first one: one example or many, channels first or last, or
     flattened. A csv holds one flattened example per line, channels first, with or without a
-    header.
+    header. Where the model takes texts, a txt holds one on each line, and a csv, tsv or jsonl in
+    the columns that the training data had (:func:`fedlite.serve.texts.read_texts`).
 
     Raises:
         UsageError: its examples have another shape.
         FedliteError: it is damaged.
     """
+    if isinstance(preprocessing, TextPreprocessing):
+        texts = read_texts(path, preprocessing.columns)
+        names = [f"{name}:{place}" for place in range(1, len(texts) + 1)]
+        return Examples(names, preprocessing.encode(texts))
     kind, shape = path.suffix.lower(), preprocessing.input_shape
     if kind in PICTURES:
         picture = read_picture(path, preprocessing, invert=invert)

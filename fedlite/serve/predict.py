@@ -61,7 +61,7 @@ def predict(
     preprocessing = read_preprocessing(model_path.with_name("preprocessing.json"))
     labels = class_names(model_path)
     given = [inputs] if isinstance(inputs, Path) else list(inputs)
-    files = files_of(given)
+    files = files_of(given, text=preprocessing.kind == "text")
     refuse_what_does_not_fit(files, preprocessing, invert)
 
     def readable() -> Iterator[Examples]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.serve.kind import Array
+from fedlite.serve.texts import TextPreprocessing
 
 Kind = Literal["picture", "map", "series", "vector"]
 
@@ -80,7 +81,7 @@ def read_json(path: Path) -> Any:
         raise FedliteError(f"{path}: damaged, not JSON") from error
 
 
-def read_preprocessing(path: Path) -> Preprocessing:
+def read_preprocessing(path: Path) -> Preprocessing | TextPreprocessing:
     """The preprocessing that a file describes.
 
     Raises:
@@ -89,11 +90,20 @@ def read_preprocessing(path: Path) -> Preprocessing:
     """
     found = read_json(path)
     try:
+        if found.get("kind") == "tokens":
+            tokenizer = path.with_name(found["tokenizer"])
+            if tokenizer.name != found["tokenizer"] or not tokenizer.is_file():
+                raise UsageError(f"{tokenizer}: no such file; it belongs beside the model")
+            return TextPreprocessing(
+                input_shape=tuple(int(size) for size in found["input_shape"]),
+                tokenizer=tokenizer.read_text(encoding="utf-8"),
+                columns=tuple(map(str, found["columns"])),
+            )
         return Preprocessing(
             input_shape=tuple(int(size) for size in found["input_shape"]),
             scale=float(found["scale"]),
             mean=tuple(float(value) for value in found["mean"]),
             std=tuple(float(value) for value in found["std"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: needs input_shape, scale, mean and std") from error

@@ -1,0 +1,162 @@
+"""Texts out of files: csv, tsv and json lines by the names of columns, or a text on each line."""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from fedlite.base.errors import UsageError
+from fedlite.serve.tokens import Tokens, encode
+
+LONGEST_CELL = 2**31 - 1  # characters
+BETWEEN = " \n "  # columns of one text
+TABLES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+TEXTS = (".txt", *TABLES)
+KINDS_IN_WORDS = "txt (a text on each line), csv, tsv or jsonl"
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """How texts become the inputs of a shipped model; ``columns`` held them in the training data.
+
+    The counterpart of :class:`fedlite.serve.preprocessing.Preprocessing` for texts.
+    """
+
+    input_shape: tuple[int, ...]
+    tokenizer: str
+    columns: tuple[str, ...]
+    kind: Literal["text"] = "text"
+
+    @property
+    def words(self) -> str:
+        """What the model takes, in words."""
+        return "texts"
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Numbers of tokens (n, length)."""
+        return encode(self.tokenizer, texts, *self.input_shape)
+
+    def normalise(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """As they are."""
+        return raw
+
+
+def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
+    """The texts of one file.
+
+    Args:
+        path: of a kind of :data:`TEXTS`.
+        columns: which make a text; where they are not there, a file of one column is taken.
+
+    Raises:
+        UsageError: it has other columns, or cannot be read.
+    """
+    if path.suffix.lower() == ".txt":
+        try:
+            found = [line.strip() for line in _lines(path) if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
+    else:
+        table = read_table(path)
+        names = columns if set(columns) <= set(table) or len(table) > 1 else list(table)
+        found = joined(table, names, path, "the model's column of text")
+    if not found:
+        raise UsageError(f"{path}: holds no text")
+    return found
+
+
+def joined(table: Columns, names: Sequence[str], path: Path, role: str) -> list[str]:
+    """The texts of some columns, one after the other.
+
+    Raises:
+        UsageError: a column is not there, or holds something else than text.
+    """
+    parts = [column(table, name, path, role) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if wrong := next((one for one in part if not isinstance(one, str)), None):
+            raise UsageError(
+                f"{path}: column {name!r} holds {type(wrong).__name__} beside text; give text alone"
+            )
+        if (empty := sum(one is None for one in part)) > 0:
+            raise UsageError(f"{path}: column {name!r}: {empty} rows are empty; fill them")
+    return [BETWEEN.join(some) for some in zip(*parts, strict=True)]
+
+
+def column(table: Columns, name: str, path: Path, role: str) -> Sequence[Any]:
+    """One column.
+
+    Raises:
+        UsageError: it is not there; ``role`` says what asks for it.
+    """
+    if name not in table:
+        raise UsageError(f"{path}: no column {name!r} ({role}); has {', '.join(table)}")
+    return table[name]
+
+
+def read_table(path: Path) -> Columns:
+    """All columns of a csv, tsv or jsonl file, by name; cells of csv and tsv are text as it stands.
+
+    Raises:
+        UsageError: it cannot be read, or its rows do not have as many cells as the first line.
+    """
+    name = path.name.lower().removesuffix(".gz")
+    try:
+        if name.endswith(".jsonl"):
+            return _records(path)
+        return _table(path, "\t" if name.endswith(".tsv") else ",")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); expected UTF-8") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines, unzipped; without the mark that some programs begin files with."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        yield from file
+
+
+def _table(path: Path, delimiter: str) -> Columns:
+    csv.field_size_limit(LONGEST_CELL)
+    rows = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    header = next(rows, [])
+    if len(set(header)) < len(header):
+        raise UsageError(f"{path}: two columns have one name; rename one of {', '.join(header)}")
+    found: list[list[str]] = []
+    for row in rows:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise UsageError(
+                f"{path}: row {len(found) + 1} has {len(row)} cells, the first line {len(header)};"
+                " put texts with commas or line breaks in double quotes"
+            )
+        found.append(row)
+    return {name: [row[place] for row in found] for place, name in enumerate(header)}
+
+
+def _records(path: Path) -> Columns:
+    found: dict[str, list[Any]] = {}
+    count = 0
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise UsageError(f"{path}: line {number} is no JSON object; expected one a line")
+        for name in record.keys() - found.keys():
+            found[name] = [None] * count
+        for name, values in found.items():
+            values.append(record.get(name))
+        count += 1
+    return found
