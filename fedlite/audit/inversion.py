@@ -198,7 +198,9 @@ def _range(values: Tensor) -> tuple[float, float]:
 
 
 def _reaches_input(student: nn.Module, inputs: Tensor) -> bool:
-    """Whether the answer can be differentiated by the input."""
+    """Whether the answer can be differentiated by the input; by numbers of tokens it cannot."""
+    if not inputs.is_floating_point():
+        return False
     asked = inputs.clone().requires_grad_()
     (slope,) = torch.autograd.grad(student(asked).sum(), asked, allow_unused=True)
     return slope is not None

@@ -192,8 +192,9 @@ class Scratch:
     def _splits(self) -> Splits:
         examples, nobody = self.examples, self.examples.inputs[:0]
         labels = examples.labels[:0]
+        task = self.networks.task
         return Splits(
-            task=replace(self.networks.task, preprocessing=AS_THEY_ARE),
+            task=task if task.vocabulary else replace(task, preprocessing=AS_THEY_ARE),
             public=PublicData(nobody, labels),
             public_validation=PublicData(nobody, labels),
             test=TestData(nobody, labels),
