@@ -14,7 +14,7 @@ Array = NDArray[Any]
 COLOURS = (1, 3, 4)  # channels of an image
 FEW = 10  # examples: of fewer, all values of a column may well differ
 SHOWN = 5  # features in a message
-_ID = re.compile(r"(^|[^a-z])(id|index|unnamed: 0)$|^$", re.IGNORECASE)
+_ID = re.compile(r"(^|[^a-z])id$|^(index|unnamed: 0)?$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z]I[dD]$")
 
 
