@@ -35,6 +35,10 @@ class DatasetOptions(Options):
     layout: Annotated[
         Literal["channels_first", "channels_last", "none"], Doc("where inputs have their channels")
     ] = "channels_first"
+    standardise: Annotated[
+        Literal["standard", "robust", "none"],
+        Doc("by public mean and deviation; by median and quartiles; not at all"),
+    ] = "standard"
     class_names: Annotated[list[str] | None, Doc("null: as the source has them")] = None
     example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
         "one example"

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedlite.base.options import deciding, value_at
 from fedlite.compress.options import MeasureOptions
+from fedlite.data.options import DatasetOptions
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
@@ -54,9 +55,12 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "data",
         None,
-        lambda config: options("dataset", "partition", "federation.num_clients", "seed")(
-            _without_public_figures(config)
-        ),
+        lambda config: [
+            _dataset(config.dataset),
+            *options("partition", "federation.num_clients", "seed")(
+                _without_public_figures(config)
+            ),
+        ],
         runs=False,
     ),
     Stage("teacher", "data", options("teacher")),
@@ -197,6 +201,14 @@ def _measure(measure: MeasureOptions) -> list[Any]:
     """What decides measurements. Eager torch beside the files adds nothing: it always was there."""
     values = deciding(measure)
     return [values] if values.pop("eager") else [values, "without eager"]
+
+
+def _dataset(dataset: DatasetOptions) -> dict[str, Any]:
+    """What decides the data. The default of ``standardise`` adds nothing: it always was so."""
+    found = deciding(dataset)
+    if dataset.standardise == "standard":
+        del found["standardise"]
+    return found
 
 
 def _fleet(fleet: FleetOptions) -> list[Any]:
