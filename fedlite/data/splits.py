@@ -14,6 +14,7 @@ from fedlite.data.draws import Rows, draw, generator
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.partition import partition_of, partition_rows
 from fedlite.data.raw import Array, RawData, read_raw
+from fedlite.data.standardise import constants_of
 from fedlite.data.types import ClientData, Normalise, PublicData, Task, TestData
 
 _Part = TypeVar("_Part", PublicData, TestData)
@@ -198,13 +199,11 @@ def _share(fraction: float, count: int) -> int:
 
 
 def _describe(raw: RawData, public_rows: Rows, config: DatasetOptions) -> Task:
-    """The task, with mean and standard deviation per leading dimension of the public inputs."""
+    """The task, with the constants of ``dataset.standardise`` from the public inputs."""
     assert raw.scale is not None
     assert raw.class_names is not None
     public = raw.inputs_train[public_rows].astype(np.float64) / raw.scale
-    others = tuple(axis for axis in range(public.ndim) if axis != 1)
-    mean, std = public.mean(axis=others), public.std(axis=others)
-    std[std <= 1e-6 * np.abs(mean) + 1e-12] = 1.0  # constant: only centred
+    mean, std = constants_of(public, config.standardise)
     return Task(
         name=config.name,
         input_shape=tuple(public.shape[1:]),
