@@ -23,7 +23,7 @@ class TeacherOptions(ModelOptions):
     """The teacher: loaded from ``checkpoint`` or trained on public data with early stopping."""
 
     checkpoint: Annotated[
-        str | None, PATH, Doc("a state dict saved with torch.save: loaded instead of training")
+        str | None, PATH, Doc("a state dict, .safetensors or torch.save: loaded, not trained")
     ] = None
     cache_dir: Annotated[
         str | None,

@@ -92,10 +92,11 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         open_workbench(options.to_json(), run.file("nodes"), config.device)
         _check_trained(pipeline)
         if "compress" in stages:
-            from fedlite.compress.probe import check_cut, check_export  # as above
+            from fedlite.compress.probe import check_cut, check_export, check_loads  # as above
 
             cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
             if not config.student.module.startswith(EXPORTS):
+                check_loads(cut, config.student, splits.task)
                 check_export(cut, splits.task, config.compress)
     if not privacy.private:
         return
