@@ -20,6 +20,7 @@ from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import frozen_names, load_state
 from fedlite.report.memory import memory_section, memory_sentence
 from fedlite.report.progress import Bar, Field
+from fedlite.report.rounds_csv import FILE, RoundsCsv
 from fedlite.report.tensorboard import RunBoard
 from fedlite.report.write import round_entry
 from fedlite.runs.config import Config
@@ -34,7 +35,8 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 
 def run(pipeline: Pipeline) -> FederateFacts:
-    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``.
+    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt`` and
+    ``rounds.csv``.
 
     Raises:
         FedliteError: the ledgers hold less than the rounds of the checkpoint have spent, or as
@@ -66,7 +68,8 @@ def run(pipeline: Pipeline) -> FederateFacts:
 
     with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
         bar.advance(finished)
-        watcher = Watcher(bar, board, pipeline.plans, config.dataset.metric)
+        table = RoundsCsv(pipeline.run.file(FILE), history, config.dataset.evaluate_on)
+        watcher = Watcher(bar, board, table, pipeline.plans, config.dataset.metric)
         federation = make_federation(pipeline, checkpoint)
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
         if board is not None and not finished:
@@ -160,10 +163,11 @@ def simulation_options(config: Config, folder: Path, ledger_dir: Path) -> Simula
 
 @dataclasses.dataclass(frozen=True)
 class Watcher:
-    """Shows every finished round in the terminal and in TensorBoard."""
+    """Shows every finished round in the terminal, in TensorBoard and in ``rounds.csv``."""
 
     bar: Bar
     board: RunBoard | None
+    table: RoundsCsv
     plans: Plans
     metric: str
 
@@ -179,6 +183,7 @@ class Watcher:
         if record.simulated:
             fields["simulated_hours"] = record.simulated["clock_seconds"] / 3600
         self.bar.advance(1, **fields)
+        self.table.add(record)
         example, client = self.plans.example, self.plans.client
         if self.board is not None:
             self.board.log_round(
