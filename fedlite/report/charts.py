@@ -84,11 +84,13 @@ def partition_heatmap(
 
 
 def _short(name: str, longest: int = 18) -> str:
-    """A name with both its ends: long ones often differ in the last word alone."""
-    if len(name) <= longest:
-        return name
-    tail = longest // 2
-    return f"{name[: longest - 1 - tail].rstrip()}…{name[-tail:].lstrip()}"
+    """A name in one line with both its ends, for long ones often differ in the last word alone;
+    matplotlib would read what stands between two dollars as a formula."""
+    name = " ".join(name.split())
+    if len(name) > longest:
+        tail = longest // 2
+        name = f"{name[: longest - 1 - tail].rstrip()}…{name[-tail:].lstrip()}"
+    return name.replace("$", r"\$")
 
 
 def _annotate(

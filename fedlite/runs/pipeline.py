@@ -54,6 +54,11 @@ class Pipeline:
         with self.progress.stage("data"):
             return splits_of(self.config)
 
+    @property
+    def tested(self) -> str:
+        """What evaluations are on, as the first word of a number's name."""
+        return "test" if self.config.dataset.evaluate_on == "test" else "held_out"
+
     @cached_property
     def plans(self) -> Plans:
         """The privacy plans, calibrated once: a resumed run spends by those it started with."""

@@ -80,6 +80,9 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "plans close together": lambda: planned(2, 7.91, 7.92),
     "two classes": lambda: charts.confusion_matrix([[30, 2], [1, 40]], ["benign", "malignant"]),
     "forty classes": lambda: charts.confusion_matrix(np.eye(40, dtype=int), LONG),
+    "names of money": lambda: charts.confusion_matrix(
+        np.eye(3, dtype=int), ["under $5", r"$5 to \$10$", "a_b^c\nd"]
+    ),
     "one client": lambda: charts.partition_heatmap([[3, 1]], ["a", "b"]),
     "a thousand clients": lambda: charts.partition_heatmap(np.ones((1000, 40), int), LONG),
     "seconds": lambda: charts.accuracy_by_simulated_time([(0.5, 0.8), (0.9, 0.82)], LEVELS),

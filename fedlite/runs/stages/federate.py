@@ -69,7 +69,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
     with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
         bar.advance(finished)
         table = RoundsCsv(pipeline.run.file(FILE), history, config.dataset.evaluate_on)
-        watcher = Watcher(bar, board, table, pipeline.plans, config.dataset.metric)
+        watcher = Watcher(bar, board, table, pipeline.plans, pipeline.tested, config.dataset.metric)
         federation = make_federation(pipeline, checkpoint)
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
         if board is not None and not finished:
@@ -87,6 +87,8 @@ def run(pipeline: Pipeline) -> FederateFacts:
         finally:
             if board is not None:
                 board.close()
+        if federation.stopped:
+            bar.conclude(f"stopped {federation.stopped.split(':')[0]}", complete=False)
     save_tensors(pipeline.run.file("federated_student.pt"), federation.result)
     facts: FederateFacts = {
         "sha256": state_sha256(federation.result),
@@ -169,13 +171,14 @@ class Watcher:
     board: RunBoard | None
     table: RoundsCsv
     plans: Plans
+    tested: str
     metric: str
 
     def on_round(self, record: RoundRecord) -> None:
         """Show one round."""
         fields: dict[str, Field] = {}
         if record.evaluation is not None:
-            fields[self.metric] = getattr(record.evaluation, self.metric)
+            fields[f"{self.tested}_{self.metric}"] = getattr(record.evaluation, self.metric)
         if record.epsilons:
             fields["epsilon"] = max(record.epsilons)
         if record.client_level_epsilon is not None:
