@@ -1,21 +1,16 @@
 """The options of distillation: ``teacher``, and ``distill`` with the warm start."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from fedlite.base.cache import cache_folder
 from fedlite.base.named import Named
 from fedlite.base.options import NEUTRAL, PATH, Doc, Options
 from fedlite.models.options import ModelOptions
 
 LOSSES = Named("distill.loss", "fedlite.distill.losses", "build")
-
-
-def cache_folder() -> str:
-    """Where teachers and public students are kept unless an option says otherwise."""
-    return os.environ.get("FEDLITE_CACHE") or "~/.cache/fedlite"
 
 
 @dataclass(frozen=True)
