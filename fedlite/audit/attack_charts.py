@@ -18,10 +18,10 @@ from fedlite.report.audits import ATTACKED
 from fedlite.report.drawing import COLOURS, blank_figure, chart, legend_below, style_axes
 
 OUT_COLOUR = "#94a3b8"
-CURVES = {
-    STUDENT: COLOURS["federated_student"],
-    COMPRESSED: COLOURS["quantized_student"],
-    CONTROL: COLOURS["warning"],
+CURVES = {  # colour and dashes
+    STUDENT: (COLOURS["federated_student"], "-"),
+    COMPRESSED: (COLOURS["quantized_student"], (0, (5, 1.5))),
+    CONTROL: (COLOURS["limit"], (0, (4, 1.5, 1, 1.5))),
 }
 PANELS = {
     PLAIN: "Without protection",
@@ -44,7 +44,8 @@ def canary_scores(audit: CanaryAudit) -> Figure:
     edges = np.histogram_bin_edges(audit.scores, bins=40).tolist()
     sides = (("took part", COLOURS["federated_student"]), ("did not", OUT_COLOUR))
     for (label, colour), chosen in zip(sides, (audit.included, ~audit.included), strict=True):
-        axes.hist(audit.scores[chosen], bins=edges, color=colour, alpha=0.6, label=label)
+        axes.hist(audit.scores[chosen], bins=edges, color=colour, alpha=0.45, label=label)
+        axes.hist(audit.scores[chosen], bins=edges, color=colour, histtype="step", linewidth=1.4)
     legend_below(figure)
     return figure
 
@@ -76,7 +77,9 @@ def membership_roc(audit: MembershipAudit) -> Figure:
         axes.step(
             false.clip(low),
             true.clip(low),
-            color=CURVES[name],
+            color=CURVES[name][0],
+            linestyle=CURVES[name][1],
+            linewidth=2,
             label=f"{ATTACKED[name]}, AUC {one.auc:.2f}",
         )
     axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.1))

@@ -20,8 +20,13 @@ FAILURES = (Exception, SystemExit)
 
 def refusal(said: str, error: BaseException) -> UsageError:
     """The error for the person, ``said`` and why; the log gets the whole traceback."""
-    log.info("%s", said, exc_info=error)
+    log_of(said, error)
     return UsageError(f"{said}: {reason_of(error)}")
+
+
+def log_of(said: str, error: BaseException) -> None:
+    """Let the log have the whole traceback of what a person is told in one line."""
+    log.info("%s", said, exc_info=error)
 
 
 def reason_of(error: BaseException) -> str:

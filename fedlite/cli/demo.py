@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
+from fedlite.base.cache import cache_folder
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
 from fedlite.cli.parse import Arguments, options_of_run
-from fedlite.distill.options import cache_folder
 
 
 def run(arguments: Arguments) -> int:

@@ -1,10 +1,13 @@
 """``fedlite <command> [options]``: finds the command's module and runs it."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, cast
 
+from fedlite.base.cache import cache_folder
 from fedlite.base.errors import UsageError
 from fedlite.base.logs import route_logs
 from fedlite.base.version import __version__
@@ -22,6 +25,8 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 failed, 2 wrong usage."""
+    pictures = Path(cache_folder()).expanduser() / "matplotlib"
+    os.environ.setdefault("MPLCONFIGDIR", str(pictures))  # it would write to the home itself
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 

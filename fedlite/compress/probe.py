@@ -11,7 +11,9 @@ from fedlite.compress.onnx.export import export_onnx, verify_onnx
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.norms import bake_weights
 from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
+from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
 from fedlite.data.types import Task
+from fedlite.models.options import ModelOptions
 
 
 def check_cut(student: nn.Module, task: Task, config: CompressOptions) -> nn.Module:
@@ -35,6 +37,28 @@ def check_cut(student: nn.Module, task: Task, config: CompressOptions) -> nn.Mod
         raise
     except FedliteError as error:
         raise UsageError(f"student: {error}; nothing was trained or charged") from error
+
+
+def check_loads(cut: nn.Module, model: ModelOptions, task: Task) -> None:
+    """Write what :func:`check_cut` left to a file as compression will, and load it again.
+
+    Raises:
+        UsageError: the class of ``model`` does not take the widths and weights that it is given.
+    """
+    inputs, cut = task.random(2, torch.Generator().manual_seed(0)), cut.eval()
+    try:
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            path = Path(folder) / "student.pt"
+            save_pruned(cut, path)
+            loaded = load_pruned(path, model, task)
+            if not torch.equal(loaded(inputs), cut(inputs)):
+                raise FedliteError("it answers otherwise")
+    except FedliteError as error:
+        raise UsageError(
+            f"student.module={model.module}: its pruned form cannot be loaded from a file again"
+            f" ({error}); let its forward read every size from its layers, or use compress.ratio=0;"
+            " nothing was trained or charged"
+        ) from error
 
 
 def check_export(model: nn.Module, task: Task, config: CompressOptions) -> None:

@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
+from fedlite.data.options import DatasetOptions
 
 Array = NDArray[Any]
 
 COLOURS = (1, 3, 4)  # channels of an image
+SPARSE = 0.25  # share of features from which on a hint is worth a line
+SOME = 1000  # examples that show whether a feature is sparse
 FEW = 10  # examples: of fewer, all values of a column may well differ
 SHOWN = 5  # features in a message
-_ID = re.compile(r"(^|[^a-z])(id|index|unnamed: 0)$|^$", re.IGNORECASE)
+_ID = re.compile(r"(^|[^a-z])id$|^(index|unnamed: 0)?$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z]I[dD]$")
 
 
@@ -66,13 +69,14 @@ def check_texts(texts: Array, where: str, columns: Sequence[str] | None = None) 
 
 
 def input_notes(
-    inputs: Array, layout: str, where: str, columns: Sequence[str] | None = None
+    inputs: Array, options: DatasetOptions, where: str, columns: Sequence[str] | None = None
 ) -> Iterator[str]:
-    """Lines on what a user may not have meant: ids among features, constant ones, another layout.
+    """Lines on what a user may not have meant: ids among features, constant or sparse ones, another
+    layout.
 
     Args:
         inputs: (n, F), (n, C, L) or (n, C, H, W), checked.
-        layout: how they were arranged (``dataset.layout``).
+        options: how they were arranged and will be standardised.
         where: the data set.
         columns: names of the features of inputs (n, F).
 
@@ -80,11 +84,11 @@ def input_notes(
         UsageError: an image whose channels are plainly elsewhere.
     """
     if inputs.ndim == 2:
-        yield from _feature_notes(inputs, where, columns)
+        yield from _feature_notes(inputs, options.standardise == "standard", where, columns)
     elif inputs.ndim == 3:
-        yield from _series_notes(inputs.shape[1:], layout, where)
+        yield from _series_notes(inputs.shape[1:], options.layout, where)
     else:
-        _check_image(inputs.shape[1:], layout, where)
+        _check_image(inputs.shape[1:], options.layout, where)
 
 
 def named_as_id(name: str) -> bool:
@@ -99,7 +103,9 @@ def counts_examples(values: Array) -> bool:
     return len(np.unique(values)) == len(values)
 
 
-def _feature_notes(inputs: Array, where: str, columns: Sequence[str] | None) -> Iterator[str]:
+def _feature_notes(
+    inputs: Array, standardised: bool, where: str, columns: Sequence[str] | None
+) -> Iterator[str]:
     features = range(inputs.shape[1])
     ids = [one for one in features if counts_examples(inputs[:, one])]
     if columns is not None:
@@ -120,6 +126,14 @@ def _feature_notes(inputs: Array, where: str, columns: Sequence[str] | None) -> 
         yield (
             f"{where}: {len(constant)} of {inputs.shape[1]} features are the same in every training"
             f" example and tell nothing ({_names(constant, columns)})"
+        )
+    quartiles = np.quantile(inputs[:SOME], (0.25, 0.75), axis=0)
+    sparse = int((quartiles[0] == quartiles[1]).sum()) - len(constant)
+    if standardised and sparse >= SPARSE * inputs.shape[1]:
+        yield (
+            f"{where}: {sparse} of {inputs.shape[1]} features are sparse (most of their values are"
+            " equal), and dividing by a small deviation makes outliers of the others; try"
+            " dataset.standardise=robust"
         )
 
 

@@ -86,10 +86,10 @@ def number_labels(
         )
     alone = np.flatnonzero(np.bincount(codes, minlength=len(names)) == 1)
     if len(alone):
+        few = _some([names[int(place)] for place in alone])
         notes.append(
-            f"{where}: {_some([names[int(place)] for place in alone])} has one training example"
-            " alone, which cannot be public, private and judged at once; leave it out or collect"
-            " more"
+            f"{where}: {few} has one training example alone,"
+            " which cannot be public, private and judged at once; leave it out or collect more"
         )
     return Classes(tuple(names), codes, test_codes, tuple(notes))
 

@@ -62,6 +62,11 @@ class DatasetOptions(Options):
         Doc("pictures: auto is grey where none is in colour"),
     ] = "auto"
     text: Annotated[TextOptions, LATER] = field(default_factory=TextOptions)
+    standardise: Annotated[
+        Literal["standard", "robust", "none"],
+        LATER,
+        Doc("by public mean and deviation; by median and quartiles; not at all"),
+    ] = "standard"
     class_names: Annotated[list[str] | None, Doc("null: as the source has them")] = None
     example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
         "one example"

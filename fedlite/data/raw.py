@@ -117,7 +117,7 @@ def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
         given=config.class_names,
         named=raw.class_names,
     )
-    notes = () if raw.text else input_notes(inputs_train, config.layout, where, raw.columns)
+    notes = () if raw.text else input_notes(inputs_train, config, where, raw.columns)
     return replace(
         raw,
         inputs_train=inputs_train,

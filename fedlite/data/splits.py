@@ -14,6 +14,7 @@ from fedlite.data.draws import Rows, draw, generator
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.data.partition import partition_of, partition_rows
 from fedlite.data.raw import Array, RawData, read_raw
+from fedlite.data.standardise import constants_of
 from fedlite.data.tokens import tokenized
 from fedlite.data.types import ClientData, Normalise, Preprocessing, PublicData, Task, TestData
 
@@ -123,7 +124,7 @@ def load_splits(
     if raw.text:
         raw, preprocessing = tokenized(raw, parts.public, parts.validation, config.text)
     else:
-        preprocessing = _normalise(raw, parts.public)
+        preprocessing = _normalise(raw, parts.public, config)
     task = _describe(raw, preprocessing, config)
 
     def tensors(inputs: Array, labels: Array) -> tuple[Tensor, Tensor]:
@@ -203,13 +204,11 @@ def _share(fraction: float, count: int) -> int:
     return max(1, round(fraction * count))
 
 
-def _normalise(raw: RawData, public_rows: Rows) -> Normalise:
-    """Mean and standard deviation per leading dimension of the public inputs."""
+def _normalise(raw: RawData, public_rows: Rows, config: DatasetOptions) -> Normalise:
+    """The constants of ``dataset.standardise`` from the public inputs."""
     assert raw.scale is not None
     public = raw.inputs_train[public_rows].astype(np.float64) / raw.scale
-    others = tuple(axis for axis in range(public.ndim) if axis != 1)
-    mean, std = public.mean(axis=others), public.std(axis=others)
-    std[std <= 1e-6 * np.abs(mean) + 1e-12] = 1.0  # constant: only centred
+    mean, std = constants_of(public, config.standardise)
     return Normalise(
         scale=raw.scale,
         mean=tuple(float(value) for value in mean),

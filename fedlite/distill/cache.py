@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedlite.base.cache import HOME_CACHE
 from fedlite.base.compute import CPU, device_of
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.tensors import load_tensors, on_cpu, save_tensors, state_sha256
@@ -80,7 +81,7 @@ def cached_teacher(
     path = None
     if config.cache_dir is not None:
         key = teacher_cache_key(config, task, public, validation, augment, seed, device)
-        path = _folder(config.cache_dir, TEACHERS) / f"{key}.pt"
+        path = _file(config.cache_dir, TEACHERS, key)
     if _load(model, path):
         freeze(model)
         return model, True
@@ -121,7 +122,7 @@ def cached_warm_start(
             "seed": seed,
         }
         key = _key(facts, model, device_of(student), public)
-        path = _folder(cache_dir, PUBLIC_STUDENTS) / f"{key}.pt"
+        path = _file(cache_dir, PUBLIC_STUDENTS, key)
     if _load(student, path):
         student.train()
         return True
@@ -167,13 +168,18 @@ def _save(model: nn.Module, path: Path | None) -> None:
         log.warning("not cached: %s", error)
 
 
-def _folder(cache_dir: str, kind: str) -> Path:
+def _file(cache_dir: str, kind: str, key: str) -> Path | None:
+    """Where a state lies; the folder is made. None where nobody named it and a home cannot hold
+    it."""
     folder = Path(cache_dir).expanduser() / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if cache_dir == HOME_CACHE:
+            log.warning("no cache: %s cannot be made (%s)", folder, error.strerror)
+            return None
         raise UsageError(
             f"teacher.cache_dir={cache_dir}: cannot make {folder} ({error.strerror});"
             " give a writable folder or null"
         ) from error
-    return folder
+    return folder / f"{key}.pt"

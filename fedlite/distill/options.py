@@ -1,11 +1,11 @@
 """The options of distillation: ``teacher``, and ``distill`` with the warm start."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from fedlite.base.cache import cache_folder
 from fedlite.base.named import Named
 from fedlite.base.options import NEUTRAL, PATH, Doc, Options
 from fedlite.models.options import ModelOptions
@@ -13,17 +13,12 @@ from fedlite.models.options import ModelOptions
 LOSSES = Named("distill.loss", "fedlite.distill.losses", "build")
 
 
-def cache_folder() -> str:
-    """Where teachers and public students are kept unless an option says otherwise."""
-    return os.environ.get("FEDLITE_CACHE") or "~/.cache/fedlite"
-
-
 @dataclass(frozen=True)
 class TeacherOptions(ModelOptions):
     """The teacher: loaded from ``checkpoint`` or trained on public data with early stopping."""
 
     checkpoint: Annotated[
-        str | None, PATH, Doc("a state dict saved with torch.save: loaded instead of training")
+        str | None, PATH, Doc("a state dict, .safetensors or torch.save: loaded, not trained")
     ] = None
     cache_dir: Annotated[
         str | None,

@@ -2,24 +2,23 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from fedlite.base.compute import device_of
-from fedlite.base.errors import UsageError
 from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import training_in_channels_last
+from fedlite.distill.checkpoint import load_checkpoint
 from fedlite.distill.evaluate import evaluate_logits, predict_logits
 from fedlite.distill.options import TeacherOptions
 from fedlite.distill.public import require_public, shuffled_batches
-from fedlite.models.build import load_state
 
 
 def freeze(model: nn.Module) -> None:
@@ -83,44 +82,11 @@ def train_teacher(
     freeze(model)
 
 
-def read_state(path: Path) -> Mapping[str, Tensor]:
-    """Read a state dict, plain or under the key ``state_dict``; never unpickles code.
-
-    Raises:
-        UsageError: no such file, not a file of ``torch.save``, or not a state dict.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; give the path of a saved state dict")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a file that is none of its own
-        raise UsageError(
-            f"{path}: not a state dict that loads without running code;"
-            " save it with torch.save(model.state_dict(), path)"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise UsageError(
-            f"{path}: holds {type(content).__name__}, not a state dict;"
-            " save it with torch.save(model.state_dict(), path)"
-        )
-    return content
-
-
 def load_teacher_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load the state dict at ``path`` into ``model`` and freeze it.
+    """Load the file at ``path`` into ``model`` and freeze it.
 
     Raises:
-        UsageError: the file is missing, is not a state dict, holds other keys or shapes than the
-            model, or values that are not finite.
+        UsageError: as :func:`fedlite.distill.checkpoint.load_checkpoint`.
     """
-    path = Path(path).expanduser()
-    state = read_state(path)
-    load_state(model, state, where=str(path))
-    for key, tensor in model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise UsageError(f"{path}: {key} holds values that are not finite")
+    load_checkpoint(model, Path(path).expanduser())
     freeze(model)

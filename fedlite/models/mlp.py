@@ -18,6 +18,7 @@ class MLP(nn.Module):
         num_classes: number of logits.
         hidden: widths of the hidden layers; empty for a linear model.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
+        dropout: share of each hidden layer that training leaves out.
 
     Raises:
         ValueError: an unknown activation.
@@ -29,12 +30,14 @@ class MLP(nn.Module):
         num_classes: int,
         hidden: Sequence[int] = (64, 32),
         activation: str = "tanh",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         widths = [prod(input_shape), *hidden]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), build_activation(activation)]
+            layers += [nn.Dropout(dropout)] if dropout else []
         self.hidden = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], num_classes)
 

@@ -4,7 +4,6 @@ The bound of DP-SGD rests on one gradient for each example that no other example
 layers give it is not a question of their types: the student itself is tried, with its own loss.
 """
 
-import logging
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.foreign import FAILURES
+from fedlite.base.foreign import FAILURES, log_of
 from fedlite.privacy.clipping import (
     ClippedSum,
     Engine,
@@ -26,8 +25,6 @@ from fedlite.privacy.clipping import (
 from fedlite.privacy.engines import ENGINES
 from fedlite.privacy.layers import described, instead_of
 from fedlite.privacy.no_dropout import NoDropout
-
-log = logging.getLogger(__name__)
 
 LONGEST_REASON = 160  # characters of what a library says
 TOLERANCE = 3e-4  # of the norm of the whole gradient; rounding reached 1e-5
@@ -68,7 +65,7 @@ def explained(model: nn.Module, who: str = "student") -> Iterator[None]:
     except FedliteError:
         raise
     except FAILURES as error:
-        log.info("%s: a trial failed", who, exc_info=error)
+        log_of(f"{who}: a trial failed", error)
         name = _raised_in(model, error)
         layer = model.get_submodule(name)
         raise UsageError(

@@ -1,6 +1,8 @@
 """Pictures of a run: pure functions from numbers to matplotlib figures, without global state."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from math import isfinite
 from textwrap import fill
 from typing import Any, Literal
 
@@ -8,26 +10,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from fedlite.base.intervals import wilson_interval
 from fedlite.base.records import ModelKey
 from fedlite.report.audit_sections import UnitName
 from fedlite.report.drawing import (
     COLOURS,
+    CURVES,
     INK,
+    band,
     blank_figure,
     chart,
     colour_bar,
+    curve,
     legend_below,
     level_line,
+    log_ticks,
+    number,
     percent_axis,
+    round_axis,
+    spaced,
     style_axes,
 )
-from fedlite.report.schema import RoundEntry
+from fedlite.report.schema import EpsilonsOfRound, RoundEntry
 from fedlite.report.words import MODEL_LABELS, NOT_PRIVATE
 
-_CURVES = ("#2563eb", "#7c3aed", "#0d9488", "#16a34a", "#475569")
 LEVELS: tuple[ModelKey, ...] = ("teacher", "public_student")  # drawn as levels beside the rounds
 _BLUES = LinearSegmentedColormap.from_list(
     "fedlite", ["#ffffff", "#dbeafe", "#60a5fa", "#2563eb", "#172554"]
@@ -58,13 +67,14 @@ def partition_heatmap(
         " can see this",
     )
     edges = np.arange(clients + 1) - 0.5
+    gaps = 0.5 if clients <= 100 else 0.0  # white lines between more bars than that hide them
     top.stairs(
-        counts.sum(axis=1), edges, fill=True, color=_BLUES(0.55), edgecolor="white", linewidth=0.5
+        counts.sum(axis=1), edges, fill=True, color=_BLUES(0.55), edgecolor="white", linewidth=gaps
     )
     top.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     image = main.imshow(counts.T, aspect="auto", cmap=_BLUES, vmin=0, interpolation="nearest")
     style_axes(main, "", "client", "class")
-    main.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    main.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     shown = range(0, classes, max(1, -(-classes // 24)))
     main.set_yticks(list(shown), [_short(class_names[index]) for index in shown], fontsize=8.5)
     if clients <= 30 and classes <= 20:
@@ -74,7 +84,13 @@ def partition_heatmap(
 
 
 def _short(name: str, longest: int = 18) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    """A name in one line with both its ends, for long ones often differ in the last word alone;
+    matplotlib would read what stands between two dollars as a formula."""
+    name = " ".join(name.split())
+    if len(name) > longest:
+        tail = longest // 2
+        name = f"{name[: longest - 1 - tail].rstrip()}…{name[-tail:].lstrip()}"
+    return name.replace("$", r"\$")
 
 
 def _annotate(
@@ -98,11 +114,11 @@ def confusion_matrix(
     classes = len(counts)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = 3.2 + min(7.0, 0.42 * classes)
-    figure = blank_figure(side + 1, side)
+    figure = blank_figure(max(6.2, side + 1), side)
     axes = figure.subplots()
     right = int(np.trace(counts))
-    subtitle = f"{right:,} of {int(counts.sum()):,} right"
-    style_axes(axes, "Confusion matrix of the federated student", "predicted", "true", subtitle)
+    subtitle = f"federated student: {right:,} of {int(counts.sum()):,} right"
+    style_axes(axes, "Confusion matrix", "predicted", "true", subtitle)
     image = axes.imshow(shares, cmap=_BLUES, vmin=0, vmax=1)
     shown = list(range(0, classes, max(1, -(-classes // 26))))
     names = [_short(class_names[index]) for index in shown]
@@ -120,27 +136,50 @@ def accuracy_by_round(
     history: Sequence[RoundEntry],
     baselines: Mapping[ModelKey, float],
     metric: Literal["accuracy", "macro_f1"] = "accuracy",
+    tests: int | None = None,
+    tested: str = "test",
 ) -> Figure:
-    """Draw the federated student's test metric by round against the models that it is judged by.
+    """Draw the federated student's metric by round against the models that it is judged by.
 
     Args:
         history: the report's ``history``; rounds without an evaluation are skipped.
         baselines: report key of a model -> its value of the metric, drawn as a level.
         metric: ``accuracy`` or ``macro_f1``.
+        tests: number of examples that an accuracy is measured on, for its 95% interval (Wilson's).
+        tested: what these examples are, as an adjective.
     """
     name = {"accuracy": "accuracy", "macro_f1": "macro-F1"}[metric]
-    figure, axes = chart(f"How good: test {name} by round", "round", f"test {name}")
     points = [(one["round"], one["evaluation"][metric]) for one in history if one["evaluation"]]
-    for key, value in baselines.items():
-        level_line(axes, value, MODEL_LABELS[key], COLOURS[key])
-    if points:
-        rounds, values = zip(*points, strict=True)
-        colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
-        axes.plot(rounds, values, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
+    sure = tests if metric == "accuracy" else None
+    title, y = f"How good: {tested} {name} by round", f"{tested} {name}"
+    figure, axes = chart(title, "round", y, _measured_on(sure, tested))
+    _against_levels(axes, points, baselines, sure)
     percent_axis(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    round_axis(axes, max((number for number, _ in points), default=1))
     legend_below(figure)
     return figure
+
+
+def _measured_on(tests: int | None, tested: str) -> str:
+    return "" if tests is None else f"band: 95% interval, from {tests:,} {tested} examples"
+
+
+def _against_levels(
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    baselines: Mapping[ModelKey, float],
+    tests: int | None,
+) -> None:
+    """The federated student's values, with their intervals, and the levels beside them."""
+    for key, value in baselines.items():
+        level_line(axes, value, MODEL_LABELS[key], key)
+    if points:
+        x, values = zip(*points, strict=True)
+        colour = COLOURS["federated_student"]
+        if tests is not None:
+            low, high = zip(*(wilson_interval(value, tests) for value in values), strict=True)
+            band(axes, x, low, high, colour)
+        curve(axes, x, values, colour, MODEL_LABELS["federated_student"])
 
 
 def epsilon_by_round(
@@ -148,31 +187,61 @@ def epsilon_by_round(
 ) -> Figure:
     """Draw the epsilon spent by round against the budget.
 
-    ``unit`` example draws maximum and spread over clients, client the one of the releases.
+    ``unit`` example draws the largest over clients, and their spread where they differ; client the
+    one of the releases. What is infinite has no place in it and is said in words; so is a budget
+    that lies too far above to be drawn.
     """
-    figure, axes = chart("How private: epsilon spent by round", "round", f"epsilon ({unit}-level)")
+    spent = _epsilons(history, unit)
+    largest = max((epsilon["max"] for _, epsilon in spent), default=0.0)
+    drawn = budget is not None and (not largest or budget <= _FAR * largest)
+    words = []
+    if budget is not None and not drawn:
+        words.append(f"the budget of {number(budget)} lies far above")
+    if len(spent) < sum(one[_KEYS[unit]] is not None for one in history):
+        words.append("rounds without a point: infinite")
+    title = "How private: epsilon spent by round"
+    figure, axes = chart(title, "round", f"epsilon ({unit}-level)", "; ".join(words))
     colour = COLOURS["epsilon"]
-    clients = [(one["round"], one["epsilon"]) for one in history if one["epsilon"]]
-    if unit == "example":
-        rounds = [number for number, _ in clients]
-        spent = [epsilon["max"] for _, epsilon in clients]
-        lowest = [epsilon["min"] for _, epsilon in clients]
-        means = [epsilon["mean"] for _, epsilon in clients]
-        axes.fill_between(rounds, lowest, spent, color=colour, alpha=0.15, label="all clients")
-        axes.plot(rounds, means, color=colour, linewidth=1.4, linestyle=":", label="mean")
-    else:
-        releases = [(one["round"], one["client_level_epsilon"]) for one in history]
-        told = [(number, epsilon) for number, epsilon in releases if epsilon is not None]
-        rounds, spent = [number for number, _ in told], [epsilon for _, epsilon in told]
+    rounds = [number for number, _ in spent]
+    highest = [epsilon["max"] for _, epsilon in spent]
+    lowest = [epsilon["min"] for _, epsilon in spent]
+    label = "of the releases" if unit == "client" else "every client"
+    if max(map(float.__sub__, highest, lowest), default=0.0) > _SEEN * largest:
+        label = "largest of a client"
+        band(axes, rounds, lowest, highest, colour, "all clients")
+        means = [epsilon["mean"] for _, epsilon in spent]
+        curve(axes, rounds, means, colour, "mean", linewidth=1.4, linestyle=":", marker="")
     if spent:
-        label = "maximum" if unit == "example" else "of the releases"
-        axes.plot(rounds, spent, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
-    if budget is not None:
-        level_line(axes, budget, f"budget {budget:g}", COLOURS["warning"])
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        curve(axes, rounds, highest, colour, label)
+    if budget is not None and drawn:
+        level_line(axes, budget, f"budget {number(budget)}", "limit")
+    axes.set_ylim(0, 1.06 * max(largest, budget if budget is not None and drawn else 0.0) or 1.0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    round_axis(axes, max((one["round"] for one in history), default=1))
     legend_below(figure)
     return figure
+
+
+_KEYS: dict[UnitName, Literal["epsilon", "client_level_epsilon"]] = {
+    "example": "epsilon",
+    "client": "client_level_epsilon",
+}
+_FAR = 5.0  # times what was spent: a budget beyond it would flatten the curve
+_SEEN = 0.01  # of what was spent: a spread below it is no wider than the line
+
+
+def _epsilons(history: Sequence[RoundEntry], unit: UnitName) -> list[tuple[int, EpsilonsOfRound]]:
+    """The finite epsilons, by round; in a report that was read again, infinity is null."""
+    found = []
+    for one in history:
+        epsilon, released = one["epsilon"], one["client_level_epsilon"]
+        if unit == "client":
+            epsilon = None
+            if released is not None:
+                epsilon = {"min": released, "mean": released, "p95": released, "max": released}
+        if epsilon and epsilon["max"] is not None and isfinite(epsilon["max"]):
+            found.append((one["round"], epsilon))
+    return found
 
 
 def accuracy_against_epsilon(
@@ -184,28 +253,31 @@ def accuracy_against_epsilon(
 
     Args:
         curves: by label, (epsilon, accuracy of the federated student); one epsilon may occur
-            several times. Five at most.
+            several times, of several seeds: drawn are their mean, and all of them as a band.
         public_only: accuracy of the public-only student.
         non_private: accuracy of the federated student without privacy, if it is known.
     """
-    figure, axes = chart("What each epsilon buys", "epsilon (logarithmic)", "test accuracy")
+    several = any(len(points) > len(dict(points)) for points in curves.values())
+    words = "line: mean over seeds; band: lowest to highest of them" if several else ""
+    figure, axes = chart("What each epsilon buys", "epsilon (logarithmic)", "test accuracy", words)
     if non_private is not None:
-        level_line(axes, non_private, "federated, not private", COLOURS["warning"])
-    level_line(axes, public_only, MODEL_LABELS["public_student"].lower(), COLOURS["public_student"])
-    for (label, points), colour in zip(curves.items(), _CURVES, strict=False):
+        level_line(axes, non_private, "federated, not private", "limit")
+    level_line(axes, public_only, MODEL_LABELS["public_student"].lower(), "public_student")
+    for (label, points), style in zip(curves.items(), cycle(CURVES), strict=False):
         by_epsilon: dict[float, list[float]] = {}
         for epsilon, accuracy in sorted(points):
             by_epsilon.setdefault(epsilon, []).append(accuracy)
         means = [float(np.mean(values)) for values in by_epsilon.values()]
-        style: dict[str, Any] = {"color": colour, "linewidth": 2.2, "markersize": 6}
-        axes.plot(list(by_epsilon), means, "o-", label=label, **style)
+        colour, marker, dashes = style
         if any(len(values) > 1 for values in by_epsilon.values()):
             low = [min(values) for values in by_epsilon.values()]
             high = [max(values) for values in by_epsilon.values()]
-            axes.fill_between(list(by_epsilon), low, high, color=colour, alpha=0.15)
+            band(axes, list(by_epsilon), low, high, colour)
+        lines: dict[str, Any] = {"marker": marker, "linestyle": dashes, "markersize": 6}
+        curve(axes, list(by_epsilon), means, colour, label, **lines)
     axes.set_xscale("log")
-    shown = sorted({epsilon for points in curves.values() for epsilon, _ in points})
-    axes.set_xticks(shown, [f"{epsilon:g}" for epsilon in shown])
+    shown = spaced(sorted({epsilon for points in curves.values() for epsilon, _ in points}))
+    axes.set_xticks(shown, [number(epsilon) for epsilon in shown])
     axes.minorticks_off()
     percent_axis(axes)
     legend_below(figure, columns=3)
@@ -230,14 +302,15 @@ def planned_epsilon(
     )
     axes.set_yscale("log")
     for index, (name, epsilons) in enumerate(curves.items()):
+        colour, marker, _ = CURVES[index % len(CURVES)]
         style: dict[str, Any] = {"linewidth": 2.6, "linestyle": "-", "zorder": 2}
         if name not in chosen:  # shifted dashes: plans of equal noise lie upon each other
             style = {"linewidth": 1.8, "linestyle": (3 * index, (3, 3)), "zorder": 3}
-        axes.plot(rounds, epsilons, color=_CURVES[index % len(_CURVES)], label=name, **style)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style |= {"marker": marker, "markevery": max(1, len(rounds) // 8)}
+        curve(axes, rounds, epsilons, colour, name, **style)
+    if curves:
+        log_ticks(axes.yaxis, number)
+    round_axis(axes, max(rounds, default=1))
     legend_below(figure, columns=2)
     return figure
 
@@ -251,23 +324,30 @@ def not_private_banner(reason: str) -> Figure:
 
 
 def accuracy_by_simulated_time(
-    points: Sequence[tuple[float, float]], baselines: Mapping[ModelKey, float]
+    points: Sequence[tuple[float, float]],
+    baselines: Mapping[ModelKey, float],
+    tests: int | None = None,
+    tested: str = "test",
 ) -> Figure:
-    """Draw the federated student's test accuracy against simulated time.
+    """Draw the federated student's accuracy against simulated time.
 
     Args:
         points: (seconds since the first round began, accuracy).
         baselines: report key of a model -> its accuracy, drawn as a level.
+        tests: number of examples that an accuracy is measured on, for its 95% interval (Wilson's).
+        tested: what these examples are, as an adjective.
     """
-    title = "How long: test accuracy by simulated time"
-    figure, axes = chart(title, "hours on the simulated fleet", "test accuracy")
-    for key, value in baselines.items():
-        level_line(axes, value, MODEL_LABELS[key], COLOURS[key])
-    hours = [seconds / 3600 for seconds, _ in points]
-    colour, label = COLOURS["federated_student"], MODEL_LABELS["federated_student"]
-    accuracies = [accuracy for _, accuracy in points]
-    axes.plot(hours, accuracies, "o-", color=colour, label=label, linewidth=2.2, markersize=4)
+    title, longest = f"How long: {tested} accuracy by simulated time", max(points)[0]
+    unit, seconds = next((one for one in _TIMES if longest >= 2 * one[1]), _TIMES[-1])
+    x, words = f"{unit} on the simulated fleet", _measured_on(tests, tested)
+    figure, axes = chart(title, x, f"{tested} accuracy", words)
+    scaled = [(time / seconds, accuracy) for time, accuracy in points]
+    _against_levels(axes, scaled, baselines, tests)
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     percent_axis(axes)
     legend_below(figure)
     return figure
+
+
+_TIMES = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))

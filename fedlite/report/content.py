@@ -22,17 +22,15 @@ from fedlite.report.words import (
     tested_on,
 )
 
-_ROUNDS = {  # pictures by file, without its ending
+_ROUNDS = {  # pictures by file, without its ending, and what they show
     "accuracy_by_round": "Accuracy by round",
     "epsilon_by_round": "Epsilon spent by round, for one example",
     "client_level_epsilon_by_round": "Epsilon spent by round, for one client",
     "accuracy_by_simulated_time": "Accuracy by simulated time",
 }
-_FILES = {
-    "accuracy_against_latency": "Accuracy against latency",
+_FILES = {"accuracy_against_latency": "Accuracy against latency"}
+_MORE = {
     "accuracy_against_bytes": "Accuracy against size",
-}
-_CLASSES = {
     "confusion_matrix": "Confusion matrix of the federated student",
     "partition": "Which client holds which classes (simulation only)",
 }
@@ -62,8 +60,8 @@ def report_parts(report: Report, pictures: Sequence[str]) -> list[Part]:
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]
     parts += ["## Details", *details(report)]
-    if classes := _drawn(_CLASSES, pictures):
-        parts.append(Folded("Classes and clients in pictures", classes))
+    if more := _drawn(_MORE, pictures):
+        parts.append(Folded("More pictures", more))
     return parts
 
 

@@ -1,31 +1,53 @@
 """The house style of pictures, and how a figure becomes pixels or a file; no global state."""
 
+import math
+from collections.abc import Callable, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
 from fedlite.base.files import write_whole
 
+# Those of Okabe and Ito (2008), darkened where they are drawn as lines: told apart without red or
+# green. What matters is told by dashes and markers besides.
+BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#d98200", "#009e73", "#d55e00"
+PURPLE, SKY, GREY = "#aa4480", "#56b4e9", "#475569"
 COLOURS = {
-    "teacher": "#475569",
-    "public_student": "#d97706",
-    "federated_student": "#2563eb",
-    "folded_student": "#0891b2",
-    "pruned_student": "#0d9488",
-    "quantized_student": "#16a34a",
-    "epsilon": "#7c3aed",
-    "warning": "#dc2626",
+    "teacher": GREY,
+    "public_student": ORANGE,
+    "federated_student": BLUE,
+    "quantized_student": GREEN,
+    "epsilon": PURPLE,
+    "limit": VERMILION,
+    "warning": "#dc2626",  # of the words NOT PRIVATE
 }
+CURVES = (  # colour, marker and dashes of one curve after another
+    (BLUE, "o", "-"),
+    (PURPLE, "s", (0, (6, 2))),
+    (GREEN, "^", (0, (3, 1.5))),
+    (ORANGE, "D", (0, (6, 2, 1, 2))),
+    (GREY, "v", (0, (1, 1))),
+    (SKY, "P", (0, (4, 1, 1, 1, 1, 1))),
+)
+LEVELS = {  # dashes of what is drawn as a level
+    "teacher": (0, (6, 3)),
+    "public_student": (3, (2, 2)),
+    "limit": (0, (8, 2, 1, 2)),
+}
+_MANY = 60  # points on a line, beyond which markers would cover it
+_SHARES = (0.02, 0.0, 1.0)  # the least that an axis of shares spans, and where it ends
 INK, MUTED, GRID = "#0f172a", "#64748b", "#e2e8f0"
 
 
@@ -71,8 +93,94 @@ def colour_bar(figure: Figure, axes: Axes, image: AxesImage, label: str) -> Colo
 
 
 def percent_axis(axes: Axes) -> None:
-    """Shares on the y axis as per cent."""
+    """Shares on the y axis as per cent: over two points or more, for less is noise, and within 0
+    and 100% but for the room that a line needs."""
+    least, lowest, highest = _SHARES
+    low, high = axes.get_ylim()
+    if (lacking := least - (high - low)) > 0:
+        low, high = low - lacking / 2, high + lacking / 2
+    room = 0.02 * (high - low)
+    axes.set_ylim(max(low, lowest - room), min(high, highest + room))
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+
+
+def round_axis(axes: Axes, last: int) -> None:
+    """Rounds 1 to ``last`` on the x axis."""
+    room = max(0.5, 0.02 * last)
+    axes.set_xlim(1 - room, last + room)
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def log_ticks(axis: Axis, words: Callable[[float], str]) -> None:
+    """Readable ticks on a logarithmic axis that is drawn, however much or little it spans."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_ticks(_log_places(float(low), float(high)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _log_places(low: float, high: float, gap: float = 0.1) -> list[float]:
+    """Two round numbers or more within an interval of positive ones, none closer to the next than
+    ``gap`` of the interval's length on a logarithmic scale."""
+    first, last, apart = math.floor(math.log10(low)), math.ceil(math.log10(high)), gap
+    apart *= math.log(high / low)
+    within = []
+    for factors in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        places = (factor * 10.0**power for power in range(first, last + 1) for factor in factors)
+        within = [place for place in places if low <= place <= high]
+        if all(math.log(after / before) >= apart for before, after in pairwise(within)):
+            break
+    if len(within) < 2:
+        steps = MaxNLocator(5).tick_values(low, high)
+        return [float(place) for place in steps if low <= place <= high]
+    return spaced(within, apart)
+
+
+def spaced(values: Sequence[float], apart: float | None = None) -> list[float]:
+    """Those of positive values, sorted, whose logarithms lie ``apart``: by default so that their
+    labels fit beside each other on an axis over all of them."""
+    if apart is None:
+        apart = 0.07 * math.log(values[-1] / values[0]) if values else 0.0
+    kept: list[float] = []
+    for value in values:
+        if not kept or math.log(value / kept[-1]) >= apart:
+            kept.append(value)
+    return kept
+
+
+def number(value: float) -> str:
+    """A number beside an axis: ``1e7 -> '10,000,000'``, ``0.30000000000000004 -> '0.3'``."""
+    return f"{value:,.8g}"
+
+
+def curve(
+    axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str, **style: Any
+) -> None:
+    """A line with markers where they can be told apart; a single point is a point."""
+    known: dict[str, Any] = {"linewidth": 2.2, "marker": "o", "markersize": 4.5} | style
+    if len(x) > _MANY:
+        known["marker"] = ""
+    axes.plot(x, y, color=colour, label=label, **known)
+
+
+def band(
+    axes: Axes,
+    x: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    colour: str,
+    label: str = "",
+) -> None:
+    """What lies between two lines; at a single place, where a band has no width, a bar. Without a
+    ``label`` no legend has it."""
+    if len(x) == 1:
+        bounds: dict[str, Any] = {"color": colour, "linewidth": 9, "alpha": 0.3}
+        axes.vlines(x, low, high, label=label, **bounds)
+        return
+    axes.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0, label=label)
+    for edge in (low, high):
+        axes.plot(x, edge, color=colour, alpha=0.45, linewidth=0.7)
 
 
 def legend_below(figure: Figure, columns: int = 4) -> None:
@@ -82,9 +190,12 @@ def legend_below(figure: Figure, columns: int = 4) -> None:
     )
 
 
-def level_line(axes: Axes, value: float, label: str, colour: str) -> None:
-    """A dashed level across the axes."""
-    axes.axhline(value, color=colour, linestyle=(0, (5, 3)), linewidth=1.6, label=label)
+def level_line(axes: Axes, value: float, label: str, name: str) -> None:
+    """A dashed level across the axes, in the colour and the dashes of ``name``; those of different
+    names are seen even where they lie upon each other."""
+    axes.axhline(
+        value, color=COLOURS[name], linestyle=LEVELS[name], linewidth=1.8, label=label, zorder=2.5
+    )
 
 
 def figure_pixels(figure: Figure) -> NDArray[np.uint8]:

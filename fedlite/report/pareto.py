@@ -5,28 +5,47 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from fedlite.base.intervals import wilson_interval
 from fedlite.report.artefacts import all_entries, is_measured, latency_ms, may_ship
-from fedlite.report.drawing import INK, MUTED, chart, percent_axis
+from fedlite.report.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    chart,
+    log_ticks,
+    percent_axis,
+)
 from fedlite.report.schema import ArtefactEntry, Report
-from fedlite.report.words import FORMAT_LABELS, MODEL_LABELS, human_bytes, percent
+from fedlite.report.words import (
+    FORMAT_LABELS,
+    MODEL_LABELS,
+    human_bytes,
+    percent,
+    tested_on,
+)
 
 FORMAT_COLOURS = {
-    "torch": "#64748b",
-    "onnx": "#2563eb",
-    "litert": "#16a34a",
-    "executorch": "#7c3aed",
-    "coreml": "#d97706",
+    "torch": GREY,
+    "onnx": BLUE,
+    "litert": GREEN,
+    "executorch": PURPLE,
+    "coreml": ORANGE,
 }
 MARKERS = {"fp32": "o", "fp16": "s", "int8": "^", "int8 weights": "D", "int4 weights": "v"}
-_OTHER_COLOUR, _OTHER_MARKER = "#0d9488", "P"
+_OTHER_COLOUR, _OTHER_MARKER = SKY, "P"
 _SIZE = 9.0  # of a marker, in points
 _SHIFTS = [  # where a label is tried, in points from its marker: near first
     (round(distance * math.cos(angle)), round(distance * math.sin(angle)))
@@ -88,7 +107,7 @@ def _picture(
     figure, axes = chart(
         title,
         x,
-        "test accuracy",
+        f"{tested_on(report)} accuracy (95% interval: ±{_sure(report):.1f} points or less)",
         "up is better, left is cheaper; line: the best of what may ship (Pareto front)",
     )
     figure.set_size_inches(8, 5.6)
@@ -103,10 +122,7 @@ def _picture(
         _mark(axes, point, entry)
     axes.set_xscale("log")
     axes.margins(x=0.14, y=0.16)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.minorticks_off()
+    log_ticks(axes.xaxis, shown)
     percent_axis(axes)
     _explain(figure, entries)
     others = [index for index in range(len(entries)) if index not in front]
@@ -119,6 +135,13 @@ def _picture(
     labels = [(points[index], words[index], _colour(entries[index])) for index in (*front, *others)]
     _label(figure, axes, labels, [points[index] for index in front])
     return figure
+
+
+def _sure(report: Report) -> float:
+    """Half of the widest 95% interval (Wilson's) among the models' accuracies, in points."""
+    tests = report["dataset"]["test"]
+    bounds = (wilson_interval(one["accuracy"], tests) for one in report["models"].values())
+    return 100 * max(high - low for low, high in bounds) / 2
 
 
 def _colour(entry: ArtefactEntry) -> str:
@@ -150,14 +173,16 @@ def _name(entry: ArtefactEntry) -> str:
 
 
 def _explain(figure: Figure, entries: Sequence[ArtefactEntry]) -> None:
-    """A legend of the formats, precisions and hollow marks that occur."""
+    """A legend of the formats (squares of their colour), precisions (shapes) and hollow marks."""
     formats = [one for one in FORMAT_LABELS if any(entry["format"] == one for entry in entries)]
-    handles = [_key(FORMAT_LABELS[one], FORMAT_COLOURS[one], "o") for one in formats]
+    handles: list[Artist] = [
+        Patch(color=FORMAT_COLOURS.get(one, _OTHER_COLOUR), label=FORMAT_LABELS[one])
+        for one in formats
+    ]
     for precision in dict.fromkeys(entry["precision"] for entry in entries):
-        handles.append(_key(precision, MUTED, MARKERS.get(precision, _OTHER_MARKER)))
+        handles.append(_key(precision, MARKERS.get(precision, _OTHER_MARKER)))
     if any(entry["refused"] for entry in entries):
-        handles.append(_key("refused", MUTED, "o"))
-        handles[-1].set_markerfacecolor("white")
+        handles.append(_key("refused", "o", hollow=True))
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -168,8 +193,9 @@ def _explain(figure: Figure, entries: Sequence[ArtefactEntry]) -> None:
     )
 
 
-def _key(label: str, colour: str, marker: str) -> Line2D:
-    return Line2D([], [], color=colour, marker=marker, markersize=7, linestyle="none", label=label)
+def _key(label: str, marker: str, *, hollow: bool = False) -> Line2D:
+    style: dict[str, Any] = {"markerfacecolor": "white" if hollow else INK, "markersize": 7}
+    return Line2D([], [], color=INK, marker=marker, linestyle="none", label=label, **style)
 
 
 def _label(

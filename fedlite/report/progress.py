@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from fedlite.report.words import epsilon_text, human_seconds, percent
@@ -16,18 +17,22 @@ Field = float | int | str | None
 
 
 def format_fields(fields: dict[str, Field]) -> str:
-    """``{'accuracy': 0.81, 'epsilon': 1.2} -> 'accuracy 81.0%  epsilon 1.20'``, without Nones."""
+    """The fields in words, without Nones.
+
+    >>> format_fields({"test_accuracy": 0.81, "epsilon": 1.191, "loss": None})
+    'test accuracy 81.0%  epsilon 1.20'
+    """
     shown = []
     for name, value in fields.items():
         if value is None:
             continue
-        if name in ("accuracy", "macro_f1") and isinstance(value, float):
+        if name.endswith(("accuracy", "macro_f1")) and isinstance(value, float):
             value = percent(value)
-        elif name == "epsilon" and isinstance(value, float):
+        elif name.endswith("epsilon") and isinstance(value, float):
             value = epsilon_text(value)
         elif isinstance(value, float):
             value = f"{value:.3g}"
-        shown.append(f"{name.replace('_', '-')} {value}")
+        shown.append(f"{name.replace('macro_f1', 'macro-F1').replace('_', ' ')} {value}")
     return "  ".join(shown)
 
 
@@ -35,55 +40,96 @@ class Bar:
     """A stage that goes on. It holds the count and the last fields; it draws itself if it can."""
 
     def __init__(self, total: int | None, live: bars.Progress | None, name: str) -> None:
-        self.total, self.done = total, 0
+        self.total, self.done, self.note = total, 0, ""
+        self._broken_off = False
         self.fields: dict[str, Field] = {}
         self._live = live
-        self._task = live.add_task(name, total=total, shown="", mark="[cyan]•") if live else None
+        self._task = live.add_task(name, total=total, **_BLANK) if live else None
 
-    def advance(self, steps: int = 1, **fields: Field) -> None:
+    def advance(self, steps: int = 1, /, **fields: Field) -> None:
         """Count ``steps`` more and show ``fields``; a field that is not given keeps its value."""
         self.done += steps
         self.fields |= fields
         if self._live and self._task is not None:
-            self._live.update(self._task, completed=self.done, shown=format_fields(self.fields))
+            self._live.update(self._task, completed=self.done, shown=self.words, count=self.count)
+
+    def conclude(self, note: str, *, complete: bool = True) -> None:
+        """Say what happened: that the result was there, or why the stage ended early.
+
+        ``complete`` is False where the rest would have been wanted: the count then stays short of
+        its total.
+        """
+        self.note, self._broken_off = note, not complete
 
     def finish(self, ok: bool) -> None:
         """Stop the clock; a stage that ended early, as a teacher may, is complete all the same."""
+        if ok and not self._broken_off and self.total is not None:
+            self.total = self.done
         if self._live and self._task is not None:
-            done = max(self.done, 1)
+            full = ok and not self._broken_off
+            style, mark = ("green", "✓") if full else ("yellow", "!") if ok else ("red", "✗")
             self._live.update(
                 self._task,
-                total=done if ok else self.total,
-                completed=done if ok else self.done,
-                mark="[green]✓" if ok else "[red]✗",
+                total=1 if full else self.total,
+                completed=1 if full else self.done,
+                shown=self.words,
+                count=self.count,
+                mark=f"[{style}]{mark}",
+                style=style,
             )
             self._live.stop_task(self._task)
+
+    @property
+    def words(self) -> str:
+        """What happened, and the last fields."""
+        return "  ".join(part for part in (self.note, format_fields(self.fields)) if part)
 
     @property
     def count(self) -> str:
         """``'12/20'``, ``'12'`` where the total is not known, or nothing where nothing counts."""
         if self.total is None:
             return str(self.done) if self.done else ""
-        return f"{self.done}/{self.total}"
-
-
-class _Count(bars.ProgressColumn):
-    def render(self, task: bars.Task) -> Text:
-        if task.total is None:
-            return Text(f"{task.completed:.0f}" if task.completed else "")
-        if task.total <= 1:
-            return Text("")
-        return Text(f"{task.completed:.0f}/{task.total:.0f}")
+        return f"{self.done}/{self.total}" if self.total else ""
 
 
 class _Time(bars.ProgressColumn):
+    """What a stage took; while it goes on what is left as well, or alone where there is no room."""
+
+    def __init__(self, wide: bool) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._wide = wide
+
     def render(self, task: bars.Task) -> Text:
         spent = human_seconds(task.elapsed or 0.0)
+        if not task.fields["timed"]:
+            return Text("")
         if task.stop_time is not None:
-            return Text(spent, style="green" if task.finished else "red")
+            return Text(spent, style=task.fields["style"])
         if task.time_remaining:
-            spent += f", {human_seconds(task.time_remaining)} left"
+            left = f"{human_seconds(task.time_remaining)} left"
+            spent = f"{spent}, {left}" if self._wide else left
         return Text(spent, style="dim")
+
+
+def _columns(width: int) -> Iterator[bars.ProgressColumn]:
+    """What fits a terminal: what happened comes last and may take a second line."""
+    yield bars.TextColumn("{task.fields[mark]}", table_column=Column(no_wrap=True))
+    yield bars.TextColumn("[bold]{task.description:<10}", table_column=Column(no_wrap=True))
+    if width >= _NARROW:
+        yield bars.BarColumn(bar_width=max(10, min(32, width - 95)))
+    yield bars.TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True))
+    yield _Time(wide=width >= _WIDE)
+    yield bars.TextColumn("{task.fields[shown]}", table_column=Column(overflow="fold"))
+
+
+_BLANK: dict[str, Any] = {
+    "shown": "",
+    "count": "",
+    "mark": "[cyan]•",
+    "style": "dim",
+    "timed": True,
+}  # of a task
+_NARROW, _WIDE = 70, 105  # columns: under the first there is no bar, from the second on all fits
 
 
 class Progress:
@@ -99,15 +145,7 @@ class Progress:
         self._enabled = enabled
         self._live: bars.Progress | None = None
         if enabled and self._console.is_terminal:
-            self._live = bars.Progress(
-                bars.TextColumn("{task.fields[mark]}"),
-                bars.TextColumn("[bold]{task.description:<10}"),
-                bars.BarColumn(bar_width=max(8, min(32, self._console.width - 72))),
-                _Count(),
-                bars.TextColumn("{task.fields[shown]}"),
-                _Time(),
-                console=self._console,
-            )
+            self._live = bars.Progress(*_columns(self._console.width), console=self._console)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -128,6 +166,14 @@ class Progress:
         if self._enabled:
             self._console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
 
+    def skip(self, name: str) -> None:
+        """Show a stage whose result is there from an earlier command."""
+        if self._live:
+            bar = {"shown": "done before", "mark": "[green]✓", "timed": False}
+            self._live.add_task(name, total=1, completed=1, **(_BLANK | bar))
+        elif self._enabled:
+            self._console.print(Text(f"{name}: done before"), soft_wrap=True)
+
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Bar]:
         """Show one stage while the block runs.
@@ -145,5 +191,5 @@ class Progress:
             if self._enabled and not self._live:
                 mark = "done" if ok else "failed"
                 parts = [f"{name.replace('_', ' ')}: {mark}", human_seconds(monotonic() - start)]
-                parts += [part for part in (bar.count, format_fields(bar.fields)) if part]
+                parts += [part for part in (bar.count, bar.words) if part]
                 self._console.print(Text("  ".join(parts)), soft_wrap=True)

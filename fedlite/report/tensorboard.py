@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
 from fedlite.base.records import Evaluation, RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.audit_sections import AuditsSection
+from fedlite.report.events import Events, Tracker
 from fedlite.report.fleet import CLIENT_COUNTS
 from fedlite.report.hparams import result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
@@ -95,6 +95,8 @@ class RunBoard:
             process wrote for it and later rounds is hidden.
         client_level: whether the run spends client-level privacy, which has charts of its own.
         fleet: whether its rounds are timed on simulated devices, which have charts of their own.
+        tracker: told every scalar too, under the same tag.
+        events: False writes no event file: the tracker alone is told.
     """
 
     def __init__(
@@ -104,9 +106,11 @@ class RunBoard:
         purge_step: int | None = None,
         client_level: bool = False,
         fleet: bool = False,
+        tracker: Tracker | None = None,
+        events: bool = True,
     ) -> None:
         _wait_for_a_new_second(log_dir)
-        self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
+        self._writer = Events(log_dir, purge_step, tracker, written=events)
         self._resumed = purge_step is not None
         self._baselines: dict[str, float] = {}
         own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}

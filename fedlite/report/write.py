@@ -19,7 +19,7 @@ from fedlite.report.content import report_parts, report_title
 from fedlite.report.html import report_html
 from fedlite.report.markdown import markdown_of
 from fedlite.report.schema import EpsilonsOfRound, Report, RoundEntry
-from fedlite.report.words import is_private, not_private_reason
+from fedlite.report.words import is_private, not_private_reason, tested_on
 
 SCHEMA_VERSION = 1
 SECTIONS = tuple(Report.__annotations__)  # in the order of the file
@@ -90,11 +90,14 @@ def draw_pictures(
     """The pictures that a report has the numbers for, by file name without its ending."""
     models, privacy, history = report["models"], report["privacy"], report.get("history") or []
     drawn: dict[str, Figure] = {}
+    tests, tested = report["dataset"]["test"], tested_on(report)
     known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
     if not is_private(privacy):
         drawn["not_private"] = charts.not_private_banner(not_private_reason(privacy))
     if any(one["evaluation"] for one in history):
-        drawn["accuracy_by_round"] = charts.accuracy_by_round(history, known)
+        drawn["accuracy_by_round"] = charts.accuracy_by_round(
+            history, known, tests=tests, tested=tested
+        )
     budgets = {unit["unit"]: unit["budget"] for unit in privacy["units"]}
     if "example" in budgets and any(one["epsilon"] for one in history):
         drawn["epsilon_by_round"] = charts.epsilon_by_round(history, budgets["example"])
@@ -108,7 +111,9 @@ def draw_pictures(
         if one["evaluation"] and "simulated" in one
     ]
     if timed:
-        drawn["accuracy_by_simulated_time"] = charts.accuracy_by_simulated_time(timed, known)
+        drawn["accuracy_by_simulated_time"] = charts.accuracy_by_simulated_time(
+            timed, known, tests=tests, tested=tested
+        )
     if models:
         drawn["accuracy_against_latency"] = pareto.accuracy_against_latency(report)
         drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)

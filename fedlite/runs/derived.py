@@ -30,6 +30,8 @@ def derived_constants(config: Config) -> dict[str, str]:
         found["dataset.public_size"] = "a share of the number of all examples"
     if dataset.class_names is None and not dataset.keys.get("class_names"):
         found["dataset.class_names"] = "the labels that occur, where the source names no classes"
+    if dataset.source == "table" and not dataset.keys.get("inputs"):
+        found["dataset.keys.inputs"] = "the columns that hold numbers and no ids"
     return found
 
 

@@ -1,16 +1,19 @@
 """Runs stages on a run directory: one process at a time, checked first, kept as far as it got."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 from fedlite.base.compute import compute_device, memory_explained
 from fedlite.base.errors import FedliteError
+from fedlite.base.options import NEUTRAL, PATH, PATH_OR_NAME, options_of, value_at
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.federation.transport.engines import prepare_engine
 from fedlite.privacy.ledger_folder import any_ledger
+from fedlite.report.events import TrackedRun, Tracker
 from fedlite.report.progress import Progress
+from fedlite.report.trackers import TRACKERS
 from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
 from fedlite.runs.pipeline import Pipeline
@@ -51,10 +54,43 @@ def execute(
             prepare_engine(config.engine)
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
-        with held_ledgers(pipeline) if "federate" in stages else nullcontext():
+        held = held_ledgers(pipeline) if "federate" in stages else nullcontext()
+        with held, tracked(pipeline):
             run.keep_options(config, list(overrides))
             run_stages(pipeline, stages, again)
     return pipeline
+
+
+@contextmanager
+def tracked(pipeline: Pipeline) -> Iterator[None]:
+    """Within, the run is open in the tracker that its options name.
+
+    Raises:
+        FedliteError: the tracker's library or its store cannot be used.
+    """
+    config, run = pipeline.config, pipeline.run
+    values, here = config.to_plain(), run.path.absolute()
+    described = TrackedRun(
+        run_id=run.run_id,
+        name=f"{here.parent.name}/{here.name}",
+        project=config.tracking.project,
+        directory=run.path,
+        options={
+            option.key: value_at(values, option.key)
+            for option in options_of(Config)
+            if not {NEUTRAL, PATH, PATH_OR_NAME} & set(option.marks)
+        },
+    )
+    tracker: Tracker | None = TRACKERS.find(config.tracking.tracker)(described)
+    if tracker is None:
+        yield
+        return
+    pipeline.tracker, ok = tracker, False
+    try:
+        yield
+        ok = True
+    finally:
+        tracker.close(ok)
 
 
 def with_device(config: Config) -> Config:

@@ -19,6 +19,7 @@ from fedlite.federation.plans import Plans
 from fedlite.models.build import build_model, load_state
 from fedlite.models.options import ModelOptions
 from fedlite.privacy.division import Division
+from fedlite.report.events import Tracker
 from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 from fedlite.runs.config import Config
@@ -35,8 +36,10 @@ class Pipeline:
     """One run while its stages go on.
 
     ``marks`` are the fingerprints of the stages with these options
-    (:func:`fedlite.runs.stages.table.fingerprints`).
+    (:func:`fedlite.runs.stages.table.fingerprints`). ``tracker`` is told what TensorBoard is.
     """
+
+    tracker: Tracker | None = None
 
     def __init__(
         self, config: Config, run: RunDirectory, progress: Progress, marks: Mapping[str, str]
@@ -57,6 +60,11 @@ class Pipeline:
             log.warning("%s", note)
             self.progress.warn(note)
         return splits
+
+    @property
+    def tested(self) -> str:
+        """What evaluations are on, as the first word of a number's name."""
+        return "test" if self.config.dataset.evaluate_on == "test" else "held_out"
 
     @cached_property
     def plans(self) -> Plans:
@@ -122,14 +130,17 @@ class Pipeline:
         return self.load("public_student") if warm else self.build(self.config.student)
 
     def board(self, purge_step: int | None) -> RunBoard | None:
-        """TensorBoard's writer, None where it is turned off."""
-        if not self.config.tracking.tensorboard:
+        """TensorBoard's writer, which tells the tracker too; None where both are turned off."""
+        events = self.config.tracking.tensorboard
+        if not events and self.tracker is None:
             return None
         return RunBoard(
             self.run.path,
             purge_step=purge_step,
             client_level=self.config.privacy.client_level,
             fleet=self.config.fleet.simulated,
+            tracker=self.tracker,
+            events=events,
         )
 
 

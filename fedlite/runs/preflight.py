@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.data.types import Task
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
@@ -18,6 +19,7 @@ from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.federate import client_options
 from fedlite.serve.signature import read_signing_key
 
+OF_VECTORS = "fedlite.models.mlp.MLP"
 EXPORTS = "fedlite."  # the package's own students are known to export: their tests do it
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         UsageError: names the option and what would be right.
     """
     config, run, splits = pipeline.config, pipeline.run, pipeline.splits
+    check_networks(config, splits.task)
     privacy, plans = config.privacy, pipeline.plans
     check_engine(config.engine)
     started = run.facts.get("plan")
@@ -89,10 +92,11 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         open_workbench(options.to_json(), run.file("nodes"), config.device)
         _check_trained(pipeline)
         if "compress" in stages:
-            from fedlite.compress.probe import check_cut, check_export  # as above
+            from fedlite.compress.probe import check_cut, check_export, check_loads  # as above
 
             cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
             if not config.student.module.startswith(EXPORTS):
+                check_loads(cut, config.student, splits.task)
                 check_export(cut, splits.task, config.compress)
     if not privacy.private:
         return
@@ -118,6 +122,29 @@ def _check_trained(pipeline: Pipeline) -> None:
     if not config.privacy.private:
         student = pipeline.build(config.student)
         check_training(student, inputs, task.num_classes, "student")
+
+
+def check_networks(config: Config, task: Task) -> None:
+    """Refuse networks of the package that are for images or series where inputs are vectors.
+
+    Raises:
+        UsageError: names both options at once, and what to use.
+    """
+    if len(task.input_shape) != 1:
+        return
+    networks = {"student": config.student, "teacher": config.teacher}
+    wrong = {
+        key: one.name
+        for key, one in networks.items()
+        if one.module.startswith(EXPORTS) and one.module != OF_VECTORS
+    }
+    if wrong:
+        found = " and ".join(f"{key}={name}" for key, name in wrong.items())
+        remedy = " ".join(f"{key}=mlp" for key in wrong)
+        raise UsageError(
+            f"{found}: for images or series, but inputs of {task.name} are vectors of"
+            f" {task.input_shape[0]} features; use {remedy}"
+        )
 
 
 def check_division(pipeline: Pipeline) -> None:

@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from fedlite.report.drawing import (
     COLOURS,
     GRID,
     INK,
+    LEVELS,
     blank_figure,
     chart,
     legend_below,
+    log_ticks,
     percent_axis,
     style_axes,
 )
@@ -83,20 +84,20 @@ def search_history(result: SearchResult) -> Figure:
         f"{UNITS[result.wanted]} (logarithmic)",
         "line: the best choice so far among the trials within the limits",
     )
-    for label, colour, within in _groups():
+    for label, colour, shape, within in _groups():
         some = [
             trial
             for trial in result.trials
             if trial.outcome is not None and result.limits.feasible(trial) is within
         ]
         values = [float(getattr(trial.outcome, result.wanted)) for trial in some]
-        axes.plot([trial.number for trial in some], values, **_marks(colour, label))
+        axes.plot([trial.number for trial in some], values, **_marks(colour, label, shape))
     course = [np.nan if value is None else value for value in result.course]
     axes.step(
         range(len(course)), course, where="post", color=CHOSEN, linewidth=2, label="best so far"
     )
     axes.set_yscale("log")
-    _log_ticks(axes.yaxis, result.wanted)
+    log_ticks(axes.yaxis, _words(result.wanted))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure)
     return figure
@@ -116,9 +117,9 @@ def _scatter(axes: Axes, result: SearchResult, cost: str, limit: float | None) -
     ]
     best = max((outcome.accuracy or 0.0 for outcome, _ in scored), default=0.0)
     floor = best - DEPTH
-    for label, colour, within in _groups():
+    for label, colour, shape, within in _groups():
         some = [outcome for outcome, feasible in scored if feasible is within]
-        for marker, fallen in (("o", False), ("v", True)):
+        for marker, fallen in ((shape, False), ("v", True)):
             points = [point(one) for one in some if ((one.accuracy or 0.0) < floor) is fallen]
             name = f"{label}, accuracy below {100 * floor:.0f}%" if fallen else label
             if points:
@@ -130,8 +131,8 @@ def _scatter(axes: Axes, result: SearchResult, cost: str, limit: float | None) -
             *zip(*front, strict=True), where="post", color=WITHIN, alpha=0.5, label="Pareto front"
         )
     dashes: dict[str, Any] = {
-        "color": COLOURS["warning"],
-        "linestyle": (0, (5, 3)),
+        "color": COLOURS["limit"],
+        "linestyle": LEVELS["limit"],
         "label": "limit",
     }
     if limit is not None:
@@ -148,15 +149,16 @@ def _scatter(axes: Axes, result: SearchResult, cost: str, limit: float | None) -
     axes.margins(x=0.08, y=0.08)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    _log_ticks(axes.xaxis, cost)
+    log_ticks(axes.xaxis, _words(cost))
 
 
-def _groups() -> tuple[tuple[str, str, bool], ...]:
-    """Label and colour of the trials over the limits and of those within, drawn in this order."""
-    return ("over the limits", OVER, False), ("within the limits", WITHIN, True)
+def _groups() -> tuple[tuple[str, str, str, bool], ...]:
+    """Label, colour and marker of the trials over the limits and of those within, drawn in this
+    order."""
+    return ("over the limits", OVER, "X", False), ("within the limits", WITHIN, "o", True)
 
 
-def _marks(colour: str, label: str, marker: str = "o") -> dict[str, Any]:
+def _marks(colour: str, label: str, marker: str) -> dict[str, Any]:
     return {
         "linestyle": "none",
         "marker": marker,
@@ -168,15 +170,9 @@ def _marks(colour: str, label: str, marker: str = "o") -> dict[str, Any]:
     }
 
 
-def _log_ticks(axis: Axis, unit: str) -> None:
-    """Readable ticks on a logarithmic axis, however little of a decade it spans."""
-    words: Callable[[float], str] = "{:,.3g}".format
-    if unit == "bytes":
-        words = _short_bytes
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_tick_params(which="minor", length=0)
+def _words(unit: str) -> Callable[[float], str]:
+    """How a cost stands beside its axis."""
+    return _short_bytes if unit == "bytes" else "{:,.3g}".format
 
 
 def _short_bytes(count: float) -> str:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
 from fedlite.compress.options import CompressOptions
-from fedlite.compress.probe import check_cut, check_export
+from fedlite.compress.probe import check_cut, check_export, check_loads
+from fedlite.models.options import ModelOptions
 from tests.conftest import TINY
 from tests.e2e.command import refusal
 from tests.privacy import students
@@ -34,15 +36,25 @@ class ByValue(Student):
         return hidden if bool((hidden.detach() < 2).all()) else hidden / 2
 
 
-@pytest.mark.parametrize("student", [students.PrivateLSTM, students.PrivateAttention])
-def test_a_student_that_cannot_be_cut_is_one_line_with_the_option(student: type[Student]) -> None:
-    with pytest.raises(UsageError, match=r"its layers cannot be cut .*use compress\.ratio=0"):
+@pytest.mark.parametrize(
+    ("student", "why"),
+    [
+        (students.PrivateLSTM, r"layer 'first' \(DPLSTM\) is one of them; use compress\.ratio=0"),
+        (students.PrivateAttention, r"no layer can be cut .*use compress\.ratio=0"),
+    ],
+)
+def test_a_student_that_cannot_be_cut_is_one_line_with_the_option(
+    student: type[Student], why: str
+) -> None:
+    with pytest.raises(UsageError, match=why):
         check_cut(student(), TASK, CUT)
     check_cut(student(), TASK, WHOLE)
 
 
 def test_a_ratio_that_removes_no_channel_is_one_line() -> None:
-    with pytest.raises(UsageError, match=r"compress\.ratio=0\.3 .*removes no channel"):
+    with pytest.raises(UsageError, match=r"compress\.ratio=0\.1 .*removes no channel"):
+        check_cut(Student(), TASK, CompressOptions(ratio=0.1))
+    with pytest.raises(UsageError, match=r"compress\.ratio=0\.3: no layer can be cut \('head'"):
         check_cut(students.Transposed(), TASK, CUT)
 
 
@@ -53,6 +65,25 @@ def test_what_can_be_cut_can_be_exported_after_it(student: type[Student]) -> Non
     sizes = [sum(one.numel() for one in model.parameters()) for model in (cut, whole)]
     assert sizes[0] < sizes[1]
     check_export(cut, TASK, CUT)
+
+
+class Sized(Student):
+    """Keeps a size beside its layers, so that it bears a cut of itself and no file of it."""
+
+    def __init__(self, input_shape: tuple[int, ...] = SHAPE, num_classes: int = CLASSES) -> None:
+        super().__init__(input_shape, num_classes)
+        self.scale = nn.Parameter(torch.ones(12))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return super().middle(x) * self.scale[: self.first.out_features]
+
+
+def test_a_cut_student_that_its_class_cannot_load_is_one_line() -> None:
+    options = ModelOptions("mine", f"{__name__}.Sized")
+    cut = check_cut(Student(), TASK, CUT)
+    with pytest.raises(UsageError, match=r"cannot be loaded from a file again .*does not fit"):
+        check_loads(cut, options, TASK)
+    check_loads(cut, ModelOptions("mine", "tests.privacy.students.Student"), TASK)
 
 
 @pytest.mark.parametrize("student", [ByValue, students.ExpandedPositions])

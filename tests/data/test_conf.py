@@ -14,7 +14,7 @@ from fedlite.runs.conf import conf_dir
 from fedlite.runs.splits import splits_of
 
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]
-OWN_DATA = ["npz", "idx", "pictures", "huggingface"]
+OWN_DATA = ["npz", "npy", "idx", "pictures", "table", "huggingface"]
 PARTITIONS = ["iid", "dirichlet", "pathological", "shards", "size", "natural"]
 
 

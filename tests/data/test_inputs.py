@@ -81,11 +81,22 @@ def test_ids_and_constant_features_are_said(tmp_path: Path) -> None:
 
 def test_an_id_is_known_by_its_name_too() -> None:
     inputs = np.array([[1, 0.5], [1, 0.7], [2, 0.1]], dtype=np.float32)
-    notes = list(input_notes(inputs, "channels_first", "mine", ("patient_id", "fluid")))
+    notes = list(
+        input_notes(inputs, DatasetOptions("mine", "npz"), "mine", ("patient_id", "fluid"))
+    )
     assert len(notes) == 1
     assert "'patient_id' looks like an id" in notes[0]
     assert all(map(named_as_id, ["id", "ID", "user_id", "PatientID", "customerId", "index", ""]))
     assert not any(map(named_as_id, ["humid", "acid", "side", "idle", "width"]))
+
+
+def test_sparse_features_bring_a_hint_where_they_are_divided_by_their_deviation(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(400, 4)) * (rng.random((400, 4)) < (0.02, 0.1, 1, 1))
+    assert "2 of 4 features are sparse" in " ".join(read(tmp_path, inputs).notes)
+    assert read(tmp_path, inputs, standardise="robust").notes == ()
 
 
 def test_notes_go_with_the_splits(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_huggingface_parquet_with_an_array_column(tmp_path: Path) -> None:
     ("keys", "message"),
     [
         ({"inputs": "weight", "labels": "answer"}, "no column 'weight'.*age, height, answer"),
-        ({"inputs": "answer", "labels": "answer"}, "'answer' does not hold one number"),
+        ({"inputs": "answer", "labels": "answer"}, "'answer' holds text"),
         ({"inputs": "", "labels": "answer"}, "keys.inputs: missing"),
         ({"inputs": "age"}, "keys.labels: missing"),
         ({"inputs": "age", "labels": "answer", "split_test": "test"}, "no split 'test'; has train"),
@@ -236,7 +236,7 @@ def test_huggingface_bad_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be loaded"):
         read_huggingface(tmp_path / "bad.parquet", keys)
     (tmp_path / "holes.csv").write_text("age,answer\n1,0\n,1\n3,1\n")
-    with pytest.raises(UsageError, match="'age': 1 rows are empty"):
+    with pytest.raises(UsageError, match="'age': 1 of 3 cells are empty"):
         read_huggingface(tmp_path / "holes.csv", keys)
     with pytest.raises(UsageError, match="no such path"):
         read_huggingface(tmp_path / "nowhere", keys)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedlite.base.cache import HOME_CACHE
 from fedlite.base.errors import UsageError
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
@@ -62,6 +63,13 @@ def test_a_folder_that_cannot_be_made_is_one_line(config, task, digits, tmp_path
     config = dataclasses.replace(config, cache_dir=str(tmp_path / "file"))
     with pytest.raises(UsageError, match=r"teacher\.cache_dir=.*file.*writable folder or null"):
         cached_teacher(config, task, *digits, AUGMENT, 0)
+
+
+def test_a_home_that_cannot_be_written_does_without(config, task, digits, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    config = dataclasses.replace(config, cache_dir=HOME_CACHE)
+    assert [cached_teacher(config, task, *digits, AUGMENT, 0)[1] for _ in range(2)] == [False] * 2
 
 
 def test_the_key_depends_on_all_that_decides_the_weights(config, task, digits):

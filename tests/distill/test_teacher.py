@@ -1,17 +1,15 @@
-"""The teacher: early stopping, determinism, and checkpoints that are not what they should be."""
+"""The teacher: early stopping and determinism."""
 
 import dataclasses
-import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from fedlite.base.errors import UsageError
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
 from fedlite.distill.evaluate import evaluate_model, predict_logits
-from fedlite.distill.teacher import load_teacher_checkpoint, train_teacher
+from fedlite.distill.teacher import train_teacher
 from fedlite.models.build import build_model
 
 AUGMENT = AugmentOptions(shift=1)
@@ -72,62 +70,3 @@ def test_private_data_is_refused(digits, task, teacher_config, part):
     model = build_model(teacher_config, task, seed=0)
     with pytest.raises(TypeError, match="only PublicData"):
         train_teacher(model, *data, teacher_config, AUGMENT, seed=0)
-
-
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}])
-def test_a_checkpoint_is_loaded_and_frozen(trained, task, teacher_config, tmp_path, wrap):
-    path = tmp_path / "teacher.pt"
-    torch.save(wrap(trained[0].state_dict()), path)
-    model = build_model(teacher_config, task, seed=1)
-    load_teacher_checkpoint(model, path)
-    inputs = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model(inputs), trained[0](inputs))
-    assert not model.training
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-
-
-class Payload:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self):
-        return (eval, ("open('ran', 'w').close()",))
-
-
-def truncated(state):
-    torch.save(state, "whole.pt")
-    with open("whole.pt", "rb") as file:  # noqa: PTH123
-        return file.read()[:1000]
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "no such file"),
-        (lambda state: b"", "not a state dict"),
-        (lambda state: b"weights", "not a state dict"),
-        (truncated, "not a state dict"),
-        (lambda state: pickle.dumps(Payload(), protocol=2), "without running code"),
-        (lambda state: {"model": Payload()}, "without running code"),
-        (lambda state: [1, 2], "holds list"),
-        (lambda state: {"epoch": 3}, "not a state dict"),
-        (lambda state: {**state, "classifier.1.bias": torch.zeros(5)}, r"\(5,\).*\(32,\)"),
-        (lambda state: {**state, "classifier.1.bias": torch.full((32,), torch.nan)}, "finite"),
-    ],
-)
-def test_a_wrong_checkpoint_is_one_line(
-    trained, task, teacher_config, tmp_path, monkeypatch, content, says
-):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "teacher.pt"
-    if content is not None:
-        made = content(trained[0].state_dict())
-        if isinstance(made, bytes):
-            path.write_bytes(made)
-        else:
-            torch.save(made, path)
-    model = build_model(teacher_config, task, seed=1)
-    with pytest.raises(UsageError, match=says) as caught:
-        load_teacher_checkpoint(model, path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "ran").exists()

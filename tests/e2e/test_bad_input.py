@@ -146,6 +146,18 @@ def npz(folder: Path, **changes: np.ndarray) -> list[str]:
     return ["dataset=npz", f"dataset.root={folder}", "student=mlp"]
 
 
+def test_networks_for_images_are_refused_for_vectors_with_both_remedies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = [*npz(tmp_path / "data")[:2], *TINY[1:], f"run.dir={tmp_path / 'run'}"]
+    line = refusal(capsys, 2, "simulate", *mine)
+    assert "student=cnn and teacher=cnn: for images or series" in line
+    assert "vectors of 6 features; use student=mlp teacher=mlp" in line
+    mine = [one for one in mine if not one.startswith("teacher.kwargs")]
+    line = refusal(capsys, 2, "simulate", *mine, "teacher=mlp")
+    assert line.endswith("; use student=mlp")
+
+
 def test_damaged_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = [*TINY[1:], f"run.dir={tmp_path / 'run'}"]
     inputs = np.ones((60, 6), dtype=np.float32)

@@ -15,7 +15,7 @@ from fedlite.privacy.probe import check_private_model
 from tests.tasks import shaped
 
 STUDENTS = ("cnn", "mobilenet", "mlp", "staged")
-TEACHERS = ("cnn", "resnet")
+TEACHERS = ("cnn", "resnet", "mlp")
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (9, 128))
 NETWORKS = [("student", name) for name in STUDENTS] + [("teacher", name) for name in TEACHERS]
 BATCH_NORM = nn.modules.batchnorm._BatchNorm

@@ -70,7 +70,8 @@ def test_macro_f1_can_be_drawn_instead(report: dict[str, Any]) -> None:
 
 def test_epsilon_by_round_shows_the_worst_client_and_the_budget(report: dict[str, Any]) -> None:
     figure = charts.epsilon_by_round(report["history"], 8.0)
-    mean, highest, budget = figure.axes[0].lines
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    mean, highest, budget = (lines[name] for name in ("mean", "largest of a client", "budget 8"))
     assert highest.get_ydata()[-1] == pytest.approx(7.92)
     assert mean.get_ydata()[-1] < 7.92
     assert list(budget.get_ydata()) == [8.0, 8.0]

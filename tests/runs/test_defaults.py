@@ -153,10 +153,11 @@ def test_a_run_without_options_takes_the_choices_of_its_file() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["default", "quiet"])
+@pytest.mark.parametrize("name", ["default", "quiet", "mlflow", "wandb"])
 def test_a_quiet_run_shows_nothing_while_it_goes_on(name: str) -> None:
     tracking = compose_config([f"tracking={name}"]).tracking
-    assert tracking.progress is tracking.tensorboard is (name == "default")
+    assert tracking.progress is tracking.tensorboard is (name != "quiet")
+    assert tracking.tracker == (name if name in ("mlflow", "wandb") else "none")
 
 
 def test_no_file_of_a_group_holds_its_defaults() -> None:

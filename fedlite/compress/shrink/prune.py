@@ -5,7 +5,7 @@ import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.compress.shrink.coupling import GatesAsHalves, Mixing, blocks_of, tied_channels
 from fedlite.compress.shrink.sensitivity import Gradients
 from fedlite.compress.shrink.sparsify import CONVOLUTIONS
 from fedlite.data.types import Task
@@ -20,13 +21,18 @@ from fedlite.models.blocks.channel_shuffle import ChannelShuffle
 from fedlite.models.standardised import StandardisedConvolution
 from fedlite.models.transformer import MultiHeadAttention
 
+# What torch-pruning, or a network of unforeseen shape, raises.
+FAILS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+MOST_NAMED = 4  # layers that a hint leaves whole one by one
+
 
 @dataclass(frozen=True)
 class Width:
     """How many channels one set of coupled layers has and keeps.
 
-    ``step`` is what widths are multiples of: the size of a head, or ``round_to`` and the number of
-    parts of equal size that norms and grouped convolutions ask for.
+    ``step`` is what widths are multiples of: the number of channels that must go together (a head;
+    one channel of each part that a norm, a grouped convolution, a gate or a maximum asks for), and
+    with others than heads ``round_to``.
     """
 
     full: int
@@ -90,7 +96,8 @@ def plan_widths(
     Each width becomes the multiple of ``round_to`` nearest to ``(1 - ratio) * width``, at least
     one such multiple and at most the width; an attention keeps the number of whole heads nearest to
     ``(1 - ratio) * heads``, at least one. The layer that gives the classes and layers whose
-    outputs a channel shuffle mixes are left alone.
+    outputs are mixed so that the graph of dependencies loses track, as a channel shuffle does, are
+    left alone.
 
     Args:
         model: answers logits (n, classes) for inputs (n, *input_shape).
@@ -112,22 +119,27 @@ def plan_widths(
         return {}
     probe = copy.deepcopy(model).requires_grad_(requires_grad=True)
     with _one_line(model):
-        sets = _coupled_layers(probe, task.blank(2))[1]
+        graph, sets = _coupled_layers(probe, task)
+        mixing = Mixing(probe, task.random(2, torch.Generator().manual_seed(0)))
+        sets = [_checked(graph, one, mixing) for one in sets]
     _check_names(probe, sets, layer_ratios)
     plan = {}
     for coupled in sets:
         asked = _ratio_of(coupled.names[0], ratio, layer_ratios)
         if not coupled.fixed and asked > 0:
-            step = coupled.head_width or math.lcm(coupled.parts, round_to)
+            step = coupled.block_size if coupled.heads else math.lcm(coupled.block_size, round_to)
             kept = max(step, round(coupled.width * (1 - asked) / step) * step)
             plan[coupled.names[0]] = Width(coupled.width, min(coupled.width, kept), step)
     asked = max([ratio, *layer_ratios.values()])
     if asked > 0 and all(width.kept == width.full for width in plan.values()):
         which = f"ratio={ratio:g}" if ratio > 0 else "layer_ratios"
+        said = f"pruning {type(model).__name__}: compress.{which}"
+        if not plan:
+            why = "; ".join(f"'{one.names[0]}': {one.fixed}" for one in sets[:MOST_NAMED])
+            raise FedliteError(f"{said}: no layer can be cut ({why}); use compress.ratio=0")
         raise FedliteError(
-            f"pruning {type(model).__name__}: compress.{which} with"
-            f" compress.round_to={round_to} removes no channel; use a larger ratio, a smaller"
-            " round_to, or compress.ratio=0"
+            f"{said} with compress.round_to={round_to} removes no channel; use a larger ratio, a"
+            " smaller round_to, or compress.ratio=0"
         )
     return plan
 
@@ -150,23 +162,54 @@ def cut_channels(
     Raises:
         FedliteError: the layers cannot be cut.
     """
+    with _one_line(model):
+        try:
+            return _cut(model, task, widths, criterion)
+        except FAILS as error:
+            alone = {
+                name: kept for name, kept in widths.items() if not _bears(model, task, name, kept)
+            }
+            if not 0 < len(alone) < min(len(widths), MOST_NAMED):
+                raise
+            ratios = ", ".join(f"{name}: 0" for name in alone)
+            raise FedliteError(
+                f"pruning {type(model).__name__}: its forward counts on the width of"
+                f" '{next(iter(alone))}' ({_reason(error)}); leave it whole with"
+                f" '+compress.layer_ratios={{{ratios}}}', or use compress.ratio=0"
+            ) from error
+
+
+def _bears(model: nn.Module, task: Task, name: str, kept: int) -> bool:
+    """Whether ``model`` still runs when the layers of one name alone are cut."""
+    try:
+        _cut(model, task, {name: kept}, Criterion())
+    except FAILS:
+        return False
+    return True
+
+
+def _cut(
+    model: nn.Module, task: Task, widths: Mapping[str, int], criterion: Criterion
+) -> nn.Module:
     pruned = copy.deepcopy(model).eval()
     every = pruned.named_parameters(remove_duplicate=False)  # tied weights come apart in the cut
     trainable = {name: value.requires_grad for name, value in every}
     pruned.requires_grad_(requires_grad=True)  # the dependency graph is read off autograd's
     example = task.blank(2)
-    with _one_line(model):
+    with torch.no_grad():
         classes = pruned(example).shape[1]
-        graph, sets = _coupled_layers(pruned, example)
-        sets = [item for item in sets if widths.get(item.names[0], item.width) < item.width]
-        scores = criterion.scores(pruned, [item.group for item in sets])
-        for item, score in zip(sets, scores, strict=True):
-            root, channels = item.group[0].dep, _weakest(score, item, widths[item.names[0]])
-            group = graph.get_pruning_group(root.target.module, root.handler, channels)
-            _cut_gains(graph, group)
-            group.prune()
-        with torch.no_grad():
-            answered = pruned(example).shape[1]
+    graph, sets = _coupled_layers(pruned, task)
+    sets = [item for item in sets if widths.get(item.names[0], item.width) < item.width]
+    scores = criterion.scores(pruned, [item.group for item in sets])
+    for item, score in zip(sets, scores, strict=True):
+        root, kept = item.group[0].dep, widths[item.names[0]]
+        channels = _weakest(score, item, kept)
+        group = graph.get_pruning_group(root.target.module, root.handler, channels)
+        _cut_gains(graph, group)
+        group.prune()
+        _check_width(root.target.module, item.names[0], kept)
+    with torch.no_grad():
+        answered = pruned(example).shape[1]
     if answered != classes:
         raise FedliteError(
             f"pruning {type(model).__name__}: it would lose classes; use compress.ratio=0"
@@ -180,17 +223,21 @@ def cut_channels(
 class _CoupledLayers:
     """Layers whose channels are cut together: ``names`` of convolutions and linear layers.
 
-    ``parts``: into how many parts of equal size norms and grouped convolutions split the channels.
-    ``head_width``: channels of one attention head; 0 where there are none. ``fixed``: why these
-    channels cannot be cut; empty where they can.
+    ``blocks``: the channels that go together, in parts of equal size. ``heads``: whether these are
+    attention heads. ``fixed``: why these channels cannot be cut; empty where they can.
     """
 
     names: tuple[str, ...]
     group: Any
     width: int
-    parts: int
-    head_width: int
+    blocks: list[list[int]]
+    heads: bool
     fixed: str
+
+    @property
+    def block_size(self) -> int:
+        """How many channels go together."""
+        return len(self.blocks[0])
 
 
 @contextmanager
@@ -198,21 +245,33 @@ def _one_line(model: nn.Module) -> Iterator[None]:
     """Whatever torch-pruning or a network of unforeseen shape raises, as one clear line."""
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+    except FAILS as error:
+        whole = [
+            f"layer '{name}' ({type(module).__name__}) is one of them; "
+            for name, module in model.named_modules()
+            if isinstance(module, nn.RNNBase | nn.MultiheadAttention)
+            or type(module).__module__.startswith("opacus.layers")
+        ]
+        hint = whole[0] if whole else ""
         raise FedliteError(
-            f"pruning {type(model).__name__}: its layers cannot be cut ({reason}); use"
-            " compress.ratio=0"
+            f"pruning {type(model).__name__}: its layers cannot be cut ({_reason(error)});"
+            f" {hint}use compress.ratio=0"
         ) from error
 
 
-def _coupled_layers(model: nn.Module, example: Tensor) -> tuple[Any, list[_CoupledLayers]]:
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def _coupled_layers(model: nn.Module, task: Task) -> tuple[Any, list[_CoupledLayers]]:
     """The dependency graph of torch-pruning, and every set of layers that are cut together.
 
     Groups are planned and cut one by one in this file because torch-pruning's own ``round_to``
-    rounds grouped channels down far below the ratio asked for.
+    rounds grouped channels down far below the ratio asked for, and its cuts take tied channels
+    beside those that are named.
     """
-    graph = torch_pruning.DependencyGraph().build_dependency(model, example)
+    with GatesAsHalves():
+        graph = torch_pruning.DependencyGraph().build_dependency(model, task.blank(2))
     names = {module: name for name, module in model.named_modules()}
     order = {name: index for index, name in enumerate(names.values())}
     attentions = [m for m in model.modules() if isinstance(m, MultiHeadAttention)]
@@ -224,22 +283,66 @@ def _coupled_layers(model: nn.Module, example: Tensor) -> tuple[Any, list[_Coupl
     for group in graph.get_all_groups([], (*CONVOLUTIONS, nn.Linear)):
         targets = [d.target for d, _ in group if graph.is_out_channel_pruning_fn(d.handler)]
         layers = [t.module for t in targets if isinstance(t.module, (*CONVOLUTIONS, nn.Linear))]
-        fixed = ""
+        head_width = max((head_widths.get(layer, 0) for layer in layers), default=0)
+        blocks, fixed = [[0]], ""
         if any(not target.outputs for target in targets):
             fixed = "it gives the classes"
         elif shuffled.intersection(layers):
             fixed = "its channels are shuffled with those of other layers"
+        else:
+            blocks = _blocks(graph, group, head_width)
+            if len({len(block) for block in blocks}) > 1:
+                fixed = "its channels are tied to each other in sets of unequal size"
         found.append(
             _CoupledLayers(
                 names=tuple(sorted((names[layer] for layer in layers), key=order.__getitem__)),
                 group=group,
                 width=len(group[0].idxs),
-                parts=_equal_parts(graph, group),
-                head_width=max((head_widths.get(layer, 0) for layer in layers), default=0),
+                blocks=blocks,
+                heads=head_width > 0,
                 fixed=fixed,
             )
         )
     return graph, sorted(found, key=lambda coupled: order[coupled.names[0]])
+
+
+def _blocks(graph: Any, group: Any, head_width: int) -> list[list[int]]:
+    """The channels of a group in sets that must go together: heads, or what gates, maxima, norms
+    and grouped convolutions tie."""
+    root, width = group[0].dep, len(group[0].idxs)
+    if head_width:
+        return [list(range(start, start + head_width)) for start in range(0, width, head_width)]
+
+    def cut_with(channels: list[int]) -> list[int]:
+        taken = graph.get_pruning_group(root.target.module, root.handler, channels)
+        outward = [one for one in taken if _answers(graph, one.dep, root.target.module)]
+        return sorted({channel for one in outward for channel in one.idxs})
+
+    parts = _equal_parts(graph, group)
+    within = [range(place, width, width // parts) for place in range(width // parts)]
+    return blocks_of(width, [*within, *tied_channels(width, cut_with)])
+
+
+def _answers(graph: Any, dependency: Any, layer: nn.Module) -> bool:
+    """Whether a dependency is about what ``layer`` answers."""
+    outward: bool = graph.is_out_channel_pruning_fn(dependency.handler)
+    return outward and dependency.target.module is layer
+
+
+def _checked(graph: Any, coupled: _CoupledLayers, mixing: Mixing) -> _CoupledLayers:
+    """Fixed, if other inputs see a block of its channels than the graph would cut with it."""
+    if coupled.fixed or coupled.heads:
+        return coupled
+    root, block = coupled.group[0].dep, coupled.blocks[len(coupled.blocks) // 2]
+    expected: dict[nn.Module, set[int]] = {}
+    for dependency, channels in graph.get_pruning_group(root.target.module, root.handler, block):
+        reader = dependency.target.module
+        inward = graph.is_in_channel_pruning_fn(dependency.handler)
+        if inward and isinstance(reader, (*CONVOLUTIONS, nn.Linear)):
+            expected.setdefault(reader, set()).update(channels)
+    if not mixing.reaches_others(root.target.module, block, expected):
+        return coupled
+    return replace(coupled, fixed="its channels are mixed in a way that cannot be followed")
 
 
 def _shuffled_layers(model: nn.Module) -> set[nn.Module]:
@@ -268,17 +371,24 @@ def _equal_parts(graph: Any, group: Any) -> int:
 
 
 def _weakest(scores: Tensor, coupled: _CoupledLayers, kept: int) -> list[int]:
-    """The channels to cut: whole heads, or as many of each part at the same places."""
-    if coupled.head_width:
-        heads = scores.reshape(-1, coupled.head_width).mean(dim=1).argsort(stable=True)
-        weakest = heads[: (coupled.width - kept) // coupled.head_width] * coupled.head_width
-        within = torch.arange(coupled.head_width)
-    else:
-        places = scores.reshape(coupled.parts, -1).mean(dim=0).argsort(stable=True)
-        weakest = places[: (coupled.width - kept) // coupled.parts]
-        within = torch.arange(coupled.parts) * (coupled.width // coupled.parts)
-    channels: list[int] = (weakest[:, None] + within).flatten().tolist()
+    """The channels to cut: the weakest blocks, by the mean of their channels' scores."""
+    blocks = torch.tensor(coupled.blocks)
+    weakest = scores[blocks].mean(dim=1).argsort(stable=True)
+    channels: list[int] = (
+        blocks[weakest[: (coupled.width - kept) // blocks.shape[1]]].flatten().tolist()
+    )
     return channels
+
+
+def _check_width(layer: nn.Module, name: str, kept: int) -> None:
+    """Refuse a cut that took more than was planned.
+
+    Raises:
+        ValueError: names the layer.
+    """
+    width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    if width != kept:
+        raise ValueError(f"'{name}' would keep {width} channels where {kept} were planned")
 
 
 def _cut_gains(graph: Any, group: Any) -> None:

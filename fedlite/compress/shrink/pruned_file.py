@@ -27,6 +27,14 @@ WIDTHS = (
     "normalized_shape",
     "num_embeddings",
     "embedding_dim",
+    "num_parameters",
+    "input_size",
+    "hidden_size",
+    "embed_dim",
+    "kdim",
+    "vdim",
+    "num_heads",
+    "head_dim",
 )
 LAYERS = (
     nn.modules.conv._ConvNd,
@@ -34,6 +42,10 @@ LAYERS = (
     nn.Embedding,
     nn.GroupNorm,
     nn.LayerNorm,
+    nn.RMSNorm,
+    nn.PReLU,
+    nn.RNNBase,
+    nn.MultiheadAttention,
     nn.modules.batchnorm._NormBase,
 )
 

@@ -9,8 +9,10 @@ import numpy as np
 from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, arrange, root_path
+from fedlite.data.table import examples_of
+from fedlite.data.table_files import is_text_table, read_files
 
-_BUILDERS = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
 def read(config: DatasetOptions) -> RawData:
@@ -27,6 +29,11 @@ def read(config: DatasetOptions) -> RawData:
     names = [config.keys.get("split_train") or "train"]
     if test_name := config.keys.get("split_test"):
         names.append(test_name)
+    if files := _text_tables(config):
+        _check_splits(config, names, list(files))
+        _require_inputs(config)
+        tables = [read_files([files[name]]) for name in names]
+        return examples_of(config, tables[0], tables[1] if len(tables) > 1 else None)
     train, *rest = _load(config, names)
     labels, class_names = _labels(train, config)
     groups = config.keys.get("groups")
@@ -53,13 +60,25 @@ def _load(config: DatasetOptions, names: list[str]) -> list[Any]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UsageError(f"dataset.root={config.root}: cannot be loaded ({reason})") from error
+    _check_splits(config, names, list(splits))
+    return [splits[name] for name in names]
+
+
+def _check_splits(config: DatasetOptions, names: list[str], has: list[str]) -> None:
     for name in names:
-        if name not in splits:
+        if name not in has:
             raise UsageError(
-                f"dataset.root={config.root}: no split {name!r}; has {', '.join(splits)}; set"
+                f"dataset.root={config.root}: no split {name!r}; has {', '.join(has)}; set"
                 " dataset.keys.split_train, and dataset.keys.split_test (empty for no test part)"
             )
-    return [splits[name] for name in names]
+
+
+def _require_inputs(config: DatasetOptions) -> list[str]:
+    """The names of the input columns."""
+    columns = [name.strip() for name in config.keys.get("inputs", "").split(",") if name.strip()]
+    if not columns:
+        raise UsageError("dataset.keys.inputs: missing; name the input column or columns")
+    return columns
 
 
 def _is_local(root: str | None) -> bool:
@@ -86,10 +105,7 @@ def _load_local(config: DatasetOptions) -> dict[str, Any]:
 
     datasets.disable_progress_bars()  # a local read is short
     root = root_path(config)
-    files = {split: root / name for split, name in config.files.items() if name}
-    if root.is_file():
-        files = {config.keys.get("split_train") or "train": root}
-    if files:
+    if files := _local_files(config, root):
         suffix = next(iter(files.values())).suffix
         if suffix not in _BUILDERS:
             raise UsageError(f"{root}: files of type {suffix!r}; expected {', '.join(_BUILDERS)}")
@@ -99,6 +115,21 @@ def _load_local(config: DatasetOptions) -> dict[str, Any]:
         loaded = datasets.load_from_disk(str(root))
         return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     return dict(datasets.load_dataset(str(root)))
+
+
+def _local_files(config: DatasetOptions, root: Path) -> dict[str, Path]:
+    """The files that are named, by split; empty where ``root`` is a folder to look into."""
+    if root.is_file():
+        return {config.keys.get("split_train") or "train": root}
+    return {split: root / name for split, name in config.files.items() if name}
+
+
+def _text_tables(config: DatasetOptions) -> dict[str, Path]:
+    """The csv files that are named, by split: they are read as ``dataset=table`` reads them."""
+    if not _is_local(config.root):
+        return {}
+    files = _local_files(config, root_path(config))
+    return files if all(map(is_text_table, files.values())) else {}
 
 
 def _check_column(split: Any, name: str) -> None:
@@ -118,9 +149,7 @@ def _inputs(split: Any, config: DatasetOptions) -> Array:
     """(n, C, H, W) uint8 from images, (n, ...) from an array column, (n, F) from many columns."""
     import datasets
 
-    columns = [name.strip() for name in config.keys.get("inputs", "").split(",") if name.strip()]
-    if not columns:
-        raise UsageError("dataset.keys.inputs: missing; name the input column or columns")
+    columns = _require_inputs(config)
     if isinstance(split.features.get(columns[0]), datasets.Image):
         return _images(split, columns[0])
     arrays = [_column(split, name) for name in columns]

@@ -47,7 +47,7 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     with pipeline.progress.stage("measure", total=total) as bar:
         for name, model in full.items():
             found["models"][name] = _export_and_measure(pipeline, model, name, "onnx")
-            bar.advance(accuracy=found["models"][name]["accuracy"])
+            bar.advance(**{f"{pipeline.tested}_accuracy": found["models"][name]["accuracy"]})
         found["tested_pair"] = _tested_pair(pipeline)
         for format_name in others:
             found["baselines"] += _teacher_baseline(pipeline, full["teacher"], format_name)

@@ -20,6 +20,7 @@ from fedlite.federation.transport.engines import run_federation
 from fedlite.models.build import frozen_names, load_state
 from fedlite.report.memory import memory_section, memory_sentence
 from fedlite.report.progress import Bar, Field
+from fedlite.report.rounds_csv import FILE, RoundsCsv
 from fedlite.report.tensorboard import RunBoard
 from fedlite.report.write import round_entry
 from fedlite.runs.config import Config
@@ -34,7 +35,8 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 
 def run(pipeline: Pipeline) -> FederateFacts:
-    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt``.
+    """Run the rounds that the checkpoint does not hold yet; write ``federated_student.pt`` and
+    ``rounds.csv``.
 
     Raises:
         FedliteError: the ledgers hold less than the rounds of the checkpoint have spent, or as
@@ -66,7 +68,8 @@ def run(pipeline: Pipeline) -> FederateFacts:
 
     with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
         bar.advance(finished)
-        watcher = Watcher(bar, board, pipeline.plans, config.dataset.metric)
+        table = RoundsCsv(pipeline.run.file(FILE), history, config.dataset.evaluate_on)
+        watcher = Watcher(bar, board, table, pipeline.plans, pipeline.tested, config.dataset.metric)
         federation = make_federation(pipeline, checkpoint)
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
         if board is not None and not finished:
@@ -84,6 +87,8 @@ def run(pipeline: Pipeline) -> FederateFacts:
         finally:
             if board is not None:
                 board.close()
+        if federation.stopped:
+            bar.conclude(f"stopped {federation.stopped.split(':')[0]}", complete=False)
     save_tensors(pipeline.run.file("federated_student.pt"), federation.result)
     facts: FederateFacts = {
         "sha256": state_sha256(federation.result),
@@ -160,18 +165,20 @@ def simulation_options(config: Config, folder: Path, ledger_dir: Path) -> Simula
 
 @dataclasses.dataclass(frozen=True)
 class Watcher:
-    """Shows every finished round in the terminal and in TensorBoard."""
+    """Shows every finished round in the terminal, in TensorBoard and in ``rounds.csv``."""
 
     bar: Bar
     board: RunBoard | None
+    table: RoundsCsv
     plans: Plans
+    tested: str
     metric: str
 
     def on_round(self, record: RoundRecord) -> None:
         """Show one round."""
         fields: dict[str, Field] = {}
         if record.evaluation is not None:
-            fields[self.metric] = getattr(record.evaluation, self.metric)
+            fields[f"{self.tested}_{self.metric}"] = getattr(record.evaluation, self.metric)
         if record.epsilons:
             fields["epsilon"] = max(record.epsilons)
         if record.client_level_epsilon is not None:
@@ -179,6 +186,7 @@ class Watcher:
         if record.simulated:
             fields["simulated_hours"] = record.simulated["clock_seconds"] / 3600
         self.bar.advance(1, **fields)
+        self.table.add(record)
         example, client = self.plans.example, self.plans.client
         if self.board is not None:
             self.board.log_round(

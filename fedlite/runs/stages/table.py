@@ -99,6 +99,13 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}
+SHOWN = {  # what the stages with a bar of their own are called beside it
+    "teacher": "teacher",
+    "warm_start": "public student",
+    "federate": "federate",
+    "compress": "compress",
+    "evaluate": "measure",
+}
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -141,6 +148,8 @@ def run_stages(pipeline: Pipeline, names: Sequence[str], again: str | None) -> N
     for name in names:
         stage, mark = BY_NAME[name], pipeline.marks[name]
         if not (stage.always or name == again) and pipeline.run.done(name, mark):
+            if name in SHOWN:
+                pipeline.progress.skip(SHOWN[name])
             continue
         assert stage.runs, name
         with pipeline.run.stage(name, mark) as facts:

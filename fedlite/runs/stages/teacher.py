@@ -20,6 +20,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
             teacher = pipeline.build(config.teacher).to(pipeline.device)
             load_teacher_checkpoint(teacher, config.teacher.checkpoint)
             freeze(teacher)
+            bar.conclude("from its checkpoint")
         else:
             teacher, cached = cached_teacher(
                 config.teacher,
@@ -28,11 +29,16 @@ def run(pipeline: Pipeline) -> ModelFacts:
                 splits.public_validation,
                 config.dataset.augment,
                 derive_seed(config.seed, "teacher"),
-                lambda epoch, accuracy: bar.advance(accuracy=accuracy),
+                lambda epoch, accuracy: bar.advance(validation_accuracy=accuracy),
                 pipeline.device,
             )
             source = "cache" if cached else "trained"
+            if cached:
+                bar.conclude("from the cache")
+            elif bar.done < config.teacher.epochs:
+                bar.conclude(f"stopped early: no better for {config.teacher.patience} epochs")
         save_tensors(pipeline.run.file("teacher.pt"), on_cpu(teacher.state_dict()))
         evaluation = evaluator(teacher, splits.test, splits.task.num_classes)()
-        bar.advance(0, accuracy=evaluation.accuracy)
+        shown = {f"{pipeline.tested}_accuracy": evaluation.accuracy}
+        bar.advance(0, validation_accuracy=None, **shown)
     return {"source": source, "evaluation": evaluation_facts(evaluation)}

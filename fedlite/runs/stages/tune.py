@@ -122,6 +122,7 @@ class Trials:
                 wished.tracking,
                 progress=False,
                 tensorboard=False,
+                tracker="none",
                 evaluate_every=federation.rounds,
             ),
             seed=self.seed_of(fold),

@@ -29,7 +29,9 @@ def run(pipeline: Pipeline) -> ModelFacts:
         )
         save_tensors(pipeline.run.file("public_student.pt"), on_cpu(student.state_dict()))
         evaluation = evaluator(student, splits.test, splits.task.num_classes)()
-        bar.advance(0, accuracy=evaluation.accuracy)
+        if cached:
+            bar.conclude("from the cache")
+        bar.advance(0, **{f"{pipeline.tested}_accuracy": evaluation.accuracy})
     return {
         "source": "cache" if cached else "trained",
         "evaluation": evaluation_facts(evaluation),
