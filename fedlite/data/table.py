@@ -84,8 +84,8 @@ def _chosen(table: Table, used: set[str | None], notes: list[str]) -> list[str]:
         candidates = [name for name in candidates if name not in left[kind]]
     if left["text"]:
         notes.append(
-            f"{_columns(left['text'])} of text: left out, for text cannot be an input yet;"
-            " encode it as numbers to learn from it"
+            f"{_columns(left['text'])} of text: left out; encode it as numbers, or learn from the"
+            " text itself with dataset=text"
         )
     if left["dates"]:
         notes.append(
@@ -100,7 +100,7 @@ def _chosen(table: Table, used: set[str | None], notes: list[str]) -> list[str]:
     if not candidates:
         held = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in left.items() if names)
         held = held or "no other column"
-        advice = "text cannot be an input yet; " if left["text"] else ""
+        advice = "for texts give dataset=text; " if left["text"] else ""
         raise UsageError(
             f"{table.files[0][0]}: no column of numbers to learn from ({held});"
             f" {advice}encode columns as numbers, or name some in dataset.keys.inputs"
@@ -203,8 +203,8 @@ def _why_no_numbers(table: Table, name: str) -> str:
             f" {cells[wrong[0]]!r} in {table.place(wrong[0])}); correct or remove them"
         )
     return (
-        f"column {name!r} holds text, which cannot be an input yet; encode it as numbers, or leave"
-        " the column out"
+        f"column {name!r} holds text, which is an input of its own (dataset=text); encode it as"
+        " numbers, or leave the column out"
     )
 
 

@@ -20,6 +20,7 @@ from fedlite.runs.stages.federate import client_options
 from fedlite.serve.signature import read_signing_key
 
 OF_VECTORS = "fedlite.models.mlp.MLP"
+OF_TEXTS = "fedlite.models.text."
 EXPORTS = "fedlite."  # the package's own students are known to export: their tests do it
 
 log = logging.getLogger(__name__)
@@ -125,25 +126,28 @@ def _check_trained(pipeline: Pipeline) -> None:
 
 
 def check_networks(config: Config, task: Task) -> None:
-    """Refuse networks of the package that are for images or series where inputs are vectors.
+    """Refuse networks of the package that are for images or series where inputs are vectors or
+    texts.
 
     Raises:
         UsageError: names both options at once, and what to use.
     """
     if len(task.input_shape) != 1:
         return
+    fitting, choice, inputs = OF_VECTORS, "mlp", f"vectors of {task.input_shape[0]} features"
+    if task.vocabulary is not None:
+        fitting, choice, inputs = OF_TEXTS, "text_cnn", "texts"
     networks = {"student": config.student, "teacher": config.teacher}
     wrong = {
         key: one.name
         for key, one in networks.items()
-        if one.module.startswith(EXPORTS) and one.module != OF_VECTORS
+        if one.module.startswith(EXPORTS) and not one.module.startswith(fitting)
     }
     if wrong:
         found = " and ".join(f"{key}={name}" for key, name in wrong.items())
-        remedy = " ".join(f"{key}=mlp" for key in wrong)
+        remedy = " ".join(f"{key}={choice}" for key in wrong)
         raise UsageError(
-            f"{found}: for images or series, but inputs of {task.name} are vectors of"
-            f" {task.input_shape[0]} features; use {remedy}"
+            f"{found}: not for inputs of {task.name}, which are {inputs}; use {remedy}"
         )
 
 

@@ -13,8 +13,9 @@ from fedlite.runs.compose import parse_config, store_defaults
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.splits import splits_of
 
-DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10"]
-OWN_DATA = ["npz", "npy", "idx", "pictures", "table", "huggingface"]
+TEXTS = ["trec", "ag_news", "sms_spam"]
+DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10", *TEXTS]
+OWN_DATA = ["npz", "npy", "idx", "pictures", "table", "text", "huggingface"]
 PARTITIONS = ["iid", "dirichlet", "pathological", "shards", "size", "natural"]
 
 
@@ -71,6 +72,9 @@ def test_overrides_reach_a_natural_partition() -> None:
         (["dataset=mnist", "partition=dirichlet"], 20),
         (["dataset=har", "partition=natural"], 16),
         (["dataset=cifar10", "partition=shards"], 20),
+        (["dataset=trec"], 20),
+        (["dataset=ag_news", "partition=dirichlet"], 20),
+        (["dataset=sms_spam"], 20),
     ],
 )
 def test_configured_data_sets_load(overrides: list[str], clients: int) -> None:

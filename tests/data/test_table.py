@@ -155,7 +155,7 @@ def test_an_id_that_is_asked_for_is_learnt_from_and_said(tmp_path: Path) -> None
         ),
         (PLAIN, {"inputs": "age,weight"}, r"dataset.keys.inputs: no column 'weight'"),
         (PLAIN, {"leave_out": "weight"}, r"dataset.keys.leave_out: no column 'weight'"),
-        (PLAIN, {"inputs": "answer"}, "'answer' holds text, which cannot be an input yet"),
+        (PLAIN, {"inputs": "answer"}, "'answer' holds text, which is an input of its own"),
         (PLAIN, {"leave_out": "age,height"}, r"no column of numbers .*\(no other column\)"),
         (
             "text,answer\nhi,1\nho,0\n",

@@ -30,10 +30,12 @@ from tests.conftest import REPOSITORY, TINY
 from tests.privacy import students
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
-from tests.tasks import shaped
+from tests.tasks import shaped, texts
 
 STUDENTS = sorted(path.stem for path in (REPOSITORY / "conf" / "student").glob("*.yaml"))
 STUDENTS.remove("custom")
+TEXTS = [name for name in STUDENTS if name.startswith("text_")]
+STUDENTS = [name for name in STUDENTS if name not in TEXTS]
 IMAGES = ("scattering",)  # students of images alone
 
 
@@ -110,6 +112,21 @@ def test_the_sums_of_every_student_are_those_of_opacus(
         assert one.dtype == parameter.dtype
         assert one.is_contiguous()
         assert not one.requires_grad
+
+
+@pytest.mark.parametrize("size", [0, 1, 70])
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_sums_of_every_student_of_texts_are_those_of_opacus(name: str, size: int) -> None:
+    task = texts()
+    config = compose_config([*TINY, f"student={name}", "student.kwargs.activation=tanh"]).student
+    student = build_model(config, task, seed=0).double()
+    generator = torch.Generator().manual_seed(size)
+    inputs = task.random(size, generator)
+    taught = Answers(torch.randn((size, 3), generator=generator).double())
+    losses = TaughtExamples(build_loss(DistillOptions()), inputs, torch.arange(size) % 3, taught)
+    rows = torch.randperm(size, generator=generator)
+    expected = engine_sum(OpacusHooks, student.train(), losses, rows)
+    assert distance(engine_sum(BookKeeping, student, losses, rows), expected) <= 1e-6
 
 
 # --- groups -----------------------------------------------------------------------------------
