@@ -11,9 +11,8 @@ usage: fedlite predict DIR input=FILE
 Prints the class names and probabilities of every example in the file.
 """
 
-from pathlib import Path
-
 from fedlite.base.errors import UsageError
+from fedlite.base.files import user_path
 from fedlite.cli.parse import Arguments
 
 SHOWN = 5  # classes printed for each predicted example
@@ -33,7 +32,7 @@ def run(arguments: Arguments) -> int:
     if model is None or "input" not in taken:
         missing = [f"{name}=FILE" for name in ("model", "input") if name not in taken]
         raise UsageError(f"missing option: {' '.join(missing)}")
-    for prediction in predict(deploy_folder(model), Path(taken["input"])):
+    for prediction in predict(deploy_folder(model), user_path(taken["input"])):
         likeliest = "  ".join(f"{name} {p:.3f}" for name, p in prediction.probabilities[:SHOWN])
         print(f"{prediction.source}: {likeliest}")
     return 0

@@ -123,10 +123,14 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def tell(self, line: str, style: str = "") -> None:
+        """Show a line above the bars."""
+        if self._enabled:
+            self._console.print(Text(line, style=style), soft_wrap=True)
+
     def warn(self, line: str) -> None:
         """Show a line that a person should see before going on."""
-        if self._enabled:
-            self._console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
+        self.tell(f"warning: {line}", style="yellow")
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Bar]:

@@ -13,6 +13,7 @@ from fedlite.privacy.ledger_folder import any_ledger
 from fedlite.report.progress import Progress
 from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
+from fedlite.runs.outline import outline
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
 from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulation_options
@@ -45,12 +46,17 @@ def execute(
         open_run(config, list(overrides), resume=resume) as run,
         Progress(config.tracking.progress) as progress,
     ):
+        progress.tell(f"run        {run.path}")
         check_delivery(config, stages)
         pipeline = Pipeline(config, run, progress, fingerprints(config))
-        if "federate" in stages and not run.done("federate", pipeline.marks["federate"]):
+        federates = "federate" in stages and not run.done("federate", pipeline.marks["federate"])
+        if federates:
             prepare_engine(config.engine)
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
+        if federates:
+            for line in outline(pipeline):
+                progress.tell(line)
         with held_ledgers(pipeline) if "federate" in stages else nullcontext():
             run.keep_options(config, list(overrides))
             run_stages(pipeline, stages, again)
