@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fedlite.base.options import deciding, value_at
+from fedlite.base.options import MISSING, deciding, value_at
 from fedlite.compress.options import MeasureOptions
-from fedlite.data.options import DatasetOptions
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
@@ -55,12 +54,9 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "data",
         None,
-        lambda config: [
-            _dataset(config.dataset),
-            *options("partition", "federation.num_clients", "seed")(
-                _without_public_figures(config)
-            ),
-        ],
+        lambda config: options("dataset", "partition", "federation.num_clients", "seed")(
+            _without_public_figures(config)
+        ),
         runs=False,
     ),
     Stage("teacher", "data", options("teacher")),
@@ -102,6 +98,11 @@ STAGES: tuple[Stage, ...] = (
         ],
     ),
 )
+AS_BEFORE = {  # by group: values of options that runs of before did not have, and that they had
+    "dataset": {"standardise": "standard"},
+    "teacher": {"class_weights": "none"},
+    "distill": {"class_weights": "none"},
+}
 BY_NAME = {stage.name: stage for stage in STAGES}
 
 
@@ -203,14 +204,6 @@ def _measure(measure: MeasureOptions) -> list[Any]:
     return [values] if values.pop("eager") else [values, "without eager"]
 
 
-def _dataset(dataset: DatasetOptions) -> dict[str, Any]:
-    """What decides the data. The default of ``standardise`` adds nothing: it always was so."""
-    found = deciding(dataset)
-    if dataset.standardise == "standard":
-        del found["standardise"]
-    return found
-
-
 def _fleet(fleet: FleetOptions) -> list[Any]:
     """What a fleet decides. None adds nothing: runs from before there were fleets go on."""
     return [] if fleet == FleetOptions() else [asdict(fleet)]
@@ -218,7 +211,10 @@ def _fleet(fleet: FleetOptions) -> list[Any]:
 
 def _value(config: Config, key: str) -> Any:
     found = value_at(config, key)
-    return deciding(found) if hasattr(found, "__dataclass_fields__") else found
+    if not hasattr(found, "__dataclass_fields__"):
+        return found
+    values, as_before = deciding(found), AS_BEFORE.get(key, {})
+    return {name: one for name, one in values.items() if as_before.get(name, MISSING) != one}
 
 
 def _hash(*parts: Any) -> str:
