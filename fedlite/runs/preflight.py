@@ -91,7 +91,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     check_division(pipeline)
     if not run.done("federate", pipeline.marks["federate"]):
         # Clients in this process find the bench open, and its checks done.
-        options = client_options(config, splits.task)
+        options = client_options(config, splits.task, pipeline.class_weights)
         open_workbench(options.to_json(), run.file("nodes"), config.device)
         _check_trained(pipeline)
         if "compress" in stages:
