@@ -9,7 +9,8 @@ usage: fedlite demo DIR [output=DIR] [ort=DIR] [option=value ...]
   dataset.root=DIR   where the data lie now: the page shows public examples
 
 A static folder for any web server: python -m http.server --directory DIR/demo.
-Images are drawn, dropped or chosen; nothing leaves the browser.
+Images are drawn, dropped or chosen, numbers set by sliders, series and spectrograms
+shown by public examples; nothing leaves the browser.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     from fedlite.demo.ort import cached_ort, given_ort
     from fedlite.demo.page import write_demo
     from fedlite.demo.samples import choose_samples
+    from fedlite.demo.typical import typical_of
     from fedlite.report.write import load_report
     from fedlite.runs.compose import compose_config
     from fedlite.runs.splits import splits_of
@@ -70,7 +72,8 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     samples = choose_samples(splits.public_validation, splits.task)
     facts = page_facts(load_report(run_dir / "report.json"), entries[0])
     runtime = cached_ort(Path(cache_folder()).expanduser()) if ort is None else given_ort(ort)
-    write_demo(output, bundle, samples, facts, runtime)
+    typical = typical_of([splits.public, splits.public_validation], splits.task)
+    write_demo(output, bundle, samples, facts, runtime, typical=typical)
     print(f"demo  {output}")
     print(
         f"open  python -m http.server --directory {quote(str(output))} 8000,"
