@@ -15,7 +15,14 @@ from fedlite.audit.inversion import CLIPPED, NOISE_ALONE, NOISED, PLAIN, Inversi
 from fedlite.audit.membership import COMPRESSED, CONTROL, STUDENT, MembershipAudit
 from fedlite.data.types import Normalise, Task
 from fedlite.report.audits import ATTACKED
-from fedlite.report.drawing import COLOURS, blank_figure, chart, legend_below, style_axes
+from fedlite.report.drawing import (
+    COLOURS,
+    blank_figure,
+    chart,
+    legend_below,
+    log_ticks,
+    style_axes,
+)
 
 OUT_COLOUR = "#94a3b8"
 CURVES = {  # colour and dashes
@@ -54,8 +61,8 @@ def membership_roc(audit: MembershipAudit) -> Figure:
     """Draw true against false positives of every attack, both on logarithmic axes."""
     figure, axes = chart(
         "Membership inference (LiRA)",
-        "false-positive rate",
-        "true-positive rate",
+        "false-positive rate (logarithmic)",
+        "true-positive rate (logarithmic)",
         f"{audit.facts['targets']} retrained students, {audit.facts['shadows']} shadows,"
         f" {audit.facts['candidates']} candidates",
     )
@@ -83,7 +90,8 @@ def membership_roc(audit: MembershipAudit) -> Figure:
             label=f"{ATTACKED[name]}, AUC {one.auc:.2f}",
         )
     axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.1))
-    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        log_ticks(axis, lambda rate: f"{100 * rate:.3g}%")
     legend_below(figure, columns=2)
     return figure
 

@@ -13,6 +13,17 @@ from fedlite.base.errors import FedliteError
 PACKAGE = Path(__file__).resolve().parent.parent  # the folder of fedlite itself
 
 
+def user_path(text: str) -> Path:
+    """A path as typed, with the user's home for a leading ``~`` that names nothing here."""
+    path = Path(text)
+    if not text.startswith("~"):
+        return path
+    if not path.exists():
+        with contextlib.suppress(RuntimeError):  # no such user: a name that begins so
+            return path.expanduser()
+    return path.absolute()
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary sibling, flush it to disk, then rename it onto ``path``.
 

@@ -17,6 +17,7 @@ from typing import Any
 from fedlite.base.errors import UsageError
 from fedlite.base.files import PACKAGE
 from fedlite.base.foreign import FAILURES, refusal
+from fedlite.base.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Named:
         if name in self.names() or (self.open and "." in name.strip(".")):
             return ""
         path = ", or a path such as my_package.module.name" if self.open else ""
-        return f"must be one of {', '.join(self.names())}{path}"
+        return f"must be one of {', '.join(self.names())}{path}{did_you_mean(name, self.names())}"
 
     def find(self, name: str) -> Any:
         """The thing that ``name`` stands for.

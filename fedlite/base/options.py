@@ -15,7 +15,6 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import (
     Annotated,
     Any,
@@ -32,7 +31,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fedlite.base.errors import UsageError
+from fedlite.base.files import user_path
 from fedlite.base.named import Named
+from fedlite.base.nearest import did_you_mean
 
 MISSING = "???"  # how OmegaConf writes an option that has no default
 OUT_OF_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
@@ -166,13 +167,13 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
         given = value_at(plain, option.key)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, bool) and "number" in option.type:  # pydantic takes true for 1
-                raise UsageError(f"{option.key}={_shown(given)}: must be {option.type}")
+                raise UsageError(f"{option.key}={shown(given)}: must be {option.type}")
         if option.named is None:
             continue
         value = value_at(parsed, option.key)
         for name in value if option.of_list else [value]:
             if problem := option.named.problem(name):
-                raise UsageError(f"{option.key}={_shown(value)}: {problem}")
+                raise UsageError(f"{option.key}={shown(value)}: {problem}")
     return parsed
 
 
@@ -219,7 +220,7 @@ def _default_of(item: dataclasses.Field[Any]) -> Any:
 
 def portable_path(text: str) -> str:
     """A path that means the same from any working directory; a name on a hub stays a name."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     return str(path.absolute()) if path.exists() else text
 
 
@@ -256,21 +257,22 @@ def _explain(schema: type, error: ValidationError, plain: Mapping[str, Any]) -> 
             options |= {each.key: each for each in options_of(one.schema, f"{one.key}.{name}.")}
     option = options.get(key)
     if inside := [one for one in options if one.startswith(f"{key}.")]:
-        shown = _shown(first["input"])
-        return f"{key}={shown}: holds options of its own: {', '.join(inside)}"
+        given = shown(first["input"])
+        return f"{key}={given}: holds options of its own: {', '.join(inside)}"
     if option is None:  # a value of a mapping
         option = next((one for one in options.values() if key.startswith(f"{one.key}.")), None)
         right = _right(option.bounds, option.values, first["type"]) if option else ""
-        return f"{key}={_shown(first['input'])}: must be {right or 'something else'}"
+        return f"{key}={shown(first['input'])}: must be {right or 'something else'}"
     if option.of_list and (option.bounds or option.choices):
         kind = option.values.removeprefix("a ")
         what = f"of {', '.join(option.choices)}" if option.choices else f"{kind}s {option.bounds}"
-        return f"{key}={_shown(value_at(plain, key))}: must hold one or more {what}"
+        return f"{key}={shown(value_at(plain, key))}: must hold one or more {what}"
     if first["type"] == "literal_error":
-        right = f"one of {', '.join(option.choices)}"
+        hint = did_you_mean(str(first["input"]), option.choices)
+        right = f"one of {', '.join(option.choices)}{hint}"
     else:
         right = _right("" if option.values else option.bounds, option.type, first["type"])
-    return f"{key}={_shown(first['input'])}: must be {right}"
+    return f"{key}={shown(first['input'])}: must be {right}"
 
 
 def _right(bounds: str, kind: str, error: str) -> str:
@@ -317,7 +319,8 @@ def _default(item: "dataclasses.Field[Any]") -> Any:
     return MISSING
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it would be typed."""
     match value:
         case None:
             return "null"
@@ -326,5 +329,5 @@ def _shown(value: Any) -> str:
         case float() if math.isfinite(value):
             return f"{value:g}"
         case list():
-            return f"[{','.join(map(_shown, value))}]"
+            return f"[{','.join(map(shown, value))}]"
     return str(value)

@@ -9,7 +9,8 @@ usage: fedlite demo DIR [output=DIR] [ort=DIR] [option=value ...]
   dataset.root=DIR   where the data lie now: the page shows public examples
 
 A static folder for any web server: python -m http.server --directory DIR/demo.
-Images are drawn, dropped or chosen; nothing leaves the browser.
+Images are drawn, dropped or chosen, numbers set by sliders, series and spectrograms
+shown by public examples; nothing leaves the browser.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from shlex import quote
 
 from fedlite.base.cache import cache_folder
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import read_json
+from fedlite.base.files import read_json, user_path
 from fedlite.cli.parse import Arguments, options_of_run
 
 
@@ -26,7 +27,7 @@ def run(arguments: Arguments) -> int:
     """Write the page of a run."""
     arguments.refuse_flags()
     taken = arguments.take("output", "ort")
-    output, ort = (Path(taken[name]) if name in taken else None for name in ("output", "ort"))
+    output, ort = (user_path(taken[name]) if name in taken else None for name in ("output", "ort"))
     run_demo(options_of_run(arguments, existing=True), output, ort)
     return 0
 
@@ -43,12 +44,11 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
         UsageError: the run is not finished, or holds no ONNX model to show.
         FedliteError: the bundle is damaged, or the runtime cannot be fetched.
     """
-    from rich.console import Console
-
     from fedlite.demo.facts import page_facts
     from fedlite.demo.ort import cached_ort, given_ort
     from fedlite.demo.page import write_demo
     from fedlite.demo.samples import choose_samples
+    from fedlite.demo.typical import typical_of
     from fedlite.report.write import load_report
     from fedlite.runs.compose import compose_config
     from fedlite.runs.splits import splits_of
@@ -72,11 +72,10 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     samples = choose_samples(splits.public_validation, splits.task)
     facts = page_facts(load_report(run_dir / "report.json"), entries[0])
     runtime = cached_ort(Path(cache_folder()).expanduser()) if ort is None else given_ort(ort)
-    write_demo(output, bundle, samples, facts, runtime)
-    console = Console(highlight=False)
-    console.print(f"demo  {output}", soft_wrap=True)
-    console.print(
+    typical = typical_of([splits.public, splits.public_validation], splits.task)
+    write_demo(output, bundle, samples, facts, runtime, typical=typical)
+    print(f"demo  {output}")
+    print(
         f"open  python -m http.server --directory {quote(str(output))} 8000,"
-        " then http://localhost:8000",
-        soft_wrap=True,
+        " then http://localhost:8000"
     )

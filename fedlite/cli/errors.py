@@ -12,7 +12,8 @@ log = logging.getLogger(__name__)
 
 def say(line: str, code: int) -> int:
     """Print one line of error on stderr and hand back the exit code."""
-    print(f"fedlite: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    one = " ".join(part.strip() for part in line.splitlines())
+    print(f"fedlite: {one}", file=sys.stderr, flush=True)
     return code
 
 
@@ -20,18 +21,28 @@ def guarded(work: Callable[[], int]) -> int:
     """What ``work`` answers: 0 done, 1 failed, 2 wrong usage; no error passes."""
     try:
         return work()
-    except KeyboardInterrupt:
-        return say("interrupted; finished stages and rounds are kept, run.resume=true goes on", 1)
-    except FedliteError as error:
-        return say(str(error), error.exit_code)
-    except OSError as error:
-        log.exception("operating system error")
-        where = f"{error.filename}: " if error.filename else ""
-        hint = "; free some space" if error.errno == errno.ENOSPC else ""
-        return say(f"{where}{error.strerror or error}{hint}", 1)
-    except Exception as error:  # a bug: one line for the person, all of it in the log
-        log.exception("unexpected error")
-        return say(f"unexpected {type(error).__name__}: {error} (traceback: {_log_path()})", 1)
+    except (KeyboardInterrupt, Exception) as error:
+        return say(*explained(error))
+
+
+def explained(error: BaseException) -> tuple[str, int]:
+    """An error in one line, and the exit code; what is a bug is in the log with its traceback."""
+    match error:
+        case KeyboardInterrupt():
+            line, code = "interrupted", 1
+        case FedliteError():
+            line, code = str(error), error.exit_code
+        case OSError():
+            log.error("operating system error", exc_info=error)
+            where = f"{error.filename}: " if error.filename else ""
+            hint = "; free some space" if error.errno == errno.ENOSPC else ""
+            line, code = f"{where}{error.strerror or error}{hint}", 1
+        case _:  # one line for the person, all of it in the log
+            log.error("unexpected error", exc_info=error)
+            line = f"unexpected {type(error).__name__}: {error} (traceback: {_log_path()})"
+            code = 1
+    # What was noted on its way: where the run lies, how it goes on.
+    return "; ".join([line, *getattr(error, "__notes__", [])]), code
 
 
 def _log_path() -> str:

@@ -77,7 +77,7 @@ def general_help() -> str:
     commands = "\n".join(entry(name, summary(name), 14) for name in COMMANDS)
     return f"""fedlite: distil a small student from a shared teacher on private data; ship it.
 
-usage: fedlite <command> [option=value ...] [-m] [--cfg job]
+usage: fedlite <command> [DIR] [option=value ...] [-m] [--cfg job]
 
 commands:
 {commands}
@@ -86,13 +86,13 @@ option groups (choose a file of conf/ by name):
 {list_groups()}
 
 examples:
-  fedlite simulate
   fedlite simulate federation.num_clients=50 privacy.epsilon=4
   fedlite simulate -m privacy.epsilon=1,2,4,8
   fedlite simulate run.dir=DIR run.resume=true
-  tensorboard --logdir outputs
 
-`fedlite <command> --help`: main options. `fedlite simulate --cfg job`: all."""
+`fedlite help <command>`: its options. `fedlite simulate --cfg job`: all.
+DIR is a run directory, also run.dir=DIR, or last: the latest below outputs/.
+Completion in bash (zsh, fish): eval "$(fedlite --completion bash)"."""
 
 
 def command_help(command: str) -> str:
@@ -114,5 +114,5 @@ option groups (choose a file of conf/ by name):
 {list_groups()}
 
 -m sweeps over comma-separated values, each job in its own directory. --cfg job
-prints the composed configuration and runs nothing. --hydra-help explains
-Hydra's own flags."""
+prints the composed configuration and runs nothing. --config-dir DIR adds your
+own folder like conf/, --config-name NAME starts from DIR/NAME.yaml."""

@@ -1,30 +1,20 @@
-"""Commands that run stages: Hydra composes one job or a sweep, and each job runs them."""
+"""Commands that run stages: one job, or a sweep of them, composed and checked before any begins."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from fedlite.base.errors import FedliteError
 from fedlite.base.logs import route_logs
-from fedlite.cli.errors import say
-from fedlite.cli.parse import Arguments, options_of_run
-from fedlite.runs.compose import expand_files, hydra_errors, parse_config, store_defaults
-from fedlite.runs.conf import conf_dir
-from fedlite.runs.literal import key_of
+from fedlite.cli.go_on import told_how_to_go_on
+from fedlite.cli.parse import CONFIG_FLAGS, Arguments, options_of_run
 
 if TYPE_CHECKING:
+    from fedlite.runs.config import Config
     from fedlite.runs.pipeline import Pipeline
 
-HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--package", "--info", "--hydra-help")
+SWEEP_FLAGS = ("-m", "--multirun")
+FLAGS = (*SWEEP_FLAGS, "--cfg", "--resolve", *CONFIG_FLAGS)
 
 
 @dataclass(frozen=True)
@@ -42,79 +32,92 @@ class StageCommand:
     again: str | None = None
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run that a command makes or goes on with: its options, as typed and checked."""
+
+    options: list[str]
+    config: "Config"
+
+    @property
+    def directory(self) -> Path:
+        """Where it runs."""
+        return Path(self.config.run.dir)
+
+
 def run_command(arguments: Arguments, command: StageCommand) -> int:
     """Compose the configuration and run the command's stages; its exit code.
 
     Raises:
         FedliteError: of the one job; those of a sweep are said as they come.
     """
-    arguments.refuse_flags(HYDRA_FLAGS)
+    arguments.refuse_flags(FLAGS)
     resumes = arguments.command != "simulate"
-    options = expand_files(options_of_run(arguments, existing=command.on_a_run, resumes=resumes))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller, which prints one line
-    errors: list[BaseException] = []
+    options = options_of_run(arguments, existing=command.on_a_run, resumes=resumes)
+    from fedlite.runs.compose import expand_files
 
-    def job(composed: DictConfig) -> None:
-        sweeps = HydraConfig.get().mode == RunMode.MULTIRUN
-        try:
-            _run_job(arguments.command, command, composed)
-        except FedliteError as error:
-            if sweeps:
-                say(f"job {HydraConfig.get().job.num}: {error}", error.exit_code)
-            errors.append(error)
-        except BaseException as error:  # Hydra would print a report of its own
-            errors.append(error)
-            if sweeps:
-                raise
+    options = expand_files(options)
+    if any(flag.split("=")[0] == "--cfg" for flag in arguments.flags):
+        return _print_configuration(arguments, options)
+    if any(flag in SWEEP_FLAGS for flag in arguments.flags):
+        from fedlite.cli.sweep import run_sweep
 
-    store_defaults()
-    typed = sys.argv
-    sys.argv = ["fedlite", *arguments.flags, *options]
-    try:
-        with hydra_errors(), _mode_of_flags(options):
-            hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
-    finally:
-        sys.argv = typed
-    if not errors:
-        return 0
-    if "-m" in arguments.flags or "--multirun" in arguments.flags:
-        return 1
-    raise errors[0]
+        return run_sweep(arguments, command, options)
+    job = checked(options)
+    command.show(run_job(arguments, command, job))
+    return 0
 
 
-@contextmanager
-def _mode_of_flags(options: Sequence[str]) -> Iterator[None]:
-    """Within, Hydra composes once, a third of a second: it would compose a first time to find out
-    whether it sweeps, which the flags say unless ``options`` hold ``hydra.mode``."""
-    from hydra._internal.hydra import Hydra
+def checked(options: Sequence[str], directory: Path | None = None) -> Job:
+    """A job whose options are right, as far as they say by themselves.
 
-    looks = Hydra.get_mode
-    if all(key_of(text) != "hydra.mode" for text in options):
-        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Hydra.get_mode = looks  # type: ignore[method-assign]
+    Args:
+        options: as typed.
+        directory: where it runs, instead of where they say.
+
+    Raises:
+        UsageError: they are not.
+    """
+    from fedlite.runs.compose import compose_config
+
+    config = compose_config(options)
+    where = (directory or Path(config.run.dir)).resolve()
+    return Job(list(options), replace(config, run=replace(config.run, dir=str(where))))
 
 
-def _run_job(name: str, command: StageCommand, composed: DictConfig) -> None:
-    from fedlite.runs.directory import LOG_FILE
-    from fedlite.runs.execute import execute
-    from fedlite.runs.stages.table import with_needed
+def run_job(arguments: Arguments, command: StageCommand, job: Job) -> "Pipeline":
+    """Run the stages of one job.
 
-    context = HydraConfig.get()
-    run_dir = Path(context.runtime.output_dir).resolve()
-    overrides = [str(text) for text in context.overrides.task]
-    composed.run.dir = str(run_dir)
-    config = parse_config(composed)
-    route_logs(run_dir / LOG_FILE)
-    if context.mode == RunMode.MULTIRUN:
-        print(f"\njob {context.job.num}: {' '.join(overrides)}", flush=True)
-    pipeline = execute(
-        config,
-        overrides,
-        command.stages if command.on_a_run else with_needed(command.stages[-1]),
-        resume=config.run.resume or name != "simulate",
-        again=command.again,
-    )
-    command.show(pipeline)
+    Raises:
+        FedliteError: what a person can put right; what is finished stays on disk.
+    """
+    from fedlite.runs.directory import LOG_FILE, make_directory
+
+    resume = job.config.run.resume or arguments.command != "simulate"
+    with told_how_to_go_on(arguments.command, job.options, job.directory):
+        make_directory(job.directory, fresh=not resume)
+        from fedlite.runs.execute import execute
+        from fedlite.runs.stages.table import with_needed
+
+        route_logs(job.directory / LOG_FILE)  # after the imports: libraries add handlers there
+        return execute(
+            job.config,
+            job.options,
+            command.stages if command.on_a_run else with_needed(command.stages[-1]),
+            resume=resume,
+            again=command.again,
+        )
+
+
+def _print_configuration(arguments: Arguments, options: Sequence[str]) -> int:
+    from omegaconf import OmegaConf
+
+    from fedlite.base.errors import UsageError
+    from fedlite.runs.compose import composed
+
+    if "--cfg=job" not in arguments.flags:
+        raise UsageError("--cfg: give --cfg job, which prints the options that are composed")
+    if any(flag in SWEEP_FLAGS for flag in arguments.flags):
+        raise UsageError("--cfg job: prints the options of one run; leave out -m")
+    print(OmegaConf.to_yaml(composed(options), resolve="--resolve" in arguments.flags))
+    return 0

@@ -20,9 +20,8 @@ it the device trains on nothing, and one that was begun is never replaced.
                       that keeps its ledger itself
 """
 
-from pathlib import Path
-
 from fedlite.base.errors import UsageError
+from fedlite.base.files import user_path
 from fedlite.cli.parse import Arguments
 
 INIT = "init"
@@ -66,7 +65,7 @@ def _begin(arguments: Arguments) -> int:
         data_set = given["data_set"]
         if not is_data_set_id(data_set):
             raise UsageError(f"data_set={data_set}: up to 100 of letters, digits, '.', '_', '-'")
-        ledger = LedgerFile(Path(given[LEDGER_DIR]) / f"{data_set}.ledger", data_set)
+        ledger = LedgerFile(user_path(given[LEDGER_DIR]) / f"{data_set}.ledger", data_set)
     else:
         raise UsageError(f"fedlite ledger init: {USAGE}")
     create_ledgers([ledger])

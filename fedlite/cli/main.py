@@ -10,6 +10,7 @@ from typing import Protocol, cast
 from fedlite.base.cache import cache_folder
 from fedlite.base.errors import UsageError
 from fedlite.base.logs import route_logs
+from fedlite.base.nearest import did_you_mean
 from fedlite.base.version import __version__
 from fedlite.cli.errors import guarded
 from fedlite.cli.help import COMMANDS, command_help, general_help
@@ -37,17 +38,45 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(general_help())
+    command, *rest = arguments or ["help"]
+    if command in ("--help", "-h", "help"):
+        asked = [word for word in rest if not word.startswith("-")]
+        print(command_help(_known(asked[0])) if asked else general_help())
         return 0
-    if arguments[0] == "--version":
+    if command == "--version":
         print(f"fedlite {__version__}")
         return 0
-    command, *rest = arguments
-    if command not in COMMANDS:
-        raise UsageError(f"unknown command '{command}'; commands: {', '.join(COMMANDS)}")
-    if "--help" in rest or "-h" in rest:
+    if command in ("--completion", "--complete"):
+        return _complete(command, rest)
+    _known(command)
+    if "--help" in rest or "-h" in rest or rest == ["help"]:
         print(command_help(command))
         return 0
     module = importlib.import_module(f"fedlite.cli.{command.replace('-', '_')}")
     return cast(Command, module).run(parse(command, rest))
+
+
+def _known(command: str) -> str:
+    """The command, if there is one of that name.
+
+    Raises:
+        UsageError: there is none; names the likeliest.
+    """
+    if command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS)
+        raise UsageError(
+            f"unknown command '{command}'{hint or ';'} commands: {', '.join(COMMANDS)}"
+        )
+    return command
+
+
+def _complete(flag: str, words: list[str]) -> int:
+    from fedlite.cli.completion import SCRIPTS, offered
+
+    if flag == "--complete":
+        print(*offered(words), sep="\n")
+        return 0
+    if len(words) != 1 or words[0] not in SCRIPTS:
+        raise UsageError(f"--completion: give one of {', '.join(SCRIPTS)}")
+    print(SCRIPTS[words[0]], end="")
+    return 0

@@ -1,14 +1,19 @@
 """The one parser of what a user types: flags, words, and options of the form ``key=value``."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedlite.base.errors import UsageError
-from fedlite.runs.literal import key_of, literal
+from fedlite.base.nearest import did_you_mean
+from fedlite.runs.literal import key_of
 
 RUN_DIR, RESUME = "run.dir", "run.resume"
-FLAGS_WITH_VALUE = ("--cfg", "--package", "--info")  # of Hydra
+CONFIG_FLAGS = ("--config-dir", "--config-name")
+FLAGS_WITH_VALUE = ("--cfg", *CONFIG_FLAGS)
+LAST = "last"  # a word for the latest run
+YES = ("true", "yes", "on", "1", "y", "t")
 
 
 @dataclass
@@ -34,7 +39,10 @@ class Arguments:
         unknown = [flag for flag in self.flags if flag.split("=")[0] not in known]
         if unknown:
             has = f"flags: {' '.join(known)}" if known else "it takes options only"
-            raise UsageError(f"fedlite {self.command}: unknown flag '{unknown[0]}'; {has}")
+            hint = did_you_mean(unknown[0], known)
+            raise UsageError(
+                f"fedlite {self.command}: unknown flag '{unknown[0]}'{hint or ';'} {has}"
+            )
 
     def take(self, *names: str) -> dict[str, str]:
         """Take the command's own options out; the rest stays for the run.
@@ -60,7 +68,9 @@ class Arguments:
             UsageError: names the first.
         """
         if self.options:
-            raise UsageError(f"unknown option '{self.options[0]}'; options: {', '.join(known)}")
+            hint = did_you_mean(key_of(self.options[0]), known)
+            has = f"options: {', '.join(known)}"
+            raise UsageError(f"unknown option '{self.options[0]}'{hint or ';'} {has}")
 
     def directory(self) -> Path | None:
         """The directory that the command is about, as a word or as ``run.dir=DIR``.
@@ -75,7 +85,7 @@ class Arguments:
         for text in given:
             self.options.remove(text)
         both = [*self.words, *named]
-        return Path(both[0]) if both else None
+        return run_directory(both[0]) if both else None
 
     def need_directory(self) -> Path:
         """:meth:`directory` of a command that is about one.
@@ -94,9 +104,30 @@ class Arguments:
 
 
 def _value_of_directory(text: str) -> str:
-    from fedlite.runs.saved import values_of
+    from fedlite.runs.typed import unquoted
 
-    return str(values_of([text])[RUN_DIR])
+    value = unquoted(text.partition("=")[2])
+    if not value:
+        raise UsageError(f"{RUN_DIR}=: missing; give {RUN_DIR}=DIR")
+    return value
+
+
+def run_directory(text: str) -> Path:
+    """The directory that a word means: its path, or of ``last`` the run below ``outputs/`` that was
+    started last.
+
+    Raises:
+        UsageError: there is no run below ``outputs/``.
+    """
+    from fedlite.base.files import user_path
+
+    if text != LAST or Path(text).exists():
+        return user_path(text)
+    files = Path("outputs").rglob("overrides.json")
+    begun = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    if begun is None:
+        raise UsageError(f"{LAST}: no run below {Path('outputs').absolute()}; give its directory")
+    return begun.parent
 
 
 def parse(command: str, arguments: Sequence[str]) -> Arguments:
@@ -110,26 +141,41 @@ def parse(command: str, arguments: Sequence[str]) -> Arguments:
         text = rest.pop(0)
         if text.startswith("="):
             raise UsageError(f"fedlite {command}: '{text}' has no name; give key=value")
+        if text == "--":  # words alone, whatever they begin with
+            found.words += rest
+            break
         if text in FLAGS_WITH_VALUE and rest and not rest[0].startswith("-"):
             found.flags.append(f"{text}={rest.pop(0)}")
+        elif os.path.exists(text):  # noqa: PTH110 - Path's raises where a name is too long
+            found.words.append(text)
         elif text.startswith("-"):
             found.flags.append(text)
-        elif "=" in text and not Path(text).is_dir():
+        elif "=" in text or (key_of(text) and text.startswith("~") and text[1] != "/"):
             found.options.append(text)
         else:
             found.words.append(text)
     return found
 
 
-def _refuse_options_without_value(words: Sequence[str]) -> None:
+def _refuse_what_is_no_directory(words: Sequence[str]) -> None:
     """``fedlite simulate seed`` means an option: no run is started in a directory ``seed``."""
     from fedlite.base.options import options_of
+    from fedlite.runs.conf import choices, groups
     from fedlite.runs.config import Config
 
-    keys = [option.key for option in options_of(Config)] if words else []
-    for word in words:
-        if not Path(word).exists() and any(f"{key}.".startswith(f"{word}.") for key in keys):
-            raise UsageError(f"{word}: missing; give {word}=VALUE")
+    new = [word for word in words if not Path(word).exists() and "/" not in word]
+    keys = [option.key for option in options_of(Config)] if new else []
+    for word in new:
+        key = key_of(word)
+        if any(f"{one}.".startswith(f"{key}.") for one in keys):
+            raise UsageError(f"{word}: missing; give {key}=VALUE")
+        if meant := [group for group in groups() if word in choices(group)]:
+            raise UsageError(f"{word}: did you mean {' or '.join(f'{g}={word}' for g in meant)}?")
+        if "." in word or word != key:
+            hint = did_you_mean(key, keys, count=3)
+            raise UsageError(
+                f"{word}: is no option=value{hint or ';'} a new directory is run.dir={word}"
+            )
 
 
 def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True) -> list[str]:
@@ -143,7 +189,9 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
     Raises:
         UsageError: no directory, or no run in it, where one is needed.
     """
-    _refuse_options_without_value(arguments.words)
+    _refuse_what_is_no_directory(arguments.words)
+    flags = [flag for flag in arguments.flags if flag.split("=")[0] in CONFIG_FLAGS]
+    given = [*flags, *arguments.options]
     directory = arguments.directory()
     if directory is None:
         if existing:
@@ -151,11 +199,16 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
                 f"fedlite {arguments.command}: give the run directory:"
                 f" fedlite {arguments.command} DIR"
             )
-        return arguments.options
-    from fedlite.runs.saved import holds_run, values_of, with_saved
+        return given
+    from fedlite.runs.saved import holds_run, with_saved
 
     if existing and not holds_run(directory):
         raise UsageError(f"run.dir={directory}: no run there; start one with `fedlite simulate`")
-    options = [f"{RUN_DIR}={literal(str(directory))}", *arguments.options]
-    resumes = resumes or values_of(options).get(RESUME) is True
-    return with_saved(directory, options) if resumes and holds_run(directory) else options
+    given = [*flags, f"{RUN_DIR}={directory.absolute()}", *arguments.options]
+    resumes = resumes or any(one.lower() in YES for one in given_values(arguments, RESUME))
+    return with_saved(directory, given) if resumes and holds_run(directory) else given
+
+
+def given_values(arguments: Arguments, key: str) -> list[str]:
+    """The values that are given for an option."""
+    return [text.partition("=")[2] for text in arguments.options if key_of(text) == key]

@@ -18,8 +18,7 @@ then for the others at the same budget. Trains and charges nothing. With a fleet
 the data set is read, for the shape of its examples.
 """
 
-from pathlib import Path
-
+from fedlite.base.files import user_path
 from fedlite.cli.parse import Arguments, options_of_run
 
 
@@ -38,5 +37,5 @@ def run(arguments: Arguments) -> int:
     if output is not None:
         from fedlite.cli.draw_plan import draw_forecast
 
-        draw_forecast(found, Path(output))
+        draw_forecast(found, user_path(output))
     return 0

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import write_whole
+from fedlite.base.files import user_path, write_whole
 from fedlite.cli.errors import say
 from fedlite.cli.parse import RUN_DIR, Arguments
 from fedlite.runs.literal import key_of
@@ -61,8 +61,8 @@ def run(arguments: Arguments) -> int:
     if model is None or not all(named) or not named:
         missing = "the directory of a run and an input" if model is None else "an input"
         raise UsageError(f"fedlite predict: give {missing}: fedlite predict DIR INPUT")
-    folder = deploy_folder(model.expanduser())
-    inputs = [Path(text).expanduser() for text in named]
+    folder = deploy_folder(model)
+    inputs = [user_path(text) for text in named]
     output = _table(taken.get("output"), inputs)
     as_json = _is_on(arguments, taken, "json")
     failures: list[FedliteError] = []
@@ -103,7 +103,7 @@ def _table(name: str | None, inputs: Sequence[Path]) -> Path | None:
     """Where the probabilities go."""
     if name is None:
         return None
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix.lower() not in TABLES:
         raise UsageError(f"output={name}: unknown kind; give {' or '.join(TABLES)}")
     if path.is_dir() or any(path.resolve() == one.resolve() for one in inputs):

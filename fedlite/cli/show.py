@@ -42,11 +42,14 @@ def show_audits(pipeline: "Pipeline") -> None:
 def show_search(pipeline: "Pipeline") -> None:
     """What was found, and where it lies."""
     from rich.console import Console
+    from rich.text import Text
 
     console, found = Console(), pipeline.run.facts["search_student"]
-    console.print(found["text"], soft_wrap=True)
-    console.print(f"student: {pipeline.run.file(found['student_file'])}", soft_wrap=True)
-    console.print(f"trials: {pipeline.run.file(found['trials_file'])}", soft_wrap=True)
+    student = pipeline.run.file(found["student_file"])
+    console.print(Text(found["text"]), soft_wrap=True)
+    console.print(Text(f"student: {student}"), soft_wrap=True)
+    console.print(Text(f"trials: {pipeline.run.file(found['trials_file'])}"), soft_wrap=True)
+    console.print(Text(f"use it: fedlite simulate {quote(f'student={student}')}"), soft_wrap=True)
 
 
 def show_tuning(pipeline: "Pipeline") -> None:
@@ -69,14 +72,15 @@ def show_tuning(pipeline: "Pipeline") -> None:
     console.print(Text(f"{found['text']}."), soft_wrap=True)
     world = f"{found['clients']} simulated clients, {found['examples_per_client']} examples each."
     console.print(Text(f"Public data alone: {world} {FREE}"), soft_wrap=True)
-    path = quote(str(pipeline.run.file(found["experiment_file"])))
-    console.print(f"trials: {pipeline.run.file(found['trials_file'])}", soft_wrap=True)
-    console.print(f"use it: fedlite simulate experiment={path}", soft_wrap=True)
+    experiment = quote(f"experiment={pipeline.run.file(found['experiment_file'])}")
+    console.print(Text(f"trials: {pipeline.run.file(found['trials_file'])}"), soft_wrap=True)
+    console.print(Text(f"use it: fedlite simulate {experiment}"), soft_wrap=True)
 
 
 def show_accuracy(pipeline: "Pipeline") -> None:
     """The accuracy of every stage that made a model."""
     from rich.console import Console
+    from rich.text import Text
 
     from fedlite.runs.facts import MODEL_STAGES
 
@@ -84,4 +88,4 @@ def show_accuracy(pipeline: "Pipeline") -> None:
     for name in MODEL_STAGES:
         if facts := stages.get(name):
             console.print(f"{name}: accuracy {facts['evaluation']['accuracy']:.4f}")
-    console.print(f"run directory: {pipeline.run.path}", soft_wrap=True)
+    console.print(Text(f"run directory: {pipeline.run.path}"), soft_wrap=True)

@@ -12,8 +12,7 @@ Every file must be there, unchanged and known to SHA256SUMS, and no other. Each
 fault is one line; exits 1 if there is any.
 """
 
-from pathlib import Path
-
+from fedlite.base.files import user_path
 from fedlite.cli.errors import say
 from fedlite.cli.parse import Arguments
 
@@ -26,7 +25,7 @@ def run(arguments: Arguments) -> int:
     taken = arguments.take("key")
     folder = deploy_folder(arguments.need_directory())
     arguments.refuse_options(("key",))
-    verdict = verify_bundle(folder, Path(taken["key"]) if "key" in taken else None)
+    verdict = verify_bundle(folder, user_path(taken["key"]) if "key" in taken else None)
     for fault in verdict.faults:
         say(f"{folder}: {fault}", 1)
     for line in verdict.holds:

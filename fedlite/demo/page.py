@@ -12,7 +12,9 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.bundle import write_folder
 from fedlite.demo.facts import PageFacts
 from fedlite.demo.ort import FILES
+from fedlite.demo.typical import Typical
 from fedlite.serve.predict import DEFAULT
+from fedlite.serve.preprocessing import read_preprocessing
 
 STATIC = Path(__file__).parent / "static"
 FACTS = "demo.json"
@@ -28,7 +30,13 @@ class Sample:
 
 
 def write_demo(
-    output: Path, bundle: Path, samples: Sequence[Sample], facts: PageFacts, ort: Path
+    output: Path,
+    bundle: Path,
+    samples: Sequence[Sample],
+    facts: PageFacts,
+    ort: Path,
+    *,
+    typical: Typical = None,
 ) -> None:
     """Write the page to ``output``, whole or not at all; it replaces an older one.
 
@@ -40,6 +48,8 @@ def write_demo(
         samples: public examples to choose from; never private or test data.
         facts: what the page says of the model, see :func:`fedlite.demo.facts.page_facts`.
         ort: the folder with the files of the runtime, see :mod:`fedlite.demo.ort`.
+        typical: what is usual among public examples, see :mod:`fedlite.demo.typical`; None for
+            no hints.
 
     Raises:
         UsageError: no ONNX model in ``bundle``, or ``output`` holds something else.
@@ -54,6 +64,8 @@ def write_demo(
         content = {
             **facts,
             "preprocessing": json.loads((bundle / "preprocessing.json").read_text("utf-8")),
+            "kind": read_preprocessing(bundle / "preprocessing.json").kind,
+            "typical": typical,
             "labels": json.loads((bundle / "labels.json").read_text("utf-8")),
             "samples": [asdict(sample) for sample in samples],
         }

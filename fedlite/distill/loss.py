@@ -46,14 +46,44 @@ class LogitLoss:
         return self._of_logits(student.logits, labels, teacher.logits)
 
 
-def build_loss(options: LossOptions) -> Loss:
+@dataclass(frozen=True)
+class WeightedLoss:
+    """``loss`` times the weight of each example's class; row i still depends on row i alone.
+
+    Under DP-SGD gradients are clipped afterwards, so that a weight moves no bound.
+    """
+
+    loss: Loss
+    weights: tuple[float, ...]
+
+    @property
+    def student_taps(self) -> Sequence[str]:
+        """Those of the loss."""
+        return self.loss.student_taps
+
+    @property
+    def teacher_taps(self) -> Sequence[str]:
+        """Those of the loss."""
+        return self.loss.teacher_taps
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
+        """Losses (n,)."""
+        losses = self.loss(student, labels, teacher)
+        return losses * losses.new_tensor(self.weights)[labels]
+
+
+def build_loss(options: LossOptions, weights: Sequence[float] = ()) -> Loss:
     """The loss that ``distill.loss`` names.
+
+    Args:
+        options: ``distill``, or the part of it that a client is sent.
+        weights: of each class (:func:`fedlite.distill.class_weights.class_weights`); empty: all 1.
 
     Raises:
         UsageError: there is none of this name, or it cannot be imported.
     """
     loss: Loss = LOSSES.find(options.loss)(options)
-    return loss
+    return WeightedLoss(loss, tuple(weights)) if weights else loss
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The options of distillation: ``teacher``, and ``distill`` with the warm start."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -11,6 +11,8 @@ from fedlite.base.options import NEUTRAL, PATH, Doc, Options
 from fedlite.models.options import ModelOptions
 
 LOSSES = Named("distill.loss", "fedlite.distill.losses", "build")
+
+ClassWeights = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class TeacherOptions(ModelOptions):
     learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 2e-3
     weight_decay: Annotated[float, Ge(0), Doc("of AdamW")] = 1e-2
     label_smoothing: Annotated[float, Ge(0), Lt(1), Doc("share of the labels' weight")] = 0.05
+    class_weights: Annotated[
+        ClassWeights, Doc("balanced: rare classes weigh more, by the public labels")
+    ] = "none"
 
 
 @dataclass(frozen=True)
@@ -60,4 +65,7 @@ class LossOptions(Options):
 class DistillOptions(LossOptions):
     """How the student is taught, on public data before round 1 and on private data after."""
 
+    class_weights: Annotated[
+        ClassWeights, Doc("of the student's loss, on private data too; by the public labels")
+    ] = "none"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)

@@ -16,6 +16,7 @@ from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import training_in_channels_last
 from fedlite.distill.checkpoint import load_checkpoint
+from fedlite.distill.class_weights import class_weights
 from fedlite.distill.evaluate import evaluate_logits, predict_logits
 from fedlite.distill.options import TeacherOptions
 from fedlite.distill.public import require_public, shuffled_batches
@@ -37,8 +38,9 @@ def train_teacher(
 ) -> None:
     """Train ``model`` in place on ``public`` and leave it frozen with its best weights.
 
-    AdamW with cosine decay and label smoothing (Szegedy et al. 2016). The best weights are those
-    of the lowest cross-entropy on ``validation``; ``config.patience`` epochs without a better one
+    AdamW with cosine decay and label smoothing (Szegedy et al. 2016), classes weighed by
+    ``config.class_weights``. The best weights are those of the lowest cross-entropy on
+    ``validation``, weighed alike; ``config.patience`` epochs without a better one
     end the training. ``on_epoch`` gets the number of finished epochs and the validation accuracy
     (0 to 1). The model is trained where it is; the result depends on the arguments and ``seed``
     alone.
@@ -49,6 +51,8 @@ def train_teacher(
     require_public(public)
     require_public(validation)
     generator, device = torch.Generator().manual_seed(seed), device_of(model)
+    classes = predict_logits(model, public.inputs[:1]).shape[1]
+    weights = class_weights(public.labels, classes, config.class_weights)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -64,15 +68,20 @@ def train_teacher(
                 inputs = augment_inputs(public.inputs[index], augment, generator)
                 logits, labels = model(inputs.to(device)), public.labels[index].to(device)
                 optimizer.zero_grad()
+                weight = logits.new_tensor(weights) if weights else None
                 torch.autograd.backward(
-                    F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+                    F.cross_entropy(logits, labels, weight, label_smoothing=config.label_smoothing)
                 )
                 optimizer.step()
                 schedule.step()
             logits = predict_logits(model, validation.inputs)
             found = evaluate_logits(logits, validation.labels, logits.shape[1])
-            if found.loss < best_loss:
-                best_loss, best_epoch = found.loss, epoch
+            loss = found.loss
+            if weights:
+                weight = logits.new_tensor(weights)
+                loss = float(F.cross_entropy(logits, validation.labels, weight))
+            if loss < best_loss:
+                best_loss, best_epoch = loss, epoch
                 best_state = copy.deepcopy(model.state_dict())
             if on_epoch is not None:
                 on_epoch(epoch, found.accuracy)

@@ -9,6 +9,7 @@ from torch import nn
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import in_channels_last, training_in_channels_last
+from fedlite.distill.class_weights import class_weights
 from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, WarmStartOptions
 from fedlite.distill.public import distil_on_public, require_public, teacher_answers
@@ -40,7 +41,8 @@ def warm_start(
         TypeError: ``public`` is not :class:`PublicData`.
     """
     require_public(public)
-    settings, loss, shown = config.warm_start, build_loss(config), public.inputs[:2]
+    weights = class_weights(public.labels, int(public.labels.max()) + 1, config.class_weights)
+    settings, loss, shown = config.warm_start, build_loss(config, weights), public.inputs[:2]
     fixed = isinstance(student, FixedFrontEnd)
     with nullcontext() if fixed else training_in_channels_last(student, shown):
         distil_on_public(

@@ -30,6 +30,7 @@ class ClientOptions(Protects, Options):
     ``teacher`` and ``student`` are the networks; ``unit`` is what the run protects; ``sample_rate``
     and ``local_steps`` hold where a request brings no privacy plan. ``seed`` fixes the student's
     first weights, and the draws of training that is not private or deterministic.
+    ``class_weights`` are those of the loss, from public labels; empty where all are 1.
     ``gradients`` names the engine of clipped sums (:data:`fedlite.privacy.engines.ENGINES`), and
     ``sum_protocol`` how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
     """
@@ -46,6 +47,7 @@ class ClientOptions(Protects, Options):
     seed: int
     gradients: Gradients = DEFAULT_GRADIENTS
     sum_protocol: str = "plain"
+    class_weights: tuple[Annotated[float, Ge(0)], ...] = ()
 
     @classmethod
     def of_run(
@@ -57,6 +59,7 @@ class ClientOptions(Protects, Options):
         privacy: PrivacyOptions,
         federation: FederationOptions,
         seed: int,
+        class_weights: tuple[float, ...] = (),
     ) -> Self:
         """What the clients of a run with these options are sent."""
         return cls(
@@ -71,6 +74,7 @@ class ClientOptions(Protects, Options):
             momentum=federation.momentum,
             seed=seed,
             gradients=privacy.gradients,
+            class_weights=class_weights,
         )
 
     def to_json(self) -> str:

@@ -265,7 +265,7 @@ def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Work
     task = options.task
     student = build_model(options.student, task, seed=options.seed)
     teacher = build_model(options.teacher, task, seed=0)
-    loss = build_loss(options.loss)
+    loss = build_loss(options.loss, options.class_weights)
     if options_json not in _proven_elsewhere:
         loss_option = f"distill.loss={options.loss.loss}"
         check_student(student, teacher, loss, task, options, trained_part, loss_option)

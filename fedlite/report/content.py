@@ -137,10 +137,9 @@ def _comparison(report: Report) -> str:
     rows = []
     for row, accuracy in zip(comparison_rows(report), accuracies, strict=True):
         low, high = wilson_interval(accuracy, tests)
+        row.insert(place + 1, f"{100 * low:.1f} to {percent(high)}")
         ships = final and row[0] == MODEL_LABELS[final]
-        cells = [f"**{cell}**" if ships or cell == NOT_PRIVATE else cell for cell in row]
-        cells.insert(place + 1, f"{100 * low:.1f} to {percent(high)}")
-        rows.append(cells)
+        rows.append([f"**{cell}**" if ships or cell == NOT_PRIVATE else cell for cell in row])
     head = list(COLUMNS)
     head.insert(place + 1, "95% interval")
     return table(head, rows)

@@ -161,10 +161,14 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def tell(self, line: str, style: str = "") -> None:
+        """Show a line above the bars."""
+        if self._enabled:
+            self._console.print(Text(line, style=style), soft_wrap=True)
+
     def warn(self, line: str) -> None:
         """Show a line that a person should see before going on."""
-        if self._enabled:
-            self._console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
+        self.tell(f"warning: {line}", style="yellow")
 
     def skip(self, name: str) -> None:
         """Show a stage whose result is there from an earlier command."""

@@ -1,11 +1,13 @@
 """All models and artefacts side by side: for the terminal, the models as markdown too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 from fedlite.base.records import ModelKey
@@ -30,9 +32,11 @@ from fedlite.report.words import (
     not_private_reason,
     percent,
     shipped,
+    tested_on,
 )
 
 COLUMNS = ("Model", "Accuracy", "Macro-F1", "Parameters", "Bytes", "Latency p50", "Epsilon")
+SPARE = ("Parameters", "Macro-F1", "Latency p50", "Bytes")  # what a narrow terminal does without
 
 
 def _epsilon_cell(model: ModelKey, privacy: PrivacySection) -> str:
@@ -72,16 +76,52 @@ def plain_table(title: str) -> Table:
     )
 
 
-def comparison_table(report: Report) -> Table:
+def print_fitting(
+    build: Callable[[Collection[str]], Table], spare: Sequence[str], console: Console
+) -> None:
+    """Print a table whole: without the first of its ``spare`` columns where the terminal is too
+    narrow for them, which is said.
+
+    Args:
+        build: makes the table without the columns of these names.
+        spare: columns that may be missing, those first that are missed least.
+        console: where to print.
+    """
+    without: Sequence[str] = ()
+    for count in range(len(spare) + 1):
+        without = spare[:count]
+        if _least_width(build(without), console) <= console.width:
+            break
+    console.print(build(without))
+    if without:
+        console.print(Text(f"No room here for: {', '.join(without)}.", style="dim"))
+
+
+def _least_width(table: Table, console: Console) -> int:
+    """Below it rich cuts cells off, also those of columns that may not wrap."""
+    wide, spaces = console.options.update(width=1000), 2 * (len(table.columns) - 1)
+
+    def width(column: Column) -> int:
+        cells = [Measurement.get(console, wide, one) for one in (column.header, *column.cells)]
+        return max(cell.maximum if column.no_wrap else cell.minimum for cell in cells)
+
+    return sum(map(width, table.columns)) + spaces
+
+
+def comparison_table(report: Report, without: Collection[str] = ()) -> Table:
     """The comparison for the terminal; the last model, the one that ships, is bold."""
-    table = plain_table("Teacher and students on the test set")
-    for column in COLUMNS:
+    table = plain_table(f"Teacher and students on the {tested_on(report)} examples")
+    shown = [place for place, column in enumerate(COLUMNS) if column not in without]
+    for column in (COLUMNS[place] for place in shown):
         header = column.replace("-", "\n").replace("y p50", "y\np50")  # fits 80 columns
         right, wraps = column != "Model", column == "Epsilon"
         table.add_column(header, justify="right" if right else "left", no_wrap=not wraps)
     final = final_model(report)
     for row in comparison_rows(report):
-        cells = [Text(cell, style="bold red" if cell == NOT_PRIVATE else "") for cell in row]
+        cells = [
+            Text(row[place], style="bold red" if row[place] == NOT_PRIVATE else "")
+            for place in shown
+        ]
         table.add_row(*cells, style="bold" if final and row[0] == MODEL_LABELS[final] else None)
     return table
 
@@ -94,7 +134,7 @@ def comparison_markdown(report: Report) -> str:
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
-def artefacts_table(report: Report) -> Table:
+def artefacts_table(report: Report, without: Collection[str] = ()) -> Table:
     """The artefacts for the terminal, as far as 80 columns go; what ships is bold."""
     entries = all_entries(report)
     ships = shipped(report).values()
@@ -106,6 +146,7 @@ def artefacts_table(report: Report) -> Table:
     numbers = {"Accuracy": "Accu-\nracy", "SNR": "SNR\ndB", "Bytes": "Bytes"}
     numbers |= {one: one.replace(", batch ", "\nb") for one in batches}
     numbers |= {"vs teacher": "vs teacher\nsize, time"}
+    numbers = {name: head for name, head in numbers.items() if name not in without}
     for head in numbers.values():
         table.add_column(head, justify="right", no_wrap=True)
     listed = {one["name"] for one in artefacts_of(report)}
@@ -146,7 +187,7 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
         console: where to print.
     """
     console.print()
-    console.print(comparison_table(report))
+    print_fitting(partial(comparison_table, report), SPARE, console)
     console.print()
     if artefacts_of(report):
         _print_artefacts(report, console)
@@ -166,7 +207,9 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
 
 
 def _print_artefacts(report: Report, console: Console) -> None:
-    console.print(artefacts_table(report))
+    measured = [f"ms, batch {one}" for one in batch_sizes(all_entries(report))[1:2]]
+    spare = (*measured, "SNR", "vs teacher", "Bytes")
+    print_fitting(partial(artefacts_table, report), spare, console)
     for line in refused_artefacts(report):
         console.print(Text(f"Refused: {line}"))
     console.print()

@@ -4,7 +4,6 @@
 the file ``_base`` of that group. So an option has one default, in one place.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +14,22 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fedlite.base.errors import UsageError
-from fedlite.base.options import defaults, options_of
-from fedlite.runs.conf import choices, conf_dir, groups
+from fedlite.base.options import defaults
+from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config, config_from_plain
 from fedlite.runs.experiment import experiment_overrides
 from fedlite.runs.literal import key_of, literal
+from fedlite.runs.typed import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    composable,
+    own_file,
+    unknown_choice,
+    unknown_option,
+)
 
 UNGROUPED = ("seed", "device", "run")  # options that no file of a group holds
 
@@ -43,21 +50,19 @@ def expand_files(overrides: Sequence[str]) -> list[str]:
     those in ``conf/experiment/``; ``fedlite tune`` writes one. What is given beside it wins.
 
     Raises:
-        UsageError: there is no such file, or it holds something else; a group is given a number.
+        UsageError: there is no such file, or it holds something else.
     """
     expanded: list[str] = []
     given = {key_of(text) for text in overrides}
     for text in overrides:
-        group, _, value = text.partition("=")
-        if group == "experiment" and value.endswith((".yaml", ".yml")):
-            found = experiment_overrides(Path(value.strip("'\"")).expanduser())
-            expanded += [one for one in found if key_of(one) not in given - {"experiment"}]
-        elif group in ("student", "teacher") and value.endswith((".yaml", ".yml")):
-            expanded += _model_overrides(group, Path(value).expanduser())
-        elif re.match(r"[\d.{+-]", value) and group in groups():  # names no file
-            raise UsageError(_no_such_choice(group, value, choices(group)))
-        else:
+        path, group = own_file(text), key_of(text)
+        if path is None:
             expanded.append(text)
+        elif group == "experiment":
+            found = experiment_overrides(path)
+            expanded += [one for one in found if key_of(one) not in given - {"experiment"}]
+        else:
+            expanded += _model_overrides(group, path)
     return expanded
 
 
@@ -82,14 +87,32 @@ def _model_overrides(group: str, path: Path) -> list[str]:
 
 
 def compose_config(overrides: Sequence[str] = ()) -> Config:
-    """Compose ``conf/`` with override strings, as the command line does.
+    """Compose ``conf/`` with options as they are typed.
 
     Raises:
-        UsageError: an override that does not fit.
+        UsageError: an option that does not fit.
     """
+    return parse_config(composed(overrides))
+
+
+def composed(overrides: Sequence[str] = ()) -> DictConfig:
+    """``conf/`` with options as they are typed, composed and not checked yet.
+
+    ``--config-dir=DIR`` among them adds a folder like ``conf/``, and ``--config-name=NAME`` starts
+    from a file of that name there instead of ``config.yaml``.
+
+    Raises:
+        UsageError: an option that is not known or cannot be read.
+    """
+    flags = dict(text.split("=", 1) for text in overrides if text.startswith("--"))
+    ready = composable(expand_files([text for text in overrides if not text.startswith("--")]))
     store_defaults()
-    with hydra_errors(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return parse_config(compose("config", overrides=expand_files(overrides)))
+    if folder := flags.get(CONFIG_DIR):
+        if not Path(folder).is_dir():
+            raise UsageError(f"{CONFIG_DIR}={folder}: no such folder")
+        ready.append(f"hydra.searchpath=[{literal(f'file://{Path(folder).absolute()}')}]")
+    with composing(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(flags.get(CONFIG_NAME, "config"), overrides=ready)
 
 
 def parse_config(composed: DictConfig) -> Config:
@@ -100,17 +123,17 @@ def parse_config(composed: DictConfig) -> Config:
     """
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UsageError(f"{error.full_key}: missing; give {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        where = error.full_key or "configuration"
-        raise UsageError(f"{where}: {reason} (see `fedlite <command> --help`)") from error
+        raise UsageError(f"{error.full_key or 'options'}: {_first_line(error)}") from error
     assert isinstance(plain, dict)
     return config_from_plain({str(key): value for key, value in plain.items()})
 
 
 @contextmanager
-def hydra_errors() -> Iterator[None]:
-    """Within, what Hydra finds wrong is an error of the user.
+def composing() -> Iterator[None]:
+    """Within, what cannot be composed is an error of the user.
 
     Raises:
         UsageError: in one line, with what would be right.
@@ -118,29 +141,21 @@ def hydra_errors() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_hydra_reason(error)) from None  # Hydra's own report tells no more
+        raise UsageError(_reason(error)) from None  # Hydra's own report tells no more
 
 
-def _hydra_reason(error: Exception) -> str:
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+def _reason(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return _no_such_choice(group, choice, choices(group))
+        if group:
+            return unknown_choice(group, choice)
+        return f"{CONFIG_NAME}={choice}: no such file in {CONFIG_DIR} or {conf_dir()}"
     if wrong := re.match(r"Could not override '([\w.-]+)'", str(error)):
-        return _unknown_option(wrong[1])
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type"))]
-    return " ".join(kept) + " (see `fedlite <command> --help`)"
+        return unknown_option(wrong[1])
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    where = getattr(cause, "full_key", None)
+    return f"{where}: {_first_line(cause)}" if where else _first_line(cause)
 
 
-def _no_such_choice(group: str, choice: str, there: Sequence[str]) -> str:
-    return f"{group}={choice}: no such choice; choose from {', '.join(there)}"
-
-
-def _unknown_option(key: str) -> str:
-    if ".kwargs." in key:
-        return f"{key}: not among the kwargs that the group's file holds; +{key}=… adds it"
-    known = [option.key for option in options_of(Config)]
-    close = difflib.get_close_matches(key, [*known, *{one.split(".")[0] for one in known}], n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{key}: no such option{hint} (see `fedlite <command> --help`)"
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import read_json, write_json
-from fedlite.base.options import PATH, PATH_OR_NAME, options_of, portable_path
+from fedlite.base.files import read_json, user_path, write_json
+from fedlite.base.options import portable_path
 from fedlite.runs.config import Config
 from fedlite.runs.facts import Stages
+from fedlite.runs.literal import key_of
+from fedlite.runs.typed import CONFIG_DIR, is_path, may_be_name, unquoted
 
 LOG_FILE = "fedlite.log"
 OVERRIDES_FILE = "overrides.json"
@@ -82,9 +84,9 @@ class RunDirectory:
             self.stages.pop(name, None)
         self._save()
 
-    def keep_options(self, config: Config, overrides: list[str]) -> None:
+    def keep_options(self, config: Config, overrides: Sequence[str]) -> None:
         """Write down the options; a resumed run starts from them."""
-        write_json(self.file(OVERRIDES_FILE), _portable(overrides))
+        write_json(self.file(OVERRIDES_FILE), portable(overrides))
         write_json(self.file(CONFIG_FILE), config.to_plain())
 
     def _save(self) -> None:
@@ -100,18 +102,18 @@ def open_run(config: Config, overrides: list[str], *, resume: bool) -> Iterator[
         FedliteError: another process is using it, or it cannot be written.
     """
     path = Path(config.run.dir)
+    make_directory(path, fresh=not resume)
+    lock = FileLock(path / ".lock")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
         lock.acquire(timeout=0)
     except Timeout as error:
         raise FedliteError(f"run.dir={path}: another fedlite process is using it") from error
     except OSError as error:
-        raise FedliteError(
-            f"run.dir={path}: cannot be written ({error.strerror or error})"
-        ) from error
+        raise _not_writable(path, error) from error
     try:
-        run = _load_or_create(path, resume=resume)
+        run = _load_or_create(path)
+        if not resume:
+            refuse_begun(path)  # by another process, in the meantime
         if not run.stages:  # those of a started run are replaced once they are checked
             run.keep_options(config, overrides)
         yield run
@@ -119,34 +121,73 @@ def open_run(config: Config, overrides: list[str], *, resume: bool) -> Iterator[
         lock.release()
 
 
-def _load_or_create(path: Path, *, resume: bool) -> RunDirectory:
+def make_directory(path: Path, *, fresh: bool) -> None:
+    """Make a run directory where there is none.
+
+    Args:
+        fresh: it must hold no run yet.
+
+    Raises:
+        UsageError: it holds one.
+        FedliteError: it cannot be written.
+    """
+    if fresh:
+        refuse_begun(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def refuse_begun(path: Path) -> None:
+    """Refuse a directory whose run has begun.
+
+    Raises:
+        UsageError: says so.
+    """
+    if has_begun(path):
+        raise UsageError(
+            f"run.dir={path}: holds a run already; add run.resume=true to go on with it,"
+            " or choose another directory"
+        )
+
+
+def has_begun(path: Path) -> bool:
+    """Whether the run in a directory has finished a stage.
+
+    Raises:
+        FedliteError: its state is damaged.
+    """
+    file = path / STATE_FILE
+    return file.is_file() and bool(read_json(file)["stages"])
+
+
+def _not_writable(path: Path, error: OSError) -> FedliteError:
+    return FedliteError(f"run.dir={path}: cannot be written ({error.strerror or error})")
+
+
+def _load_or_create(path: Path) -> RunDirectory:
     if not (path / STATE_FILE).is_file():
         run = RunDirectory(path, uuid.uuid4().hex)
         run._save()
         return run
     state = read_json(path / STATE_FILE)
-    if state["stages"] and not resume:
-        raise UsageError(
-            f"run.dir={path}: holds a run already; add run.resume=true to go on with it,"
-            " or choose another directory"
-        )
     return RunDirectory(path, state["run_id"], state["stages"])
 
 
-def _portable(overrides: list[str]) -> list[str]:
+def portable(overrides: Sequence[str]) -> list[str]:
     """Overrides that mean the same from any working directory, without those of the run itself."""
-    marks = {option.key: option.marks for option in options_of(Config)}
     kept = []
     for text in overrides:
         name, _, value = text.partition("=")
-        key = name.lstrip("+")
+        key = key_of(text)
         if key in _NOT_SAVED:
             continue
-        value = value.strip("'\"")
-        of_option = marks.get(key) or marks.get(key.rpartition(".")[0], ())
-        if PATH_OR_NAME in of_option:
-            text = f"{name}={portable_path(value)}"
-        elif PATH in of_option and value not in ("", "null"):
-            text = f"{name}={Path(value).expanduser().absolute()}"
-        kept.append(text)
+        if key == CONFIG_DIR:
+            value = str(user_path(value).absolute())
+        elif is_path(key) and value not in ("", "null"):
+            plain = unquoted(value)
+            named = may_be_name(key)
+            value = portable_path(plain) if named else str(user_path(plain).absolute())
+        kept.append(f"{name}={value}" if value else text)
     return kept

@@ -16,6 +16,7 @@ from fedlite.report.progress import Progress
 from fedlite.report.trackers import TRACKERS
 from fedlite.runs.config import Config
 from fedlite.runs.directory import open_run
+from fedlite.runs.outline import outline
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
 from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulation_options
@@ -48,12 +49,17 @@ def execute(
         open_run(config, list(overrides), resume=resume) as run,
         Progress(config.tracking.progress) as progress,
     ):
+        progress.tell(f"run        {run.path}")
         check_delivery(config, stages)
         pipeline = Pipeline(config, run, progress, fingerprints(config))
-        if "federate" in stages and not run.done("federate", pipeline.marks["federate"]):
+        federates = "federate" in stages and not run.done("federate", pipeline.marks["federate"])
+        if federates:
             prepare_engine(config.engine)
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
+        if federates:
+            for line in outline(pipeline):
+                progress.tell(line)
         held = held_ledgers(pipeline) if "federate" in stages else nullcontext()
         with held, tracked(pipeline):
             run.keep_options(config, list(overrides))

@@ -14,6 +14,8 @@ from fedlite.base.errors import UsageError
 from fedlite.runs.literal import literal
 
 OVERRIDE = "override /"
+EXPERIMENT = "experiment"  # the group
+OF_A_FILE = "++"  # what an experiment said, in front of its options
 
 
 def experiment_overrides(path: Path) -> list[str]:
@@ -36,7 +38,7 @@ def experiment_overrides(path: Path) -> list[str]:
     if not isinstance(chosen, list):
         raise UsageError(f"{where}: defaults must be a list")
     groups = [text for entry in chosen for text in _choice(entry, where)]
-    return [*groups, *(f"++{key}={literal(value)}" for key, value in _leaves(values))]
+    return [*groups, *(f"{OF_A_FILE}{key}={literal(value)}" for key, value in _leaves(values))]
 
 
 def experiment_yaml(groups: Mapping[str, str], values: Mapping[str, Any], head: str) -> str:
@@ -67,10 +69,10 @@ def _choice(entry: Any, where: str) -> Iterator[str]:
         case "_self_":
             return
         case str():
-            yield f"experiment={entry}"
+            yield f"{EXPERIMENT}={entry}"
         case dict() if len(entry) == 1 and str(next(iter(entry))).startswith(OVERRIDE):
             ((key, choice),) = entry.items()
-            yield f"{str(key).removeprefix(OVERRIDE)}={choice}"
+            yield f"{OF_A_FILE}{str(key).removeprefix(OVERRIDE)}={choice}"
         case _:
             raise UsageError(
                 f"{where}: {entry!r} in its defaults; give the name of an experiment, or"

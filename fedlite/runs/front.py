@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fedlite.base.chatter import without_chatter
 from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.handle import Run
-from fedlite.runs.literal import key_of, literal
+from fedlite.runs.literal import key_of
 from fedlite.runs.saved import holds_run, with_saved
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     from fedlite.runs.execute import execute
     from fedlite.runs.stages.table import with_needed
 
-    given = _options(overrides, dir)
+    given = [*overrides] if dir is None else [*overrides, f"run.dir={Path(dir).absolute()}"]
     if dir is not None and resume and holds_run(Path(dir)):
         given = with_saved(Path(dir), given)
+    given = expand_files(given)  # spelt out, a run goes on from any directory
     shown = any(key_of(text) == "tracking.progress" for text in given)
     config = compose_config(given if shown else [*given, "tracking.progress=false"])
     with without_chatter():
@@ -111,8 +112,3 @@ def verify(dir: str | Path, key: str | Path | None = None) -> "Verdict":
     from fedlite.serve.verify import deploy_folder, verify_bundle
 
     return verify_bundle(deploy_folder(Path(dir)), None if key is None else Path(key))
-
-
-def _options(overrides: Sequence[str], dir: str | Path | None) -> list[str]:
-    where = [] if dir is None else [f"run.dir={literal(str(Path(dir)))}"]
-    return expand_files([*overrides, *where])  # spelt out, a run goes on from any directory

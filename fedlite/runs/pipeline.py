@@ -12,6 +12,7 @@ from fedlite.base.compute import compute_device
 from fedlite.base.errors import UsageError
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
+from fedlite.distill.class_weights import class_weights
 from fedlite.federation.fleet import Fleet
 from fedlite.federation.ledgers import divide
 from fedlite.federation.noise_walk import TrainedWeights
@@ -65,6 +66,12 @@ class Pipeline:
     def tested(self) -> str:
         """What evaluations are on, as the first word of a number's name."""
         return "test" if self.config.dataset.evaluate_on == "test" else "held_out"
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Of the student's loss, from public labels; empty where all are 1."""
+        splits, how = self.splits, self.config.distill.class_weights
+        return class_weights(splits.public.labels, splits.task.num_classes, how)
 
     @cached_property
     def plans(self) -> Plans:

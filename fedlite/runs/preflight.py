@@ -2,12 +2,16 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import read_json
+from fedlite.base.options import options_of, shown, value_at
 from fedlite.data.types import Task
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
@@ -15,8 +19,10 @@ from fedlite.federation.workbench import open_workbench
 from fedlite.models.trial import check_training
 from fedlite.privacy.division import DIVISION_FILE, read_division
 from fedlite.runs.config import Config
+from fedlite.runs.directory import CONFIG_FILE, RunDirectory
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.federate import client_options
+from fedlite.runs.stages.table import fingerprints
 from fedlite.serve.signature import read_signing_key
 
 OF_VECTORS = "fedlite.models.mlp.MLP"
@@ -65,10 +71,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     check_engine(config.engine)
     started = run.facts.get("plan")
     if started and not run.done("plan", pipeline.marks["plan"]):
-        raise UsageError(
-            f"run.dir={run.path}: its federation was started with other options for data,"
-            " teacher, student, distillation, privacy or federation; choose another directory"
-        )
+        raise UsageError(other_options(run, config))
     if started and started["ledger_dir"] != privacy.ledger_dir:
         raise UsageError(
             f"privacy.ledger_dir={privacy.ledger_dir}: this run charges the ledgers in"
@@ -89,7 +92,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     check_division(pipeline)
     if not run.done("federate", pipeline.marks["federate"]):
         # Clients in this process find the bench open, and its checks done.
-        options = client_options(config, splits.task)
+        options = client_options(config, splits.task, pipeline.class_weights)
         open_workbench(options.to_json(), run.file("nodes"), config.device)
         _check_trained(pipeline)
         if "compress" in stages:
@@ -149,6 +152,41 @@ def check_networks(config: Config, task: Task) -> None:
         raise UsageError(
             f"{found}: not for inputs of {task.name}, which are {inputs}; use {remedy}"
         )
+
+
+def other_options(run: RunDirectory, config: Config) -> str:
+    """Why a started run does not go on with ``config``: each option of its federation that is
+    another, as it was and as it is given now."""
+    found = "; ".join(
+        f"{key}={shown(old)} then, {shown(new)} now" for key, old, new in changes(run, config)
+    )
+    return (
+        f"run.dir={run.path}: its federation was started with other options"
+        f" ({found or 'for data, teacher, student, distillation, privacy or federation'}); leave"
+        " them as they were, or choose another directory"
+    )
+
+
+def changes(run: RunDirectory, config: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Key, old and new value of the options that keep a started run from going on."""
+    before = read_json(run.file(CONFIG_FILE))
+    after, mark = config.to_plain(), fingerprints(config)["plan"]
+    for option in options_of(Config):
+        old, new = (value_at(plain, option.key) for plain in (before, after))
+        if old == new or fingerprints(_with(config, option.key, old))["plan"] == mark:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            for name in sorted(old.keys() | new.keys()):
+                if old.get(name) != new.get(name):
+                    yield f"{option.key}.{name}", old.get(name), new.get(name)
+        else:
+            yield option.key, old, new
+
+
+def _with(options: Any, key: str, value: Any) -> Any:
+    """Options with one other value, unchecked."""
+    name, _, rest = key.partition(".")
+    return replace(options, **{name: _with(getattr(options, name), rest, value) if rest else value})
 
 
 def check_division(pipeline: Pipeline) -> None:

@@ -23,6 +23,7 @@ from fedlite.compress.shrink.norms import bake_weights, fold_norms
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.answers import Answers
+from fedlite.distill.class_weights import class_weights
 from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.loss import Loss, build_loss
 from fedlite.distill.options import DistillOptions
@@ -138,7 +139,8 @@ def search_student(
     write = export or _exporter(task, public, compress, seed)
     limits = Limits(latency_ms=config.target.latency_ms, bytes=config.target.bytes)
     measured = dataclasses.replace(compress.measure, batch_sizes=[1])
-    loss = build_loss(distill)
+    weights = class_weights(public.labels, task.num_classes, distill.class_weights)
+    loss = build_loss(distill, weights)
     teach = _remembered(teacher_answers(teacher, loss))
     frame = frame_of(default)
     space = student_space(config)

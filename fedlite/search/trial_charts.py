@@ -13,6 +13,7 @@ from fedlite.report.drawing import (
     GRID,
     INK,
     LEVELS,
+    MUTED,
     blank_figure,
     chart,
     legend_below,
@@ -25,7 +26,7 @@ from fedlite.report.words import human_bytes
 from fedlite.search.result import SearchResult
 from fedlite.search.trials import Outcome
 
-WITHIN, OVER = COLOURS["federated_student"], "#94a3b8"
+WITHIN, OVER = COLOURS["federated_student"], MUTED
 CHOSEN, DEFAULT = COLOURS["quantized_student"], COLOURS["public_student"]
 DEPTH = 0.1  # of accuracy below the best: what fell further is drawn as an arrow down
 TITLES = {"compression": "Search of compression options", "student": "Search of students"}
@@ -98,7 +99,8 @@ def search_history(result: SearchResult) -> Figure:
     )
     axes.set_yscale("log")
     log_ticks(axes.yaxis, _words(result.wanted))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(-0.5, len(course) - 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     legend_below(figure)
     return figure
 

@@ -215,7 +215,7 @@ def test_the_page_of_a_run_is_made_either_way(
     overrides, output, ort = first
     assert (output, ort) == (Path("page"), None)
     kept = ["dataset=digits", "privacy.epsilon=5"]
-    assert overrides == [*kept, f"run.dir='{started}'", "seed=8"]
+    assert overrides == [*kept, f"run.dir={started}", "seed=8"]
 
 
 def test_a_report_is_written_again_either_way(

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import math
 import os
 import shutil
 import threading
@@ -18,11 +19,12 @@ from fedlite.base.files import read_json
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.onnx.quantize import quantize_onnx
 from fedlite.compress.options import CompressOptions
-from fedlite.data.types import Normalise, Task
+from fedlite.data.types import Normalise, PublicData, Task
 from fedlite.demo.facts import page_facts
 from fedlite.demo.ort import cached_ort
 from fedlite.demo.page import Sample, write_demo
 from fedlite.demo.samples import choose_samples
+from fedlite.demo.typical import typical_of
 from tests.compress.conftest import Digits, digits, student, student_path
 from tests.int8 import is_exact
 
@@ -120,17 +122,47 @@ def site(
     ort: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A folder of two pages, ``digits`` and ``series``, and the bundle of the second."""
+    """A folder of four pages, and the bundles (``NAME_bundle``) of those that are not digits."""
     root = tmp_path_factory.mktemp("site")
-    write_demo(root / "digits", bundle, samples, facts_of(bundle, digits.task), ort)
-    normalise = Normalise(scale=1.0, mean=(1.5, -2.0), std=(0.5, 3.0))
-    task = Task("series", (2, 16), ("up", "down", "flat"), normalise, "", "")
+    typical = typical_of([digits.public], digits.task)
+    facts = facts_of(bundle, digits.task)
+    write_demo(root / "digits", bundle, samples, facts, ort, typical=typical)
+    for task in (SERIES, MAP, TABLE):
+        folder = root / f"{task.name}_bundle"
+        ship(folder, _linear_student(task, tmp_path_factory.mktemp(task.name)), task)
+        public = _noise(task)
+        typical = typical_of([public], task)
+        shown = choose_samples(public, task)
+        write_demo(root / task.name, folder, shown, facts_of(folder, task), ort, typical=typical)
+    return root
+
+
+SERIES = Task(
+    "series",
+    (2, 16),
+    ("up", "down", "flat"),
+    Normalise(scale=1.0, mean=(1.5, -2.0), std=(0.5, 3.0)),
+    "",
+    "",
+)
+MAP = Task("map", (1, 6, 10), ("low", "high"), Normalise(1.0, (-7.0,), (2.0,)), "", "")
+TABLE = Task(
+    "table", (3,), ("no", "yes"), Normalise(1.0, (0.0, 50.0, 900.0), (1.0, 9.0, 80.0)), "", ""
+)
+
+
+def _noise(task: Task) -> PublicData:
+    generator = torch.Generator().manual_seed(1)
+    return PublicData(task.random(30, generator), torch.arange(30) % task.num_classes)
+
+
+def _linear_student(task: Task, folder: Path) -> Path:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
-    folder = tmp_path_factory.mktemp("series")
+    size = math.prod(task.input_shape)
+    layers = (nn.Flatten(), nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, task.num_classes))
     torch.onnx.export(
-        model,
-        (torch.zeros(1, 2, 16),),
+        nn.Sequential(*layers).eval(),
+        (torch.zeros(1, *task.input_shape),),
         folder / "student.onnx",
         dynamo=True,
         input_names=["input"],
@@ -138,11 +170,7 @@ def site(
         verbose=False,
         external_data=False,
     )
-    series = ship(root / "series_bundle", folder / "student.onnx", task)
-    waves = torch.randn(2, 32, generator=torch.Generator().manual_seed(1)).tolist()
-    shown = [Sample(name, wave) for name, wave in zip(("up", "down"), waves, strict=True)]
-    write_demo(root / "series", series, shown, facts_of(series, task), ort)
-    return root
+    return folder / "student.onnx"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

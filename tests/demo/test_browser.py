@@ -1,46 +1,16 @@
 """The page in a headless Chromium: what it answers is what ``fedlite predict`` answers."""
 
-import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fedlite.serve.predict import predict
+from .browser import SECONDS, answered, canvas_of, draw, drop, expected
 
-SECONDS = 60_000  # milliseconds that a slow machine may take
-
-
-def answered(page: Any) -> dict[str, float]:
-    """Probabilities by class, once the page is done with the newest input."""
-    page.locator("#bars[aria-busy=false] li").first.wait_for(timeout=SECONDS)
-    rows = page.locator("#bars li")
-    found = rows.evaluate_all("all => all.map(x => [x.dataset.label, x.dataset.probability])")
-    return {label: float(probability) for label, probability in found}
-
-
-def expected(bundle: Path, file: Path) -> dict[str, float]:
-    (prediction,) = predict(bundle, file)
-    return dict(prediction.probabilities)
-
-
-def drop(page: Any, file: Path) -> None:
-    """Drop a file on the stage, as the mouse would."""
-    page.locator("#bars").evaluate("bars => bars.setAttribute('aria-busy', 'true')")
-    transfer = page.evaluate_handle(
-        """([name, content]) => {
-            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name));
-            return transfer;
-        }""",
-        [file.name, base64.b64encode(file.read_bytes()).decode()],
-    )
-    page.locator("#stage").dispatch_event("drop", {"dataTransfer": transfer})
+STROKES = [(0.3, 0.2), (0.7, 0.2), (0.4, 0.8)]  # near a seven
 
 
 @pytest.fixture(scope="module")
@@ -120,20 +90,77 @@ def test_a_photograph_that_is_turned_is_turned_back(page, bundle, tmp_path):
 
 def test_a_drawing_is_answered_as_python_does(page, bundle, tmp_path):
     assert page.locator("#bars li").count() == 0
-    box = page.locator("#input").bounding_box()
-    at = [(0.3, 0.2), (0.7, 0.2), (0.4, 0.8)]
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in at]
-    page.locator("#bars").evaluate("bars => bars.setAttribute('aria-busy', 'true')")
-    page.mouse.move(*points[0])
-    page.mouse.down()
-    for point in points[1:]:
-        page.mouse.move(*point, steps=5)
-    page.mouse.up()
+    draw(page, STROKES)
     found = answered(page)
-    content = page.locator("#input").evaluate("canvas => canvas.toDataURL('image/png')")
-    (tmp_path / "drawn.png").write_bytes(base64.b64decode(content.split(",")[1]))
-    assert np.asarray(Image.open(tmp_path / "drawn.png").convert("L")).max() == 255
-    assert found == pytest.approx(expected(bundle, tmp_path / "drawn.png"), abs=1e-3)
+    drawn = canvas_of(page, tmp_path / "drawn.png")
+    assert np.asarray(Image.open(drawn).convert("L")).max() == 255
+    assert found == pytest.approx(expected(bundle, drawn), abs=1e-3)
+
+
+def test_a_drawing_is_answered_while_it_is_drawn(page):
+    draw(page, STROKES, lift=False)
+    page.locator("#bars li.first").wait_for(timeout=SECONDS)
+    assert page.locator("#answer").inner_text().startswith("digit")
+    page.mouse.up()
+    answered(page)
+
+
+@pytest.mark.parametrize("size", [(390, 844), (360, 640)])
+def test_on_a_phone_the_answer_is_in_sight_while_one_draws(browser, url, size):
+    page = browser.new_page(viewport=dict(zip(("width", "height"), size, strict=True)))
+    page.goto(f"{url}/digits/")
+    answered(page)
+    draw(page, STROKES, lift=False)
+    assert page.evaluate("scrollY") == 0
+    for part in ("#input", "#answer", "#sure"):
+        box = page.locator(part).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= size[1]
+    page.close()
+
+
+def test_what_is_inverted_is_answered_as_python_does(page, bundle, tmp_path):
+    file = tmp_path / "ink.png"
+    picture((61, 40), "RGB").save(file)
+    drop(page, file)
+    answered(page)
+    page.locator("#invert").click()
+    found = answered(page)
+    assert found == pytest.approx(expected(bundle, file, invert=True), abs=1e-3)
+    page.locator("#invert").click()
+    assert answered(page) == pytest.approx(expected(bundle, file), abs=1e-3)
+
+
+def test_an_inverted_drawing_goes_on_in_dark_ink(page, bundle, tmp_path):
+    page.locator("#invert").click()
+    draw(page, STROKES)
+    found = answered(page)
+    drawn = canvas_of(page, tmp_path / "drawn.png")
+    pixels = np.asarray(Image.open(drawn).convert("L"))
+    assert (pixels[0, 0], pixels.min()) == (255, 0)
+    assert found == pytest.approx(expected(bundle, drawn), abs=1e-3)
+
+
+def test_a_drawing_unlike_the_public_examples_is_hinted_at(page, digits, tmp_path):
+    hint = page.locator("#unlike")
+    sevens = digits.task.preprocessing.undo(digits.public.inputs[digits.public.labels == 7])
+    usual = (sevens[:, 0].mean(0) * 255 / 16).clamp(0, 255).byte().numpy()
+    Image.fromarray(usual).save(tmp_path / "usual.png")
+    drop(page, tmp_path / "usual.png")
+    answered(page)
+    assert not hint.is_visible()
+    page.locator("#invert").click()
+    answered(page)
+    assert "negative" in hint.inner_text()
+    page.locator("#clear").click()
+    assert not hint.is_visible()
+    draw(page, [(0.05, 0.05), (0.15, 0.05)])
+    answered(page)
+    assert "further left" in hint.inner_text()
+    assert "higher up" in hint.inner_text()
+    page.locator("#samples button").first.click()
+    page.locator("#truth", has_text="This public example").wait_for(timeout=SECONDS)
+    assert not hint.is_visible()
 
 
 def test_a_broken_image_is_told_and_the_page_goes_on(page, bundle, tmp_path):
@@ -195,18 +222,6 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser, url):
     page.goto(f"{url}/digits/")
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    page.close()
-
-
-def test_a_series_is_answered_as_python_does(browser, url, site, tmp_path):
-    page = browser.new_page()
-    page.goto(f"{url}/series/")
-    found = answered(page)
-    values = json.loads((site / "series" / "demo.json").read_text())["samples"][0]["values"]
-    np.savez(tmp_path / "wave.npz", np.array(values).reshape(2, 16))
-    wanted = expected(site / "series_bundle", tmp_path / "wave.npz")
-    assert found == pytest.approx(wanted, abs=1e-3)
-    assert not page.locator("#image-tools").is_visible()
     page.close()
 
 

@@ -46,6 +46,10 @@ def test_the_folder_holds_all_that_it_names(tmp_path, bundle, samples, digits: D
         "app.js",
         "image.js",
         "model.js",
+        "picture.js",
+        "plots.js",
+        "typical.js",
+        "vector.js",
         "views.js",
         "demo.json",
         "student.onnx",
@@ -56,6 +60,7 @@ def test_the_folder_holds_all_that_it_names(tmp_path, bundle, samples, digits: D
     content = json.loads(files["demo.json"])
     assert content["labels"] == list(digits.task.class_names)
     assert content["preprocessing"]["scale"] == 16
+    assert content["kind"] == "picture"
     assert content["file"] == {"bytes": len(files["student.onnx"]), "precision": "int8"}
     code = b"".join(text for name, text in files.items() if name.endswith((".html", ".js", ".css")))
     assert b"https://" not in code

@@ -152,17 +152,25 @@ def test_a_second_process_on_the_same_directory_is_refused(
 
 
 @pytest.mark.parametrize(
-    "option",
-    ["privacy.epsilon=4", "federation.rounds=9", "student=mlp", "seed=3", "privacy=none"],
+    ("option", "said"),
+    [
+        ("privacy.epsilon=4", "(privacy.epsilon=8 then, 4 now)"),
+        ("federation.rounds=9", "(federation.rounds=3 then, 9 now)"),
+        ("student=mlp", "student.name=cnn then, mlp now"),
+        ("seed=3", "(seed=0 then, 3 now)"),
+        ("privacy=none", "privacy.unit=example then, none now"),
+    ],
 )
 def test_resuming_with_other_options_is_refused_and_forgotten(
-    option: str, copied_run: Path, capsys: pytest.CaptureFixture[str]
+    option: str, said: str, copied_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = (copied_run / "overrides.json").read_text()
     config = (copied_run / "config.json").read_text()
     command = ("simulate", f"run.dir={copied_run}", "run.resume=true")
     line = refusal(capsys, 2, *command, option)
-    assert "other options" in line
+    assert f"run.dir={copied_run}: its federation was started with other options" in line
+    assert said in line
+    assert line.endswith(f"goes on with: fedlite simulate run.dir={copied_run} run.resume=true")
     assert (copied_run / "overrides.json").read_text() == overrides
     assert (copied_run / "config.json").read_text() == config
 

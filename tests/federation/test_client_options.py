@@ -31,7 +31,7 @@ ALLOWED = {
     *(f"{network}.{key}" for network in ("teacher", "student") for key in NETWORK),
     *(f"loss.{key}" for key in ("loss", "alpha", "temperature")),
     "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "gradients",
-    "sum_protocol",
+    "sum_protocol", "class_weights",
 }  # fmt: skip
 
 # Paths and keys of the server, wherever an option holds one.

@@ -96,3 +96,23 @@ def test_artefacts_that_ship_are_bold(report: Report) -> None:
 def test_without_artefacts_there_is_no_such_table(report: Report) -> None:
     report["artefacts"] = []
     assert "Artefacts" not in printed(report)
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 200])
+def test_what_a_narrow_terminal_has_no_room_for_is_named_and_nothing_is_cut(
+    report: Report, width: int
+) -> None:
+    out = StringIO()
+    print_summary(report, {}, Console(file=out, width=width))
+    text = out.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert ("No room here for: Parameters" in text) == (width < 80)
+    for cell in ("Student, public only", "80.0%", "7.92"):
+        assert cell in text
+
+
+def test_what_the_models_are_measured_on_is_the_title(report: Report) -> None:
+    assert "Teacher and students on the test examples" in printed(report)
+    report["dataset"]["evaluated_on"] = "holdout"
+    assert "Teacher and students on the held-out training examples" in printed(report)

@@ -12,7 +12,7 @@ import fedlite
 from fedlite.base.errors import UsageError
 from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.experiment import experiment_overrides, experiment_yaml
-from fedlite.runs.saved import values_of
+from fedlite.runs.typed import values_of
 
 VALUES = st.one_of(
     st.booleans(),
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_back(values: dict[str, Any]) -> None:
         path = Path(folder) / "mine.yaml"
         path.write_text(text, encoding="utf-8")
         read = experiment_overrides(path)
-    assert read[:2] == ["experiment=har", "student=mlp"]
+    assert read[:2] == ["experiment=har", "++student=mlp"]
     assert values_of(read[2:]) == values
 
 
@@ -108,4 +108,4 @@ def test_a_run_from_python_keeps_what_the_file_said(
     monkeypatch.setattr("fedlite.runs.execute.execute", execute)
     with pytest.raises(UsageError, match="enough"):
         fedlite.simulate("experiment=mine.yaml", dir="run")
-    assert kept == ["++federation.rounds=7", "run.dir='run'"]
+    assert kept == ["++federation.rounds=7", f"run.dir={tmp_path / 'run'}"]

@@ -128,3 +128,6 @@ def test_pictures_of_few_trials(outcomes: list[Outcome | None]) -> None:
     result = concluded(trials, Limits(bytes=2000))
     for figure in (search_trials(result), search_history(result)):
         figure.draw_without_rendering()
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert all(tick == round(tick) for tick in axes.get_xticks() if low <= tick <= high)

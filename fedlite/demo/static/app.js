@@ -1,11 +1,13 @@
-// The page: facts, the three ways to an input, and the answer.
+// The page: facts, public examples, and the answer to the newest input.
 
-import { rawOfImage, readImage } from "./image.js";
 import { Model } from "./model.js";
-import { humanBytes, imageOfRaw, percent, showBars, showImage, showLines } from "./views.js";
+import { PictureInput } from "./picture.js";
+import { MapInput, SeriesInput } from "./plots.js";
+import { unlikeness } from "./typical.js";
+import { VectorInput } from "./vector.js";
+import { humanBytes, percent, showBars } from "./views.js";
 
-const SHOWN_PIXELS = 336; // of the large canvas, about
-const MOST_FILE_BYTES = 30e6;
+const INPUTS = { picture: PictureInput, map: MapInput, series: SeriesInput, vector: VectorInput };
 const byId = (id) => document.getElementById(id);
 
 export async function start() {
@@ -13,11 +15,7 @@ export async function start() {
   if (!answer.ok) throw new Error(`demo.json: ${answer.status} ${answer.statusText}`);
   const facts = await answer.json();
   showFacts(facts);
-  const model = await Model.load("student.onnx", facts.preprocessing);
-  const shape = facts.preprocessing.input_shape;
-  const isImage = shape.length === 3 && [1, 3].includes(shape[0]);
-  const page = new Page(facts, model, isImage);
-  page.setUp();
+  const page = new Page(facts, await Model.load("student.onnx", facts.preprocessing));
   byId("main").setAttribute("aria-busy", "false");
   if (facts.samples.length) await page.chooseSample(0);
 }
@@ -25,38 +23,27 @@ export async function start() {
 class Page {
   #facts;
   #model;
-  #isImage;
-  #canvas = byId("input");
-  #drawn = false; // whether the canvas holds a drawing
-  #asked = 0;
+  #input;
+  #newest = null; // what is to be answered next
+  #turn = 0; // goes up with everything that makes earlier inputs stale
+  #working = null;
 
-  constructor(facts, model, isImage) {
+  constructor(facts, model) {
     this.#facts = facts;
     this.#model = model;
-    this.#isImage = isImage;
-  }
-
-  setUp() {
-    const [, height, width] = this.#facts.preprocessing.input_shape;
-    const times = Math.max(1, Math.round(SHOWN_PIXELS / Math.max(height, width)));
-    this.#canvas.width = this.#isImage ? width * times : 2 * SHOWN_PIXELS;
-    this.#canvas.height = this.#isImage ? height * times : 1.5 * SHOWN_PIXELS;
+    this.#input = new INPUTS[facts.kind](facts, {
+      ask: (asked) => this.#ask(asked),
+      clear: () => this.#clear(),
+      tell,
+    });
     this.#setUpSamples();
-    if (!this.#isImage) return;
-    byId("image-tools").hidden = false;
-    byId("seen").width = width;
-    byId("seen").height = height;
-    this.#setUpFiles();
-    if (this.#facts.preprocessing.input_shape[0] === 1) this.#setUpDrawing();
-    this.#clear();
   }
-
-  // --- samples ------------------------------------------------------------------------------
 
   #setUpSamples() {
-    const { samples, preprocessing } = this.#facts;
-    byId("samples-title").hidden = samples.length === 0;
-    byId("samples").style.setProperty("--columns", samples.length % 6 ? 5 : 6);
+    const { kind, samples } = this.#facts;
+    byId("samples-panel").hidden = samples.length === 0;
+    const columns = kind === "picture" ? (samples.length % 6 ? 5 : 6) : 3;
+    byId("samples").style.setProperty("--columns", columns);
     byId("samples").append(
       ...samples.map(({ label, values }, i) => {
         const button = document.createElement("button");
@@ -64,149 +51,78 @@ class Page {
         button.title = label;
         button.setAttribute("aria-label", `Public example: ${label}`);
         const picture = document.createElement("canvas");
-        picture.width = picture.height = 56;
-        if (this.#isImage) showImage(picture, imageOfRaw(values, preprocessing));
-        else showLines(picture, values, preprocessing.input_shape);
-        button.append(picture);
+        this.#input.thumbnail(picture, values);
+        const name = document.createElement("span");
+        name.textContent = label;
+        button.append(picture, name);
         button.addEventListener("click", () => this.chooseSample(i));
         return button;
       }),
     );
   }
 
-  async chooseSample(index) {
-    const { samples, preprocessing } = this.#facts;
-    const { label, values } = samples[index];
-    if (this.#isImage) showImage(this.#canvas, imageOfRaw(values, preprocessing));
-    else showLines(this.#canvas, values, preprocessing.input_shape);
-    this.#describe(`Public example: ${label}`);
-    await this.#answer(values, label);
+  chooseSample(index) {
+    const { label, values } = this.#facts.samples[index];
+    this.#input.show(values, `Public example: ${label}`);
+    return this.#ask({ raw: () => values, truth: label });
   }
 
-  // --- files --------------------------------------------------------------------------------
-
-  #setUpFiles() {
-    const stage = byId("stage");
-    byId("file").addEventListener("change", (event) => {
-      const [file] = event.target.files;
-      event.target.value = ""; // the same file may be chosen again
-      if (file) this.#readFile(file);
-    });
-    stage.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      stage.classList.add("over");
-    });
-    stage.addEventListener("dragleave", () => stage.classList.remove("over"));
-    stage.addEventListener("drop", (event) => {
-      event.preventDefault();
-      stage.classList.remove("over");
-      const [file] = event.dataTransfer.files;
-      if (file) this.#readFile(file);
-      else this.#tell("What was dropped is no file; drop a PNG or JPEG image.");
-    });
-    byId("clear").addEventListener("click", () => this.#clear());
-  }
-
-  async #readFile(file) {
-    if (file.size > MOST_FILE_BYTES) {
-      this.#tell(`${file.name} is larger than ${humanBytes(MOST_FILE_BYTES)}; scale it down.`);
-      return;
-    }
-    let image;
-    try {
-      image = await readImage(file);
-    } catch {
-      this.#tell(`${file.name} is not an image that this browser can read; give PNG or JPEG.`);
-      return;
-    }
-    showImage(this.#canvas, image);
-    this.#describe(`The image ${file.name}`);
-    await this.#answer(rawOfImage(image, this.#facts.preprocessing));
-  }
-
-  // --- drawing ------------------------------------------------------------------------------
-
-  #setUpDrawing() {
-    const canvas = this.#canvas;
-    const context = canvas.getContext("2d");
-    const at = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [
-        ((event.clientX - box.left) * canvas.width) / box.width,
-        ((event.clientY - box.top) * canvas.height) / box.height,
-      ];
-    };
-    canvas.classList.add("drawable");
-    canvas.addEventListener("pointerdown", (event) => {
-      if (!this.#drawn) this.#clear();
-      this.#drawn = true;
-      byId("hint").textContent = "";
-      canvas.setPointerCapture(event.pointerId);
-      context.lineWidth = canvas.width / 12;
-      context.lineCap = context.lineJoin = "round";
-      context.strokeStyle = "#fff";
-      context.beginPath();
-      context.moveTo(...at(event));
-      context.lineTo(...at(event));
-      context.stroke();
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (!canvas.hasPointerCapture(event.pointerId)) return;
-      context.lineTo(...at(event));
-      context.stroke();
-    });
-    canvas.addEventListener("pointerup", () => {
-      this.#describe("Your drawing", { drawn: true });
-      const image = context.getImageData(0, 0, canvas.width, canvas.height);
-      this.#answer(rawOfImage(image, this.#facts.preprocessing));
-    });
-  }
-
-  #clear() {
-    const grey = this.#facts.preprocessing.input_shape[0] === 1;
-    for (const canvas of [this.#canvas, byId("seen")]) {
-      const context = canvas.getContext("2d", { willReadFrequently: true });
-      context.fillStyle = "#000";
-      context.fillRect(0, 0, canvas.width, canvas.height);
-    }
-    this.#describe("The input, still empty");
-    byId("hint").textContent = grey ? "Draw here, or drop an image" : "Drop an image here";
-    this.#asked += 1;
-    this.#tell("");
-    byId("answer").textContent = "…";
-    for (const id of ["sure", "truth"]) byId(id).textContent = "";
-    byId("bars").replaceChildren();
-  }
-
-  // --- answer -------------------------------------------------------------------------------
-
-  async #answer(raw, truth = "") {
-    const { preprocessing, labels } = this.#facts;
-    this.#asked += 1;
-    const turn = this.#asked;
-    this.#tell("");
-    if (this.#isImage) showImage(byId("seen"), imageOfRaw(raw, preprocessing));
+  /**
+   * Answer the newest input; those that come while one is computed are passed over but for the last.
+   * @param {{raw: () => ArrayLike<number>, truth?: string, passing?: boolean}} asked `passing`: more
+   *   is to come, as within the stroke of a drawing
+   */
+  #ask(asked) {
+    this.#newest = asked;
+    tell("");
     byId("bars").setAttribute("aria-busy", "true");
-    const probabilities = await this.#model.ask(raw);
-    if (turn !== this.#asked) return; // a newer input has come
+    this.#working ??= this.#work().finally(() => {
+      this.#working = null;
+    });
+    return this.#working;
+  }
+
+  async #work() {
+    while (this.#newest) {
+      const { raw: rawOf, truth = "", passing = false } = this.#newest;
+      this.#newest = null;
+      const turn = this.#turn;
+      const raw = rawOf();
+      const probabilities = await this.#model.ask(raw);
+      if (turn !== this.#turn) continue;
+      this.#show(probabilities, raw, truth, passing);
+      if (this.#newest || passing) continue;
+      byId("bars").setAttribute("aria-busy", "false");
+      const milliseconds = await this.#model.time(raw, () => this.#newest !== null);
+      byId("latency").textContent = `${milliseconds.toPrecision(2)} ms`;
+    }
+  }
+
+  #show(probabilities, raw, truth, passing) {
+    const { labels } = this.#facts;
     const first = showBars(byId("bars"), labels, probabilities);
     byId("answer").textContent = labels[first];
     byId("sure").textContent = percent(probabilities[first]);
     byId("truth").textContent = truth && `This public example is: ${truth}`;
-    byId("bars").setAttribute("aria-busy", "false");
-    byId("latency").textContent = `${(await this.#model.time(raw)).toPrecision(2)} ms`;
+    const unlike = truth || passing ? "" : unlikeness(raw, this.#facts);
+    byId("unlike").textContent = unlike;
+    byId("unlike").hidden = !unlike;
   }
 
-  #describe(text, { drawn = false } = {}) {
-    this.#drawn = drawn;
-    this.#canvas.setAttribute("aria-label", text);
-    byId("hint").textContent = "";
+  #clear() {
+    this.#turn += 1;
+    this.#newest = null;
+    tell("");
+    byId("answer").textContent = "…";
+    for (const id of ["sure", "truth", "unlike"]) byId(id).textContent = "";
+    byId("unlike").hidden = true;
+    byId("bars").replaceChildren();
   }
+}
 
-  #tell(text) {
-    byId("problem").textContent = text;
-    byId("problem").hidden = !text;
-  }
+function tell(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
 }
 
 function showFacts({ dataset, student, file, accuracy, native, privacy, labels }) {

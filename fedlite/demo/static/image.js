@@ -6,13 +6,15 @@ const BITS = 22; // of the fixed-point weights: 32 less 8 of a pixel, less 2 to 
  * Raw values of an image, channels first, of the full range 0..scale.
  * @param {ImageData} image opaque RGBA pixels
  * @param {{input_shape: number[], scale: number}} preprocessing
+ * @param {{invert?: boolean}} options `invert` swaps dark and light
  * @returns {Float32Array}
  */
-export function rawOfImage(image, { input_shape: shape, scale }) {
+export function rawOfImage(image, { input_shape: shape, scale }, { invert = false } = {}) {
   const [channels, height, width] = shape;
   const planes = channels === 1 ? [grey(image)] : [0, 1, 2].map((c) => channel(image, c));
   const raw = new Float32Array(channels * height * width);
   planes.forEach((plane, c) => {
+    if (invert) plane.forEach((value, i) => (plane[i] = 255 - value));
     const fitted = fit(plane, image.width, image.height, width, height);
     fitted.forEach((value, i) => {
       raw[c * height * width + i] = Math.fround(value / 255) * scale;
@@ -55,7 +57,7 @@ export function fit(plane, width, height, newWidth, newHeight) {
   const [wide, high] = fittedSize(width, height, newWidth, newHeight);
   const scaled = resize(plane, width, height, wide, high);
   if (wide === newWidth && high === newHeight) return scaled;
-  const whole = new Uint8Array(newWidth * newHeight).fill(border(plane, width, height));
+  const whole = new Uint8Array(newWidth * newHeight).fill(median(outermost(plane, width, height)));
   const [left, top] = [Math.floor((newWidth - wide) / 2), Math.floor((newHeight - high) / 2)];
   for (let y = 0; y < high; y += 1) {
     whole.set(scaled.subarray(y * wide, (y + 1) * wide), (top + y) * newWidth + left);
@@ -71,11 +73,28 @@ export function fittedSize(width, height, newWidth, newHeight) {
   return [Math.max(1, Math.floor((2 * width * newHeight + height) / (2 * height))), newHeight];
 }
 
-/** The upper median of the outermost bytes. */
-function border(plane, width, height) {
+/** The outermost bytes of a plane: its first and last row, and the ends of those between. */
+function outermost(plane, width, height) {
   const edge = [...plane.subarray(0, width), ...plane.subarray((height - 1) * width)];
   for (let y = 1; y < height - 1; y += 1) edge.push(plane[y * width], plane[(y + 1) * width - 1]);
-  return Uint8Array.from(edge).sort()[edge.length >> 1];
+  return edge;
+}
+
+/** The outermost bytes of a channel of an image. */
+export function edges(image, c) {
+  return outermost(channel(image, c), image.width, image.height);
+}
+
+/** The upper median. */
+export function median(bytes) {
+  return Uint8Array.from(bytes).sort()[bytes.length >> 1];
+}
+
+/** The image with dark and light swapped. */
+export function negative({ data, width, height }) {
+  const turned = new ImageData(width, height);
+  data.forEach((value, i) => (turned.data[i] = i % 4 === 3 ? value : 255 - value));
+  return turned;
 }
 
 /**

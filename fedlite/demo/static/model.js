@@ -30,8 +30,11 @@ export class Model {
     });
   }
 
-  /** Milliseconds of one call: the median over rounds, in each the mean of some calls. */
-  time(raw) {
+  /**
+   * Milliseconds of one call: the median over rounds, in each the mean of some calls; no more
+   * rounds once `stop()` holds.
+   */
+  time(raw, stop) {
     return this.#inTurn(async () => {
       const feeds = this.#feeds(raw);
       const times = [];
@@ -40,7 +43,7 @@ export class Model {
         const before = performance.now();
         for (let call = 0; call < CALLS; call += 1) await this.#session.run(feeds);
         times.push((performance.now() - before) / CALLS);
-      } while (times.length < ROUNDS && performance.now() - start < MOST_MS);
+      } while (times.length < ROUNDS && performance.now() - start < MOST_MS && !stop());
       times.sort((a, b) => a - b);
       return times[Math.floor(times.length / 2)];
     });

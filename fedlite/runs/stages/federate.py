@@ -132,13 +132,15 @@ def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:
 def run_config(pipeline: Pipeline) -> dict[str, str]:
     """Flower's run config: what clients are sent of the run, and the simulated world beside it."""
     config = pipeline.config
-    client = client_options(config, pipeline.splits.task)
+    client = client_options(config, pipeline.splits.task, pipeline.class_weights)
     simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
     return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
 
 
-def client_options(config: Config, task: Task) -> ClientOptions:
-    """What the clients of a run are sent of its options."""
+def client_options(
+    config: Config, task: Task, class_weights: tuple[float, ...] = ()
+) -> ClientOptions:
+    """What the clients of a run are sent of its options, and the weights of classes."""
     return ClientOptions.of_run(
         task,
         config.teacher,
@@ -147,6 +149,7 @@ def client_options(config: Config, task: Task) -> ClientOptions:
         config.privacy,
         config.federation,
         config.seed,
+        class_weights,
     )
 
 

@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import join, quote
+from shlex import join
 from typing import Self
 
-from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
 from fedlite.base.intervals import Right
 from fedlite.base.options import deciding
@@ -24,7 +24,7 @@ from fedlite.runs.directory import load_overrides
 from fedlite.runs.experiment import experiment_yaml
 from fedlite.runs.facts import TuneFacts
 from fedlite.runs.pipeline import Pipeline
-from fedlite.runs.saved import values_of
+from fedlite.runs.typed import values_of
 from fedlite.search.archive import CSV_FILE, trials_csv
 from fedlite.search.trials import Options, identity_of
 from fedlite.search.tune import describe_tuning, tune_federation
@@ -193,23 +193,17 @@ def run(pipeline: Pipeline) -> TuneFacts:
     trials.check_division()
     total = config.tune.trials + 2 * config.tune.confirmations
     with pipeline.progress.stage("tune", total=total) as bar:
-        try:
-            found = tune_federation(
-                trials.federate,
-                folds,
-                tune_space(config.tune, config.privacy, config.federation),
-                config.tune,
-                directory,
-                trials.identity(folds[0]),
-                seed,
-                on_trial=lambda trial: bar.advance(),
-                on_confirmation=bar.advance,
-            )
-        except KeyboardInterrupt:
-            raise FedliteError(
-                "interrupted; finished trials are kept:"
-                f" `fedlite tune {quote(str(root.path))}` goes on"
-            ) from None
+        found = tune_federation(
+            trials.federate,
+            folds,
+            tune_space(config.tune, config.privacy, config.federation),
+            config.tune,
+            directory,
+            trials.identity(folds[0]),
+            seed,
+            on_trial=lambda trial: bar.advance(),
+            on_confirmation=bar.advance,
+        )
     write_whole(directory / CSV_FILE, trials_csv(found.search))
     text = describe_tuning(found)
     chosen = {**found.search.trials[0].options, **found.search.chosen.options}
