@@ -69,6 +69,11 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     if not entries:
         raise UsageError(f"{bundle}: holds no {DEFAULT}; add onnx to compress.formats")
     splits = splits_of(config)
+    if splits.task.vocabulary is not None:
+        raise UsageError(
+            f"run.dir={run_dir}: its student reads texts, and the page has no box for them yet;"
+            f" use fedlite predict {quote(str(run_dir))} FILE.txt"
+        )
     samples = choose_samples(splits.public_validation, splits.task)
     facts = page_facts(load_report(run_dir / "report.json"), entries[0])
     runtime = cached_ort(Path(cache_folder()).expanduser()) if ort is None else given_ort(ort)

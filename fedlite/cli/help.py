@@ -57,8 +57,11 @@ def summary(command: str) -> str:
 
 
 def list_groups() -> str:
-    """Every group of ``conf/`` with its files."""
-    return "\n".join(entry(f"{name}=", " | ".join(choices(name)), 15) for name in groups())
+    """Every group of ``conf/`` that leaves a choice, with its files."""
+    files = {name: choices(name) for name in groups()}
+    return "\n".join(
+        entry(f"{name}=", " | ".join(some), 11) for name, some in files.items() if len(some) > 1
+    )
 
 
 def entry(name: str, text: str, width: int) -> str:

@@ -6,7 +6,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlite.data.types import PublicData, Task
+from fedlite.data.types import Normalise, PublicData, Task
 from fedlite.distill.public import require_public
 from fedlite.serve.preprocessing import Preprocessing
 
@@ -38,6 +38,8 @@ def typical_of(parts: Sequence[PublicData], task: Task) -> Typical:
     for part in parts:
         require_public(part)
     normalise = task.preprocessing
+    if not isinstance(normalise, Normalise):
+        return None
     kind = Preprocessing(task.input_shape, normalise.scale, normalise.mean, normalise.std).kind
     raw = np.concatenate([normalise.undo(part.inputs).numpy() for part in parts])
     if not len(raw):

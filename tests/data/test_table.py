@@ -160,7 +160,7 @@ def test_an_id_that_is_asked_for_is_learnt_from_and_said(tmp_path: Path) -> None
         (
             "text,answer\nhi,1\nho,0\n",
             {},
-            r"no column of numbers to learn from \(text: text\); text",
+            r"no column of numbers to learn from \(text: text\); for texts give dataset=text",
         ),
         (PLAIN.replace("1.7", ""), {}, r"'height': 1 of 12 cells are empty .* t\.csv, line 4\)"),
         (
