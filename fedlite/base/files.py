@@ -91,3 +91,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise FedliteError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def read_record(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that holds ``keys``.
+
+    Raises:
+        FedliteError: missing or damaged file.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or set(keys) - set(found):
+        raise FedliteError(f"{path}: is damaged (must hold {', '.join(keys)}); restore it")
+    return found

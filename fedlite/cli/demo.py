@@ -20,6 +20,7 @@ from shlex import quote
 from fedlite.base.cache import cache_folder
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json, user_path
+from fedlite.cli.go_on import command_to_go_on
 from fedlite.cli.parse import Arguments, options_of_run
 
 
@@ -60,8 +61,8 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     bundle, output = run_dir / "deploy", output or run_dir / "demo"
     if not (run_dir / "report.json").is_file() or not bundle.is_dir():
         raise UsageError(
-            f"run.dir={run_dir}: nothing ships there yet; finish the run with"
-            " `fedlite simulate run.dir=DIR run.resume=true`"
+            f"run.dir={run_dir}: nothing ships there yet; finish the run with:"
+            f" {command_to_go_on('simulate', [], run_dir)}"
         )
     if faults := verify_bundle(bundle).faults:
         raise FedliteError(f"{bundle}: {faults[0]}; write it anew with `fedlite report`")

@@ -79,9 +79,13 @@ def checked(options: Sequence[str], directory: Path | None = None) -> Job:
         UsageError: they are not.
     """
     from fedlite.runs.compose import compose_config
+    from fedlite.runs.directory import has_begun
+    from fedlite.runs.inputs import check_inputs
 
     config = compose_config(options)
     where = (directory or Path(config.run.dir)).resolve()
+    if not has_begun(where):
+        check_inputs(config)
     return Job(list(options), replace(config, run=replace(config.run, dir=str(where))))
 
 

@@ -28,7 +28,7 @@ def run(arguments: Arguments) -> int:
 
     arguments.refuse_flags()
     output = arguments.take("output").get("output")
-    config = compose_config(options_of_run(arguments, existing=False))
+    config = compose_config(options_of_run(arguments, existing=bool(arguments.words)))
     from fedlite.cli.show_plan import show_forecast  # what accounts takes seconds to import
     from fedlite.runs.forecast import forecast
 

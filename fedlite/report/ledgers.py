@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import read_json
+from fedlite.base.files import read_record
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.charges import Charge
 from fedlite.privacy.ledger_folder import SERVER, present_ledgers, read_ledgers
@@ -91,6 +91,10 @@ def show_ledgers(
     if not ledgers and present_ledgers(source.directory):
         raise UsageError(f"client={client}: no ledger of it in {source.directory}")
     if not ledgers:
+        if not (directory / "config.json").is_file():
+            raise UsageError(
+                f"{directory}: no ledger there; give a directory of a run or of ledgers"
+            )
         raise FedliteError(f"{source.directory}: no ledger there; nothing was charged")
     server = ledgers.pop(SERVER, None)
     if source.deterministic:
@@ -122,10 +126,10 @@ def find_ledgers(directory: Path, delta: float | None) -> Source:
             EpsilonMeasure(delta or EXAMPLE_DELTA, "prv"),
             EpsilonMeasure(delta or CLIENT_DELTA, "pld"),
         )
-    privacy: dict[str, Any] = read_json(config_file)["privacy"]
+    privacy: dict[str, Any] = read_record(config_file, "privacy")["privacy"]
     if privacy["unit"] == "none":
         raise FedliteError(f"{directory}: this run is not private (privacy=none), nothing to spend")
-    stages = read_json(state_file)["stages"] if state_file.is_file() else {}
+    stages = read_record(state_file, "stages")["stages"] if state_file.is_file() else {}
     client_plan = (stages.get("plan", {}).get("plans") or {}).get("client") or {}
     elsewhere = privacy.get("ledger_dir")
     return Source(

@@ -11,7 +11,7 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import read_json, user_path, write_json
+from fedlite.base.files import read_json, read_record, user_path, write_json
 from fedlite.base.options import portable_path
 from fedlite.runs.config import Config
 from fedlite.runs.facts import Stages
@@ -24,12 +24,20 @@ CONFIG_FILE = "config.json"
 STATE_FILE = "state.json"
 SWEEP_FILE = "sweep.json"  # in the directory that holds the jobs of a sweep
 
+STATE = ("run_id", "stages")  # what STATE_FILE holds
 _NOT_SAVED = ("run.dir", "run.resume", "audit.parts")  # of one command, not of the run
 
 
 def load_overrides(run_dir: Path) -> list[str]:
-    """The option strings a run was started with."""
-    return [str(text) for text in read_json(run_dir / OVERRIDES_FILE)]
+    """The option strings a run was started with.
+
+    Raises:
+        FedliteError: missing or damaged file.
+    """
+    found = read_json(run_dir / OVERRIDES_FILE)
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise FedliteError(f"{run_dir / OVERRIDES_FILE}: is damaged (no list of options)")
+    return found
 
 
 def run_id_of(run_dir: Path) -> str:
@@ -159,7 +167,7 @@ def has_begun(path: Path) -> bool:
         FedliteError: its state is damaged.
     """
     file = path / STATE_FILE
-    return file.is_file() and bool(read_json(file)["stages"])
+    return file.is_file() and bool(read_record(file, *STATE)["stages"])
 
 
 def _not_writable(path: Path, error: OSError) -> FedliteError:
@@ -171,7 +179,7 @@ def _load_or_create(path: Path) -> RunDirectory:
         run = RunDirectory(path, uuid.uuid4().hex)
         run._save()
         return run
-    state = read_json(path / STATE_FILE)
+    state = read_record(path / STATE_FILE, *STATE)
     return RunDirectory(path, state["run_id"], state["stages"])
 
 

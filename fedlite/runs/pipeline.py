@@ -116,7 +116,7 @@ class Pipeline:
         if not self.run.done(stage, self.marks[stage]):
             raise UsageError(
                 f"run.dir={self.run.path}: stage '{stage}' has not run there with these options;"
-                " go on with `fedlite simulate run.dir=DIR run.resume=true`"
+                " run it with them first, or leave them out"
             )
 
     def build(self, options: ModelOptions) -> nn.Module:

@@ -180,7 +180,7 @@ def test_the_options_of_the_run_decide_delta_accountant_and_place(
 def test_what_is_wrong_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no ledger there" in refusal(capsys, 1, "ledger", str(empty))
+    assert "no ledger there" in refusal(capsys, 2, "ledger", str(empty))
     assert "no such directory" in refusal(capsys, 2, "ledger", str(tmp_path / "none"))
     spend(tmp_path, 0, *rounds(RUN_A, 3))
     directory = str(tmp_path)

@@ -82,7 +82,7 @@ def test_it_is_seen_on_the_terminal_and_in_tensorboard(
     shown = capsys.readouterr().out
     assert "federation.learning_rate" in shown
     assert "spent no epsilon" in shown
-    assert "use it: fedlite simulate experiment=" in shown
+    assert "use it: fedlite simulate 'experiment=" in shown
     assert (tuned / "tune" / "trials.json").read_bytes() == before
     for number in ("000", "001"):
         (events,) = (tuned / "tune" / "trials" / number).glob("events.out.tfevents*")
@@ -106,7 +106,7 @@ def test_broken_off_it_says_how_to_go_on_and_does(
     folder = tmp_path / "broken off"
     assert run([*COMMAND, str(folder)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"`fedlite tune '{folder}'` goes on" in line
+    assert line.endswith(f"go on with: fedlite tune 'run.dir={folder}'")
     assert run(["tune", str(folder)]) == 0
     assert asked == [0, 0, 0], "the first trial is not run again"
 

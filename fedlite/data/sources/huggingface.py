@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.data.hub import offline_where_unreachable
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, arrange, root_path
 from fedlite.data.table import examples_of
@@ -51,6 +52,8 @@ def read(config: DatasetOptions) -> RawData:
 
 def _load(config: DatasetOptions, names: list[str]) -> list[Any]:
     """The named splits, as ``datasets.Dataset``; seconds to import, so only where used."""
+    if not _is_local(config.root):
+        offline_where_unreachable()
     import datasets
 
     try:
@@ -59,6 +62,10 @@ def _load(config: DatasetOptions, names: list[str]) -> list[Any]:
         splits = _load_local(config)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
+        if not _is_local(config.root) and "OfflineModeIsEnabled" in str(error):
+            reason = (
+                "the hub cannot be reached, or HF_HUB_OFFLINE is set, and its cache has no copy"
+            )
         raise UsageError(f"dataset.root={config.root}: cannot be loaded ({reason})") from error
     _check_splits(config, names, list(splits))
     return [splits[name] for name in names]

@@ -1,0 +1,28 @@
+"""Files that a run is told to read: whether they are there, before what reads them is imported."""
+
+from pathlib import Path
+
+from fedlite.base.errors import UsageError
+from fedlite.base.options import value_at
+from fedlite.runs.config import Config
+
+FILES = ("teacher.checkpoint", "privacy.policy", "compress.signing_key")
+ANYWHERE = "huggingface"  # a source whose root may be a name on a hub
+
+
+def check_inputs(config: Config) -> None:
+    """Refuse a configuration that names a file, or data, that is not there.
+
+    Raises:
+        UsageError: names the option and the path.
+    """
+    for key in FILES:
+        path = value_at(config, key)
+        if path and not Path(path).exists():
+            raise UsageError(f"{key}={path}: no such file")
+    dataset = config.dataset
+    own = "." in dataset.source  # a source of the user's may read from anywhere
+    if dataset.root and dataset.source != ANYWHERE and not own and not Path(dataset.root).exists():
+        from fedlite.data.raw import root_path
+
+        root_path(dataset)
