@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fedlite.base.records import Metric
+
 
 @dataclass(frozen=True)
 class Normalise:
@@ -78,7 +80,7 @@ class Task:
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    metric: str
+    metric: Metric
     example: str
 
     @property
