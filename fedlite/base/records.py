@@ -14,6 +14,11 @@ ModelKey = Literal[
 """What the models of a run are called, in the order of the pipeline: distilled on public data only,
 federated, its norms exchanged for ones that fold, pruned, pruned and quantized."""
 
+Metric = Literal["accuracy", "macro_f1"]
+"""What models are judged by (``dataset.metric``)."""
+
+METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+
 StudentKey = Literal["public_student", "federated_student"]
 """The students at full width, one of which is compressed and ships."""
 

@@ -45,6 +45,8 @@ def show_forecast(found: Forecast) -> None:
         console.print()
     for note in _notes(guarantees, found.refusals):
         console.print(Text(note))
+    if found.uneven:
+        console.print(Text(f"Beware: {found.uneven}.", style="yellow"))
     if derived := derived_constants(config):
         console.print(Text(f"Constants {derived_line(derived)}.", style="yellow"))
 

@@ -13,8 +13,10 @@ from torch import nn
 
 from fedlite.base.elsewhere import MissingPackageError, run_module
 from fedlite.base.errors import FedliteError
+from fedlite.base.records import METRIC_NAMES, Metric
 from fedlite.compress.format import format_of, name_of
 from fedlite.data.types import PublicData, Task
+from fedlite.distill.evaluate import evaluate_logits
 from fedlite.distill.public import require_public
 from fedlite.serve.kind import Array
 from fedlite.serve.runtime import logits_of, open_runtime, runs_here
@@ -28,13 +30,14 @@ class Comparison:
 
     ``snr_db`` is the signal-to-noise ratio of the file's logits, see :func:`snr_db`;
     ``agreement`` the share of examples on which both choose the same class; ``accuracy`` is the
-    file's and ``reference_accuracy`` the model's.
+    file's and ``reference_accuracy`` the model's. ``macro_f1`` is the file's.
     """
 
     snr_db: float
     agreement: float
     accuracy: float
     reference_accuracy: float
+    macro_f1: float = 0.0
 
 
 def runs_in(path: Path, python: str | None = None) -> bool:
@@ -74,6 +77,7 @@ def compare(
         agreement=float(np.mean(chosen == reference_chosen)),
         accuracy=float(np.mean(chosen == labels)),
         reference_accuracy=float(np.mean(reference_chosen == labels)),
+        macro_f1=evaluate_logits(found, labels, found.shape[1]).macro_f1,
     )
 
 
@@ -95,24 +99,27 @@ def snr_db(reference: Array, found: Array) -> float:
 def why_refused(
     comparison: Comparison,
     *,
-    full_accuracy: float,
+    full_score: float,
     min_snr_db: float,
     max_accuracy_drop: float,
+    metric: Metric = "accuracy",
 ) -> str:
     """Why a file does not ship, in one line with the numbers; empty if it may.
 
     Args:
         comparison: of the file.
-        full_accuracy: of the student at full width on the same examples.
+        full_score: of the student at full width on the same examples, by ``metric``.
         min_snr_db: ``compress.min_snr_db``; a file at the bound passes.
         max_accuracy_drop: ``compress.max_accuracy_drop``; a file at the bound passes.
+        metric: ``dataset.metric``.
     """
     noise = too_noisy(comparison, min_snr_db)
     reasons = [noise] if noise else []
-    drop = full_accuracy - comparison.accuracy
+    score: float = getattr(comparison, metric)
+    drop = full_score - score
     if drop > max_accuracy_drop + 1e-9:  # of floating point
         reasons.append(
-            f"accuracy {comparison.accuracy:.4f} on public data is {drop:.4f} below the student's"
+            f"{METRIC_NAMES[metric]} {score:.4f} on public data is {drop:.4f} below the student's"
             f" at full width, over compress.max_accuracy_drop={max_accuracy_drop:g}"
         )
     return "; ".join(reasons)

@@ -88,9 +88,8 @@ def compress_student(
     directory.mkdir(parents=True, exist_ok=True)
     task = shrinker.task
     folded, pruned = shrinker.folded(config), shrinker.pruned(config)
-    accuracy: dict[ModelKey, float] = {
-        full: _accuracy(shrinker.student, validation, task.num_classes)
-    }
+    whole = evaluate_model(shrinker.student, validation, task.num_classes)
+    accuracy: dict[ModelKey, float] = {full: whole.accuracy}
     folded_norms: list[str] = []
     if config.norms == "fold":
         folded_norms = foldable_norms(shrinker.student, task)
@@ -99,7 +98,7 @@ def compress_student(
         export_onnx(folded, task, directory / "folded_student.onnx", config.opset)
     accuracy[PRUNED] = _accuracy(pruned, validation, task.num_classes)
     save_pruned(pruned, directory / f"{PRUNED}.pt")
-    judge = _Judge(shrinker, validation, config, directory, full, accuracy[full])
+    judge = _Judge(shrinker, validation, config, directory, full, getattr(whole, task.metric))
     artefacts: list[Artefact] = []
     shipped: dict[str, str] = {}
     for format_name in formats_made(config):
@@ -135,7 +134,7 @@ class _Judge:
     config: CompressOptions
     directory: Path
     full: StudentKey
-    full_accuracy: float
+    full_score: float  # of the student, by the task's metric
 
     def files_of(self, format_name: str) -> Iterator[Artefact]:
         """The files of one format; the full student's where all others were refused."""
@@ -183,12 +182,13 @@ class _Judge:
             snr_db=found.snr_db,
             agreement=found.agreement,
             public_accuracy=found.accuracy,
-            accuracy_drop=self.full_accuracy - found.accuracy,
+            accuracy_drop=self.full_score - getattr(found, shrinker.task.metric),
             refused=why_refused(
                 found,
-                full_accuracy=self.full_accuracy,
+                full_score=self.full_score,
                 min_snr_db=config.min_snr_db,
                 max_accuracy_drop=config.max_accuracy_drop,
+                metric=shrinker.task.metric,
             ),
         )
 

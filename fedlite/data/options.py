@@ -7,6 +7,7 @@ from annotated_types import Ge, Gt, Lt
 
 from fedlite.base.named import Named
 from fedlite.base.options import LATER, PATH_OR_NAME, Doc, Options
+from fedlite.base.records import Metric
 
 SOURCES = Named("dataset.source", "fedlite.data.sources", "read")
 PARTITIONS = Named("partition.name", "fedlite.data.partitions", "PARTITION")
@@ -71,9 +72,7 @@ class DatasetOptions(Options):
     example: Annotated[str, Doc("what one example is: the unit of example-level privacy")] = (
         "one example"
     )
-    metric: Annotated[Literal["accuracy", "macro_f1"], Doc("shown in progress and charts")] = (
-        "accuracy"
-    )
+    metric: Annotated[Metric, Doc("by which students and files are judged and shown")] = "accuracy"
     public_size: Annotated[int | None, Ge(1), Doc("examples; wins over public_fraction")] = None
     public_fraction: Annotated[float, Gt(0), Lt(1), Doc("public share of the training part")] = 0.2
     validation_fraction: Annotated[float, Gt(0), Lt(1), Doc("of the public part")] = 0.2

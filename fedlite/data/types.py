@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fedlite.base.records import Metric
 from fedlite.serve.tokens import PAD, TOKENIZER, UNKNOWN
 
 
@@ -130,7 +131,7 @@ class Task:
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    metric: str
+    metric: Metric
     example: str
 
     @property

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedlite.base.intervals import PairedComparison
-from fedlite.base.records import StudentKey
+from fedlite.base.paired_scores import PairedScores
+from fedlite.base.records import Metric, StudentKey
 from fedlite.data.types import PublicData
 from fedlite.distill.evaluate import predict_logits
 from fedlite.distill.public import require_public
@@ -20,27 +21,34 @@ ROUNDING = 1e-6  # nats: losses nearer than this are equal
 class KeptStudent:
     """The student that was chosen, and the comparison that chose it.
 
-    ``validation`` compares the public-only student (first) with the federated one (second); None
-    where there was no public example that neither had learnt from.
+    ``validation`` compares the public-only student (first) with the federated one (second), and so
+    do ``scores`` where macro-F1 was asked for; None where there was no public example that neither
+    had learnt from.
     """
 
     student: StudentKey
     validation: PairedComparison | None
+    scores: PairedScores | None = None
 
 
 def keep_student(
-    public_student: nn.Module, federated_student: nn.Module, validation: PublicData, keep: Keep
+    public_student: nn.Module,
+    federated_student: nn.Module,
+    validation: PublicData,
+    keep: Keep,
+    metric: Metric = "accuracy",
 ) -> KeptStudent:
-    """Choose by accuracy on public examples alone, so that the choice costs no privacy (rule 12).
+    """Choose by ``metric`` on public examples alone, so that the choice costs no privacy (rule 12).
 
     Args:
         public_student: distilled on public data only.
         federated_student: what the rounds made of it.
         validation: public examples that trained neither; may be empty.
-        keep: ``best`` is the one that is right more often; of two that are right equally often the
-            one of the smaller mean cross-entropy, which a few examples tell apart sooner; the
+        keep: ``best`` is the one that is right more often, or of the higher macro-F1; of equal ones
+            the one of the smaller mean cross-entropy, which a few examples tell apart sooner; the
             federated one where that is equal too or nothing can judge. ``last`` is the federated
             one.
+        metric: ``dataset.metric``.
 
     Raises:
         TypeError: ``validation`` is not :class:`PublicData`.
@@ -55,9 +63,11 @@ def keep_student(
     public_loss, federated_loss = (
         float(F.cross_entropy(logits.double(), validation.labels)) for logits in (first, second)
     )
-    surer = found.gained == 0 and public_loss < federated_loss - ROUNDING
-    public_only = keep == "best" and (found.gained < 0 or surer)
-    return KeptStudent("public_student" if public_only else "federated_student", found)
+    scores = compare_scores(first, second, validation.labels) if metric == "macro_f1" else None
+    gained = found.gained if scores is None else scores.gained
+    surer = gained == 0 and public_loss < federated_loss - ROUNDING
+    public_only = keep == "best" and (gained < 0 or surer)
+    return KeptStudent("public_student" if public_only else "federated_student", found, scores)
 
 
 def compare_pairs(first: Tensor, second: Tensor, labels: Tensor) -> PairedComparison:
@@ -65,3 +75,9 @@ def compare_pairs(first: Tensor, second: Tensor, labels: Tensor) -> PairedCompar
     return PairedComparison.of(
         (first.argmax(dim=1) == labels).numpy(), (second.argmax(dim=1) == labels).numpy()
     )
+
+
+def compare_scores(first: Tensor, second: Tensor, labels: Tensor) -> PairedScores:
+    """Compare the macro-F1 of two models' logits (n, C), as :func:`compare_pairs`."""
+    answers = (first.argmax(dim=1).numpy(), second.argmax(dim=1).numpy())
+    return PairedScores.of(*answers, labels.numpy(), first.shape[1])

@@ -30,18 +30,49 @@ class JudgedPair(TypedDict):
     verdict: Literal["better", "worse", "no difference"]
 
 
+class JudgedScores(TypedDict):
+    """The macro-F1 of the two students on the same examples, where ``dataset.metric`` asks for it.
+
+    ``difference`` is the federated student's minus the other's, ``difference_interval`` its 95%
+    interval by the bootstrap; ``verdict`` is of the federated student: ``no difference`` where the
+    interval holds 0.
+    """
+
+    public: float
+    federated: float
+    difference: float
+    difference_interval: list[float]
+    verdict: Literal["better", "worse", "no difference"]
+
+
+class MajoritySection(TypedDict):
+    """A student that answers one class nearly always: its ``share`` of all answers, and ``missed``,
+    the share of the other classes' examples that it answers with this class."""
+
+    student: StudentKey
+    class_name: str
+    share: float
+    missed: float
+
+
 class JudgementSection(TypedDict):
     """Which student at full width ships, by ``federation.keep``, and what the two are worth.
 
     ``validation`` is on public examples that trained neither and decides; None where there are
     none, or where ``keep`` is ``last`` in a directory that never asked. ``test`` is on the test set
-    and decides nothing; None where they were not compared there.
+    and decides nothing; None where they were not compared there. ``validation_scores`` and
+    ``test_scores`` are the same comparisons by macro-F1, where that is what was asked for; then the
+    first decides. ``majority`` is there where the student that ships is of that kind on the test
+    set.
     """
 
     ships: StudentKey
     keep: Literal["best", "last"]
     validation: JudgedPair | None
     test: JudgedPair | None
+    validation_scores: NotRequired[JudgedScores]
+    test_scores: NotRequired[JudgedScores]
+    majority: NotRequired[MajoritySection]
 
 
 class TogetherUnit(TypedDict):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
-from fedlite.base.records import RoundRecord
+from fedlite.base.records import Metric, RoundRecord
 from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import artefacts_csv
 from fedlite.report.content import report_parts, report_title
@@ -91,12 +91,14 @@ def draw_pictures(
     models, privacy, history = report["models"], report["privacy"], report.get("history") or []
     drawn: dict[str, Figure] = {}
     tests, tested = report["dataset"]["test"], tested_on(report)
+    metric: Metric = report.get("config", {}).get("dataset", {}).get("metric", "accuracy")
     known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
+    levels = {key: models[key][metric] for key in known}
     if not is_private(privacy):
         drawn["not_private"] = charts.not_private_banner(not_private_reason(privacy))
     if any(one["evaluation"] for one in history):
         drawn["accuracy_by_round"] = charts.accuracy_by_round(
-            history, known, tests=tests, tested=tested
+            history, levels, metric, tests=tests, tested=tested
         )
     budgets = {unit["unit"]: unit["budget"] for unit in privacy["units"]}
     if "example" in budgets and any(one["epsilon"] for one in history):

@@ -13,12 +13,13 @@ from fedlite.audit.attacks import AUDITS_FILE
 from fedlite.base.compute import hardware_name
 from fedlite.base.files import read_json
 from fedlite.base.intervals import PairedComparison
+from fedlite.base.paired_scores import PairedScores
 from fedlite.federation.plans import Plans
 from fedlite.privacy.groups import GROUP_SIZES, group_epsilon, largest_histories
 from fedlite.privacy.ledger import segments
 from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.fleet import fleet_section
-from fedlite.report.judged import judged_pair
+from fedlite.report.judged import judged_pair, judged_scores, majority_of
 from fedlite.report.schema import (
     ArtefactEntry,
     CompressionSection,
@@ -31,7 +32,7 @@ from fedlite.report.schema import (
     TimedPart,
     TrafficPart,
 )
-from fedlite.report.sections import JudgedPair, JudgementSection
+from fedlite.report.sections import JudgedPair, JudgementSection, MajoritySection
 from fedlite.runs.changed import changed_options
 from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants
@@ -42,6 +43,7 @@ from fedlite.runs.facts import (
     EvaluateFacts,
     FederateFacts,
     MeasurementFacts,
+    ModelStage,
     PairedFacts,
 )
 from fedlite.runs.fleet import device_entries
@@ -106,7 +108,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
             "partition": config.partition.name,
         },
         "federation": _federation(config, splits.num_clients, federated),
-        "judgement": _judgement(config, compressed, measured),
+        "judgement": _judgement(config, compressed, measured, _majority(pipeline)),
         "compression": _compression(compressed, measured),
         "search": compressed.get("search"),
         "traffic": {part: sum(one[part] for one in history) for part in TRAFFIC},
@@ -199,16 +201,34 @@ def _federation(config: Config, num_clients: int, facts: FederateFacts) -> Feder
 
 
 def _judgement(
-    config: Config, compressed: CompressFacts, measured: EvaluateFacts
+    config: Config,
+    compressed: CompressFacts,
+    measured: EvaluateFacts,
+    majority: MajoritySection | None,
 ) -> JudgementSection:
     """Directories of before there was a choice kept the federated student unasked."""
     chosen = "kept" in compressed
-    return {
+    found: JudgementSection = {
         "ships": compressed.get("kept", "federated_student"),
         "keep": config.federation.keep if chosen else "last",
         "validation": _judged(compressed.get("validation")),
         "test": _judged(measured.get("tested_pair")),
     }
+    if "validation_scores" in compressed:
+        found["validation_scores"] = judged_scores(PairedScores(**compressed["validation_scores"]))
+    if "tested_scores" in measured:
+        found["test_scores"] = judged_scores(PairedScores(**measured["tested_scores"]))
+    if majority is not None:
+        found["majority"] = majority
+    return found
+
+
+def _majority(pipeline: Pipeline) -> MajoritySection | None:
+    """Whether the student that ships answers one class nearly always, by the test set."""
+    facts, names = pipeline.run.facts, pipeline.splits.task.class_names
+    kept = facts["compress"].get("kept", "federated_student")
+    stage: ModelStage = "warm_start" if kept == "public_student" else "federate"
+    return majority_of(kept, facts[stage]["evaluation"]["confusion"], names)
 
 
 def _judged(facts: PairedFacts | None) -> JudgedPair | None:

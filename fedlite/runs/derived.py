@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from fedlite.runs.config import Config
 
+UNEVEN = 5  # times the nominal number of examples, or as many times fewer
+MANY = 0.1  # share of the clients that hold so few
 FAR_OFF = 1.5  # times the clients' average, or as much below it
 
 
@@ -58,4 +60,28 @@ def far_off_line(config: Config, sizes: Sequence[int]) -> str:
     return (
         f"privacy.expected_examples={given}: the clients of this simulation hold {average:.0f} on"
         " average, and their steps are divided by what was given; give it anew for this division"
+    )
+
+
+def uneven_line(config: Config, sizes: Sequence[int]) -> str:
+    """That simulated clients are so uneven that one nominal size misleads; "" if they are not.
+
+    Every client adds the same noise and takes the same steps, whatever it holds: small ones add
+    little else, and a large one counts for many.
+
+    Args:
+        sizes: examples of each client.
+    """
+    privacy, ordered = config.privacy, sorted(sizes)
+    nominal = privacy.expected_examples or sum(sizes) // len(sizes)
+    few = sum(size * UNEVEN < nominal for size in sizes)
+    if not privacy.example_level or (ordered[-1] < UNEVEN * nominal and few < MANY * len(sizes)):
+        return ""
+    median, weight = ordered[len(ordered) // 2], ordered[-1] / nominal
+    return (
+        f"the clients of this simulation hold {ordered[0]:,} to {ordered[-1]:,} examples (median"
+        f" {median:,}), and one nominal size, {nominal:,}, stands for all: {few} of {len(sizes)}"
+        " hold less than a fifth of it and add little but noise, the largest weighs"
+        f" {weight:.1f} times as much; an even partition, privacy=aggregate, or"
+        " privacy.expected_examples near the median suits them better"
     )

@@ -16,6 +16,7 @@ from fedlite.report.sections import MemorySection
 
 if TYPE_CHECKING:  # it takes NumPy, and every start of the command comes by here
     from fedlite.base.intervals import PairedComparison
+    from fedlite.base.paired_scores import PairedScores
 
 ModelStage = Literal["teacher", "warm_start", "federate"]
 MODEL_STAGES: tuple[ModelStage, ...] = get_args(ModelStage)  # each makes a model
@@ -90,6 +91,15 @@ class PairedFacts(TypedDict):
     only_second: int
 
 
+class ScoresFacts(TypedDict):
+    """See :class:`fedlite.base.paired_scores.PairedScores`: public-only student, federated one."""
+
+    first: float
+    second: float
+    low: float
+    high: float
+
+
 class KeptFacts(TypedDict, total=False):
     """Which student was compressed and what chose it (:class:`fedlite.distill.keep.KeptStudent`).
 
@@ -98,6 +108,7 @@ class KeptFacts(TypedDict, total=False):
 
     kept: StudentKey
     validation: PairedFacts | None
+    validation_scores: ScoresFacts
 
 
 class CompressFacts(Searched, KeptFacts, CompressionResult):
@@ -140,6 +151,7 @@ class TestedPair(TypedDict, total=False):
     """The two students at full width on the test set, example by example; old runs lack it."""
 
     tested_pair: PairedFacts
+    tested_scores: ScoresFacts
 
 
 class EvaluateFacts(TestedPair):
@@ -216,3 +228,8 @@ def paired_facts(found: "PairedComparison") -> PairedFacts:
         "only_first": found.only_first,
         "only_second": found.only_second,
     }
+
+
+def scores_facts(found: "PairedScores") -> ScoresFacts:
+    """Scores as plain values; ``PairedScores(**facts)`` is the inverse."""
+    return {"first": found.first, "second": found.second, "low": found.low, "high": found.high}

@@ -12,8 +12,10 @@ from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 from fedlite.report.fleet import fleet_section
 from fedlite.report.sections import FleetSection
 from fedlite.runs.config import Config
+from fedlite.runs.derived import uneven_line
 
 SMALL_DELTA = 1e-4  # no client is expected to hold 10,000 examples
+UNEVEN_PARTITIONS = ("dirichlet", "size")
 NAMES = {  # by trust
     "local": "Example-level, local",
     "aggregate": "Example-level, aggregate",
@@ -59,7 +61,7 @@ class Forecast:
     """What a configuration will spend: the guarantees it chooses, then the alternatives at the same
     budget; ``refusals`` says by trust why an alternative cannot be had. ``fleet`` is what the
     rounds take on simulated devices, if there are any, and ``most_visits`` how often the busiest
-    of them is asked, if that may be known."""
+    of them is asked, if that may be known. ``uneven`` says that one nominal size misleads."""
 
     config: Config
     clients: int
@@ -67,6 +69,7 @@ class Forecast:
     refusals: dict[str, str]
     fleet: FleetSection | None = None
     most_visits: int | None = None
+    uneven: str = ""
 
 
 def forecast(config: Config) -> Forecast:
@@ -78,7 +81,8 @@ def forecast(config: Config) -> Forecast:
     """
     sizes = nominal_sizes(config)
     guarantees, refusals = plan_guarantees(config, sizes)
-    found = Forecast(config, len(sizes), guarantees, refusals)
+    uneven = uneven_line(config, sizes)
+    found = Forecast(config, len(sizes), guarantees, refusals, uneven=uneven)
     return _on_fleet(found, sizes) if config.fleet.simulated else found
 
 
@@ -104,14 +108,17 @@ def _on_fleet(found: Forecast, sizes: Sequence[int]) -> Forecast:
 def nominal_sizes(config: Config) -> list[int]:
     """Examples of each client: as given, from the data set, or 1 where nothing depends on them.
 
-    The data set is read only where it alone knows the number of clients, or where delta is so
-    large that the size of a client decides whether it means anything.
+    The data set is read only where it alone knows the number of clients, where delta is so large
+    that the size of a client decides whether it means anything, or where the partition makes
+    clients of uneven sizes; not for the last two if the nominal size is given.
 
     Raises:
         UsageError: the data set cannot be read.
     """
     privacy, clients = config.privacy, config.federation.num_clients
-    unclear = privacy.expected_examples is None and privacy.delta > SMALL_DELTA
+    unclear = privacy.expected_examples is None and (
+        privacy.delta > SMALL_DELTA or config.partition.name in UNEVEN_PARTITIONS
+    )
     if clients is not None and not (config.privacy.example_level and unclear):
         return [privacy.expected_examples or 1] * clients
     from fedlite.runs.splits import splits_of

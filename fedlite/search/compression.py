@@ -20,7 +20,7 @@ from fedlite.distill.public import require_public
 from fedlite.search.archive import log_trial
 from fedlite.search.harness import OBJECTIVES, Budget, OnTrial, Space, run_trials
 from fedlite.search.result import SearchResult, cheapest, conclude
-from fedlite.search.trials import Choice, Limits, Options, Outcome, identity_of
+from fedlite.search.trials import Choice, Limits, Options, Outcome, by_metric, identity_of
 
 RATIO_STEP = 0.05
 
@@ -56,7 +56,7 @@ def search_compression(
     """Search pruning ratio, criterion, recovery, norms, quantization and bits of ``config.search``.
 
     Every trial is ``config`` with some options exchanged, made into one file of the first of
-    ``config.formats``. It is judged by its accuracy on ``validation`` in its own runtime, its
+    ``config.formats``. It is judged by the task's metric on ``validation`` in its own runtime, its
     median latency at batch 1 in a fresh process, and its bytes. NSGA-II looks for what is best in
     all three within ``config.max_accuracy_drop`` (against the student in torch) and
     ``config.target``. The first trial is ``config`` as it is set by hand.
@@ -85,7 +85,8 @@ def search_compression(
     """
     require_public(validation)
     measured = dataclasses.replace(config.measure, batch_sizes=[1])
-    reference = evaluate_model(student, validation, task.num_classes).accuracy
+    whole = evaluate_model(student, validation, task.num_classes)
+    reference: float = getattr(whole, task.metric)
     limits = Limits(
         config.target.latency_ms, config.target.bytes, reference, config.max_accuracy_drop
     )
@@ -97,12 +98,13 @@ def search_compression(
         return Outcome(
             latency_ms=found.cost.latency_ms["1"].p50,
             bytes=found.cost.bytes,
-            accuracy=found.accuracy,
+            accuracy=getattr(found, task.metric),
             file=str(path.relative_to(directory)),
         )
 
     identity = identity_of(
         "compression",
+        *by_metric(task.metric),
         _deciding(config),
         state_sha256(student.state_dict()),
         state_sha256({"inputs": validation.inputs, "labels": validation.labels}),

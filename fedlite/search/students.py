@@ -44,7 +44,7 @@ from fedlite.search.student_space import (
     student_space,
     student_yaml,
 )
-from fedlite.search.trials import Limits, Options, Outcome, identity_of
+from fedlite.search.trials import Limits, Options, Outcome, by_metric, identity_of
 
 STUDENT_FILE = "student.yaml"
 FEW = 128  # public examples on which a file that is only timed is folded and calibrated
@@ -177,12 +177,14 @@ def search_student(
             return outcome
         with moved(device_of(teacher), model):
             _score(model, teach, loss, public, config, distill, augment, seed)
-            accuracy = evaluate_model(model, validation, task.num_classes).accuracy
+            found = evaluate_model(model, validation, task.num_classes)
+            accuracy: float = getattr(found, task.metric)
         return dataclasses.replace(outcome, accuracy=accuracy)
 
     space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
     identity = identity_of(
         "student",
+        *by_metric(task.metric),
         {name: one for name, one in space_options.items() if name not in ("trials", "max_seconds")},
         compress.formats[0],
         {name: served[name] for name in SERVING},

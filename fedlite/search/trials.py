@@ -9,6 +9,7 @@ from typing import Any
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import read_json, write_json
+from fedlite.base.records import Metric
 
 Choice = str | int | float
 Options = dict[str, Choice]
@@ -18,7 +19,8 @@ LEAST_DROP = 0.01  # in which accuracy beyond its limit is counted where the lim
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trial came to: costs in the serving runtime, accuracy on public validation data.
+    """What one trial came to: costs in the serving runtime, accuracy on public validation data
+    (or macro-F1, where ``dataset.metric`` asks for it).
 
     ``latency_ms`` is the median at batch 1, ``bytes`` the size of the file; both are None where a
     trial makes no file. ``accuracy`` is None where the costs alone ruled the trial out and nothing
@@ -131,6 +133,11 @@ class TrialFile:
         self.trials.append(trial)
         entries = [dataclasses.asdict(one) for one in self.trials]
         write_json(self.path, {"identity": self.identity, "trials": entries})
+
+
+def by_metric(metric: Metric) -> list[str]:
+    """What the metric adds to a search's identity: nothing for the accuracy, as ever."""
+    return [] if metric == "accuracy" else [metric]
 
 
 def identity_of(*parts: Any) -> str:

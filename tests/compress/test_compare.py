@@ -20,7 +20,7 @@ from fedlite.compress.compare import (
 from fedlite.data.types import PublicData
 from tests.compress.conftest import Digits
 
-BOUNDS = {"full_accuracy": 0.9, "min_snr_db": 20.0, "max_accuracy_drop": 0.01}
+BOUNDS = {"full_score": 0.9, "min_snr_db": 20.0, "max_accuracy_drop": 0.01}
 
 
 def test_a_faithful_file_agrees_everywhere(student, student_path, digits: Digits):

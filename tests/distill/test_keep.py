@@ -83,3 +83,17 @@ def test_nothing_to_judge_by_keeps_the_federated_student(keep: str) -> None:
     kept = keep_student(Answering(nobody), Answering(nobody), numbered(nobody), keep)
     assert kept.student == "federated_student"
     assert kept.validation is None
+
+
+def test_macro_f1_chooses_where_it_is_asked_for() -> None:
+    """The public-only student answers the frequent class alone; the other finds the rare one."""
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    public = torch.zeros(100, dtype=torch.int64)
+    federated = torch.tensor([1] * 12 + [0] * 78 + [1] * 10)
+    students = (Answering(public), Answering(federated), numbered(labels), "best")
+    assert keep_student(*students).student == "public_student"
+    assert keep_student(*students).scores is None
+    kept = keep_student(*students, "macro_f1")
+    assert kept.student == "federated_student"
+    assert kept.scores is not None
+    assert kept.scores.gained > 0

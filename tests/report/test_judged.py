@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlite.base.intervals import PairedComparison
-from fedlite.report.judged import judgement_sentences
+from fedlite.base.paired_scores import PairedScores
+from fedlite.report.judged import judged_scores, judgement_sentences, majority_of
 from fedlite.report.table import comparison_markdown
 from tests.report.runs import Report, finished_report, judgement
 
@@ -118,3 +119,47 @@ def test_nothing_is_said_without_a_federated_student() -> None:
     del report["models"]["federated_student"], report["judgement"]
     assert judgement_sentences(report) == []
     assert "Student, federated" not in comparison_markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("scores", "words", "other"),
+    [
+        (PairedScores(0.60, 0.64, 0.01, 0.07), "bought 0.040 of macro-F1 over the public-only", ""),
+        (PairedScores(0.60, 0.61, -0.02, 0.04), "no macro-F1 that can be told from chance", ""),
+        (
+            PairedScores(0.64, 0.60, -0.07, -0.01),
+            "public-only student's macro-F1 is better by 0.040 (0.600 against 0.640 on 300 test",
+            "On the test examples, which must not choose, the other one is better.",
+        ),
+    ],
+)
+def test_the_verdict_is_by_the_metric_that_was_asked_for(
+    scores: PairedScores, words: str, other: str
+) -> None:
+    report = judged(PairedComparison(300, 200, 60, 10))  # by accuracy the public-only is better
+    report["judgement"] |= {
+        "test_scores": judged_scores(scores),
+        "validation_scores": judged_scores(PairedScores(0.5, 0.6, 0.01, 0.2)),
+    }
+    text = said(report)
+    assert words in text
+    assert other in text
+    assert "ships because it has the higher macro-F1 on public validation" in text
+    assert "McNemar" not in text
+
+
+def test_a_majority_class_student_is_called_one() -> None:
+    rare = [[930, 2, 1], [43, 1, 0], [22, 0, 1]]
+    found = majority_of("federated_student", rare, ["common", "rare", "rarest"])
+    assert found is not None
+    assert found["missed"] == pytest.approx(65 / 67)
+    report = judged(PairedComparison(300, 230, 20, 25))
+    report["judgement"]["majority"] = found
+    text = said(report)
+    assert "is a majority-class student: it answers 'common' to 99.5% of the test examples" in text
+    assert "and to 97.0% of those of other classes" in text
+    fair = [[900, 20, 13], [12, 30, 2], [6, 0, 17]]
+    assert majority_of("public_student", fair, ["common", "rare", "rarest"]) is None
+    assert majority_of("public_student", [], []) is None
+    alone = [[10, 0], [0, 0]]
+    assert majority_of("public_student", alone, ["a", "b"]) is None

@@ -14,7 +14,8 @@ from fedlite.report.progress import Progress
 from fedlite.runs.compose import compose_config
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config
-from fedlite.runs.derived import derived_constants, derived_line, far_off_line
+from fedlite.runs.derived import derived_constants, derived_line, far_off_line, uneven_line
+from fedlite.runs.forecast import forecast
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages import plan
 from tests.e2e.command import refusal
@@ -136,3 +137,34 @@ def test_a_constant_of_another_division_is_warned_of(given: str, far_off: bool) 
     config = compose_config([f"privacy.expected_examples={given}"])
     assert bool(far_off_line(config, [50, 150])) is far_off
     assert far_off_line(compose_config(["privacy=client"]), [1]) == ""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "uneven"),
+    [
+        ([1, 20, 30, 40, 2000], (), True),
+        ([100] * 8 + [10] * 2, (), True),
+        ([100] * 19 + [10], (), False),
+        ([60, 100, 140], (), False),
+        ([60, 100, 140], ("privacy.expected_examples=10",), True),
+        ([1, 2000], ("privacy=client",), False),
+    ],
+)
+def test_clients_for_whom_one_nominal_size_misleads_are_warned_of(
+    sizes: list[int], options: tuple[str, ...], uneven: bool
+) -> None:
+    line = uneven_line(compose_config(options), sizes)
+    assert bool(line) is uneven
+    if len(sizes) == 5:
+        assert "hold 1 to 2,000 examples (median 30), and one nominal size, 418," in line
+        assert "4 of 5 hold less than a fifth of it and add little but noise" in line
+        assert "the largest weighs 4.8 times as much" in line
+
+
+def test_a_plan_counts_the_clients_of_an_uneven_partition() -> None:
+    uneven = ["dataset=digits", "partition=size", "partition.skew=exponential"]
+    uneven += ["federation.num_clients=6"]
+    assert "stands for all" in forecast(compose_config(uneven)).uneven
+    given = [*uneven, "privacy.expected_examples=70"]
+    assert forecast(compose_config(given)).uneven == ""
+    assert forecast(compose_config(["dataset=digits"])).uneven == ""

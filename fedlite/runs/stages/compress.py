@@ -22,7 +22,14 @@ from fedlite.privacy.randomness import derive_seed
 from fedlite.report.schema import ArtefactEntry, SearchSection
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
-from fedlite.runs.facts import CompressFacts, CompressionChoice, Searched, paired_facts
+from fedlite.runs.facts import (
+    CompressFacts,
+    CompressionChoice,
+    KeptFacts,
+    Searched,
+    paired_facts,
+    scores_facts,
+)
 from fedlite.runs.pipeline import Pipeline
 from fedlite.search.archive import write_search
 from fedlite.search.compression import search_compression
@@ -55,6 +62,9 @@ def run(pipeline: Pipeline) -> CompressFacts:
     with pipeline.progress.stage("compress", total=training_steps(config)) as bar:
         shrinker.on_step = lambda step: bar.advance()
         made = compress_student(shrinker, judges, config, unfinished, kept.student)
+    scores: KeptFacts = {}
+    if kept.scores is not None:
+        scores = {"validation_scores": scores_facts(kept.scores)}
     # New files replace those of an earlier compression, which count no longer.
     pipeline.run.forget("compress", "evaluate", "report")
     replace_folder(unfinished, pipeline.run.file(MODELS_FOLDER))
@@ -62,6 +72,7 @@ def run(pipeline: Pipeline) -> CompressFacts:
         **searched,
         "kept": kept.student,
         "validation": paired_facts(kept.validation) if kept.validation else None,
+        **scores,
         "options": _choice(config),
         "judges": len(judges),
         "artefacts": [_entry(one) for one in made.artefacts],
@@ -83,6 +94,7 @@ def _keep(pipeline: Pipeline) -> KeptStudent:
         pipeline.load(FEDERATED),
         pipeline.splits.public_validation,
         pipeline.config.federation.keep,
+        pipeline.config.dataset.metric,
     )
 
 

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.records import Cost, Measurement, ModelKey
@@ -13,15 +13,15 @@ from fedlite.compress.exporting import export_file
 from fedlite.compress.format import suffix_of
 from fedlite.compress.judge import FEDERATED
 from fedlite.compress.measure import measure_eager, measure_file
-from fedlite.distill.keep import compare_pairs
+from fedlite.distill.keep import compare_pairs, compare_scores
 from fedlite.models.build import count_parameters
 from fedlite.runs.facts import (
     BaselineFacts,
     CostFacts,
     EvaluateFacts,
     MeasurementFacts,
-    PairedFacts,
     paired_facts,
+    scores_facts,
 )
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.compress import COMPRESSED, MODELS_FOLDER
@@ -48,7 +48,10 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
         for name, model in full.items():
             found["models"][name] = _export_and_measure(pipeline, model, name, "onnx")
             bar.advance(**{f"{pipeline.tested}_accuracy": found["models"][name]["accuracy"]})
-        found["tested_pair"] = _tested_pair(pipeline)
+        first, second, labels = _tested_pair(pipeline)
+        found["tested_pair"] = paired_facts(compare_pairs(first, second, labels))
+        if pipeline.config.dataset.metric == "macro_f1":
+            found["tested_scores"] = scores_facts(compare_scores(first, second, labels))
         for format_name in others:
             found["baselines"] += _teacher_baseline(pipeline, full["teacher"], format_name)
             bar.advance()
@@ -72,14 +75,15 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     return found
 
 
-def _tested_pair(pipeline: Pipeline) -> PairedFacts:
-    """The two students at full width on the same test examples, by the files just measured."""
+def _tested_pair(pipeline: Pipeline) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the two students at full width on the same test examples, by the files just
+    measured, and the labels."""
     test, models = pipeline.splits.test, pipeline.run.file(MODELS_FOLDER)
     first, second = (
         torch.from_numpy(logits_of(open_runtime(models / f"{name}.onnx"), test.inputs.numpy()))
         for name in ("public_student", FEDERATED)
     )
-    return paired_facts(compare_pairs(first, second, test.labels))
+    return first, second, test.labels
 
 
 def _teacher_baseline(

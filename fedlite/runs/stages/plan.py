@@ -6,7 +6,7 @@ From here on the run directory belongs to this plan: its ledgers do.
 import logging
 
 from fedlite.federation.noise_walk import drowned_line, noise_walk
-from fedlite.runs.derived import derived_constants, derived_line, far_off_line
+from fedlite.runs.derived import derived_constants, derived_line, far_off_line, uneven_line
 from fedlite.runs.facts import PlanFacts
 from fedlite.runs.pipeline import Pipeline
 
@@ -19,7 +19,9 @@ def run(pipeline: Pipeline) -> PlanFacts:
     config = pipeline.config
     if derived := derived_constants(config):
         log.warning("constants %s", derived_line(derived))
-    for line in (far_off_line(config, pipeline.splits.client_sizes()), *_drowned(pipeline)):
+    sizes = pipeline.splits.client_sizes()
+    lines = (far_off_line(config, sizes), uneven_line(config, sizes), *_drowned(pipeline))
+    for line in lines:
         if line:
             log.warning("%s", line)
             pipeline.progress.warn(line)
