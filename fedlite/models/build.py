@@ -10,7 +10,14 @@ from fedlite.base.errors import UsageError
 from fedlite.base.foreign import FAILURES, refusal
 from fedlite.base.named import import_path
 from fedlite.base.seeded import seeded
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ModelOptions, ScaledModelOptions
+from fedlite.models.scaling import (
+    FACTOR,
+    SHIFT,
+    Standardisation,
+    factor_and_shift,
+    in_other_scale,
+)
 from fedlite.models.standardised import register_with_opacus
 from fedlite.models.trial import answer_problem, call_problem
 
@@ -44,12 +51,17 @@ class TaskShape(Protocol):
     @property
     def num_classes(self) -> int: ...
 
+    @property
+    def preprocessing(self) -> Standardisation: ...
+
     def blank(self, count: int) -> Tensor:
         """``count`` equal inputs of no content."""
 
 
 def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
+
+    A teacher that knows its inputs in another scale gets them so (:mod:`fedlite.models.scaling`).
 
     The initial weights depend on ``seed`` alone; the global generator is left as it was. Blank
     examples of the task, two and one alone, check that the answer is (n, ``num_classes``).
@@ -64,12 +76,18 @@ def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     arguments = {"input_shape": input_shape, "num_classes": num_classes, **config.kwargs}
     if problem := call_problem(cls, arguments):
         raise UsageError(f"{where}: {problem}")
+    scaled = isinstance(config, ScaledModelOptions) and config.normalise != "dataset"
     with seeded(seed):
         try:
-            model = cls(**arguments)
+            model = (in_other_scale(cls) if scaled else cls)(**arguments)
         except FAILURES as error:
             said = f"{where}: cannot be built for inputs {input_shape} with kwargs"
             raise refusal(f"{said} {dict(config.kwargs)}", error) from error
+        if scaled:
+            assert isinstance(config, ScaledModelOptions)
+            factor, shift = factor_and_shift(config, task.preprocessing, input_shape)
+            model.register_buffer(FACTOR, factor)
+            model.register_buffer(SHIFT, shift)
         model.eval()
         for count in (2, 1):
             try:
