@@ -13,7 +13,7 @@ from fedlite.data.splits import Splits
 from fedlite.distill.options import DistillOptions
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ModelOptions, ScaledModelOptions
 from fedlite.privacy.accounting import compute_epsilon
 from fedlite.privacy.options import PrivacyOptions, Unit
 from fedlite.privacy.plan import PrivacyPlan
@@ -38,7 +38,7 @@ class Audited(Protocol):
     def distill(self) -> DistillOptions: ...
 
     @property
-    def teacher(self) -> ModelOptions: ...
+    def teacher(self) -> ScaledModelOptions: ...
 
     @property
     def student(self) -> ModelOptions: ...

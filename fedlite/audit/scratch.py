@@ -37,7 +37,7 @@ from fedlite.federation.server_app import open_server_ledger
 from fedlite.federation.simulation import SIMULATION, SimulationOptions, shared_world
 from fedlite.federation.transport.grid import FIRST_NODE_ID, InProcessGrid
 from fedlite.models.build import frozen_names
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ModelOptions, ScaledModelOptions
 from fedlite.privacy.options import PrivacyOptions
 
 AS_THEY_ARE = Normalise(scale=1.0, mean=(0.0,), std=(1.0,))
@@ -48,7 +48,7 @@ class Networks:
     """What is trained, as a server sends it: options of the networks, and where each starts."""
 
     task: Task
-    teacher: ModelOptions
+    teacher: ScaledModelOptions
     student: ModelOptions
     loss: LossOptions
     teacher_state: State

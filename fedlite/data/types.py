@@ -145,6 +145,11 @@ class Task:
         return getattr(self.preprocessing, "vocabulary", None)
 
     @property
+    def standardisation(self) -> Normalise | None:
+        """How numbers are scaled; None of texts."""
+        return self.preprocessing if isinstance(self.preprocessing, Normalise) else None
+
+    @property
     def input_type(self) -> str:
         """Of the values that a model takes: float32, or int64 of numbers of tokens."""
         return str(self.blank(1).dtype).removeprefix("torch.")

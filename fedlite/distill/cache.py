@@ -47,8 +47,9 @@ def teacher_cache_key(
     among them, and the kind of device, which rounds in its own way; not where the cache lies.
     """
     settings = dataclasses.asdict(config)
-    for key in ("name", "checkpoint", "cache_dir"):
+    for key in ("name", "checkpoint", "cache_dir", "normalise", "mean", "std"):
         del settings[key]
+    settings |= config.scaling
     facts = {
         "settings": settings,
         "input_shape": task.input_shape,

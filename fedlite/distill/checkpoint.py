@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
 from fedlite.base.foreign import log_of
+from fedlite.models.scaling import FACTOR, SHIFT
 
 State = dict[str, Tensor]
 
 HOLDERS = ("state_dict", "model_state_dict", "model")  # looked at first; then as the file has them
-COUNTERS = ("num_batches_tracked",)  # of norms: nothing that a frozen network answers hangs on them
+# What a file may lack: counters of norms, on which no frozen network's answer hangs, and what its
+# inputs are multiplied by, which follows from the options.
+NOT_NEEDED = ("num_batches_tracked", FACTOR, SHIFT)
 DEEPEST = 3  # mappings within each other
 SAVE = "save its arrays alone, torch.save(model.state_dict(), path)"
 
@@ -45,7 +48,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
 
     The file is one of ``torch.save`` or ``.safetensors``. Its state dict may lie within others and
     have one prefix before all names; what lies outside that prefix is left out. Counters of norms
-    may be missing.
+    may be missing, and what is known from options.
 
     Raises:
         UsageError: the file is missing, holds no state dict or more than arrays and plain values,
@@ -154,7 +157,7 @@ def _without_prefix(state: State, model: nn.Module, path: Path) -> State:
 
 
 def _needed(model: nn.Module) -> set[str]:
-    return {name for name in model.state_dict() if not name.endswith(COUNTERS)}
+    return {name for name in model.state_dict() if not name.endswith(NOT_NEEDED)}
 
 
 def _misfits(state: State, model: nn.Module) -> list[str]:
@@ -175,6 +178,8 @@ def _misfits(state: State, model: nn.Module) -> list[str]:
     if foreign:
         shape = tuple(state[foreign[0]].shape)
         found.append(f"{_first_of(foreign)} not in the model, of shape {shape}")
+    if FACTOR in foreign:
+        found.append("give the teacher.normalise of the run that wrote it")
     return found
 
 

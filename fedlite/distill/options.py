@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from fedlite.base.cache import cache_folder
 from fedlite.base.named import Named
 from fedlite.base.options import NEUTRAL, PATH, Doc, Options
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ScaledModelOptions
 
 LOSSES = Named("distill.loss", "fedlite.distill.losses", "build")
 
@@ -16,7 +16,7 @@ ClassWeights = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True)
-class TeacherOptions(ModelOptions):
+class TeacherOptions(ScaledModelOptions):
     """The teacher: loaded from ``checkpoint`` or trained on public data with early stopping."""
 
     checkpoint: Annotated[

@@ -17,7 +17,7 @@ from fedlite.base.options import Options, parse
 from fedlite.data.types import Task
 from fedlite.distill.options import LossOptions
 from fedlite.federation.options import LARGEST_LEARNING_RATE, FederationOptions
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ModelOptions, ScaledModelOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS, Gradients, PrivacyOptions, Protects, Unit
 
 CLIENT_OPTIONS = "client-options"  # the key of Flower's run config
@@ -36,7 +36,7 @@ class ClientOptions(Protects, Options):
     """
 
     task: Task
-    teacher: ModelOptions
+    teacher: ScaledModelOptions
     student: ModelOptions
     loss: LossOptions
     unit: Unit
@@ -53,7 +53,7 @@ class ClientOptions(Protects, Options):
     def of_run(
         cls,
         task: Task,
-        teacher: ModelOptions,
+        teacher: ScaledModelOptions,
         student: ModelOptions,
         loss: LossOptions,
         privacy: PrivacyOptions,
@@ -64,7 +64,9 @@ class ClientOptions(Protects, Options):
         """What the clients of a run with these options are sent."""
         return cls(
             task=task,
-            teacher=ModelOptions(teacher.name, teacher.module, teacher.kwargs),
+            teacher=ScaledModelOptions(
+                teacher.name, teacher.module, teacher.kwargs, **teacher.scaling
+            ),
             student=student,
             loss=LossOptions(loss.loss, loss.alpha, loss.temperature),
             unit=privacy.unit,

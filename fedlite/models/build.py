@@ -10,7 +10,14 @@ from fedlite.base.errors import UsageError
 from fedlite.base.foreign import FAILURES, refusal
 from fedlite.base.named import import_path
 from fedlite.base.seeded import seeded
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ModelOptions, ScaledModelOptions
+from fedlite.models.scaling import (
+    FACTOR,
+    SHIFT,
+    Standardisation,
+    factor_and_shift,
+    in_other_scale,
+)
 from fedlite.models.standardised import register_with_opacus
 from fedlite.models.trial import answer_problem, call_problem, text_problem
 
@@ -48,6 +55,10 @@ class TaskShape(Protocol):
     def vocabulary(self) -> int | None:
         """Number of tokens; None of what is no text."""
 
+    @property
+    def standardisation(self) -> Standardisation | None:
+        """Of inputs that are numbers; None of texts."""
+
     def blank(self, count: int) -> Tensor:
         """``count`` equal inputs of no content."""
 
@@ -55,7 +66,8 @@ class TaskShape(Protocol):
 def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
     """Build ``config.module`` as ``Class(input_shape, num_classes, **kwargs)``, in train mode.
 
-    A network for texts takes ``vocabulary`` too, the number of tokens.
+    A network for texts takes ``vocabulary`` too, the number of tokens. A teacher that knows its
+    inputs in another scale gets them so (:mod:`fedlite.models.scaling`).
 
     The initial weights depend on ``seed`` alone; the global generator is left as it was. Blank
     examples of the task, two and one alone, check that the answer is (n, ``num_classes``).
@@ -74,12 +86,23 @@ def build_model(config: ModelOptions, task: TaskShape, seed: int) -> nn.Module:
         arguments.setdefault("vocabulary", task.vocabulary)
     if problem := call_problem(cls, arguments):
         raise UsageError(f"{where}: {problem}")
+    scaled = isinstance(config, ScaledModelOptions) and config.normalise != "dataset"
+    if scaled and task.standardisation is None:
+        raise UsageError(
+            "teacher.normalise: inputs of this data set are texts, which have no scale"
+        )
     with seeded(seed):
         try:
-            model = cls(**arguments)
+            model = (in_other_scale(cls) if scaled else cls)(**arguments)
         except FAILURES as error:
             said = f"{where}: cannot be built for inputs {input_shape} with kwargs"
             raise refusal(f"{said} {dict(config.kwargs)}", error) from error
+        if scaled:
+            assert isinstance(config, ScaledModelOptions)
+            assert task.standardisation is not None
+            factor, shift = factor_and_shift(config, task.standardisation, input_shape)
+            model.register_buffer(FACTOR, factor)
+            model.register_buffer(SHIFT, shift)
         model.eval()
         for count in (2, 1):
             try:

@@ -14,7 +14,7 @@ from fedlite.compress.options import CompressOptions, check_compress
 from fedlite.data.options import DatasetOptions, PartitionOptions
 from fedlite.distill.options import DistillOptions, TeacherOptions
 from fedlite.federation.options import EngineOptions, FederationOptions, FleetOptions
-from fedlite.models.options import ModelOptions
+from fedlite.models.options import ModelOptions, check_scaling
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.report.options import TrackingOptions
 from fedlite.runs.rules import check_fleet, check_together
@@ -73,6 +73,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> Config:
             contradict each other; one line each.
     """
     config = parse(Config, plain)
+    check_scaling(config.teacher)
     check_compress(config.compress)
     check_student_search(config.search_student)
     check_together(config.dataset, config.privacy, config.federation)

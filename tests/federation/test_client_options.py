@@ -29,6 +29,7 @@ ALLOWED = {
     *(f"task.{key}" for key in ("name", "input_shape", "class_names", "metric", "example")),
     *(f"task.preprocessing.{key}" for key in ("kind", "scale", "mean", "std")),
     *(f"{network}.{key}" for network in ("teacher", "student") for key in NETWORK),
+    *(f"teacher.{key}" for key in ("normalise", "mean", "std")),
     *(f"loss.{key}" for key in ("loss", "alpha", "temperature")),
     "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "gradients",
     "sum_protocol", "class_weights",

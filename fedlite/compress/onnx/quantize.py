@@ -13,7 +13,12 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from fedlite.base.errors import FedliteError
 from fedlite.compress.onnx.files import quiet, read_onnx, strip, write_onnx
 from fedlite.compress.onnx.quant_static import quantize_activations
-from fedlite.compress.onnx.weights import halve_floats, narrow_weights, share_constants
+from fedlite.compress.onnx.weights import (
+    halve_floats,
+    narrow_weights,
+    share_constants,
+    unshare_weights,
+)
 from fedlite.compress.options import CompressOptions, check_quantization
 from fedlite.data.types import PublicData
 from fedlite.distill.public import require_public
@@ -118,6 +123,7 @@ def _quantized(
 
 def _dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
     """``model`` with linear and LSTM layers in int8 (ONNX Runtime's quantizer)."""
+    unshare_weights(model)  # the quantizer spoils what others read of a tied weight
     with tempfile.TemporaryDirectory() as directory, quiet():
         path = Path(directory) / "quantized.onnx"
         quantize_dynamic(

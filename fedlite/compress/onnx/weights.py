@@ -5,6 +5,7 @@ such a file runs as fast as its fp32 original. (It keeps ``DequantizeLinear`` fo
 where there is none, that runs at every call and is several times slower.)
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -145,6 +146,23 @@ def halve_floats(model: onnx.ModelProto) -> None:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     _put_first(graph, widening)
+
+
+def unshare_weights(model: onnx.ModelProto) -> None:
+    """Give every operator that reads the same weights (tied ones) a copy of its own, in place: one
+    may then be stored otherwise than the others. :func:`share_constants` joins equal ones again."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) >= 2}
+    readers: Counter[str] = Counter()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name not in weights:
+                continue
+            readers[name] += 1
+            if readers[name] > 1:
+                own = graph.initializer.add()
+                own.CopyFrom(weights[name])
+                own.name = node.input[position] = f"{name}_{readers[name]}"
 
 
 def share_constants(model: onnx.ModelProto) -> None:

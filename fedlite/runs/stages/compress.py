@@ -1,6 +1,7 @@
 """Compression: from the student that is kept to judged files; public data alone."""
 
 import dataclasses
+import logging
 import shutil
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from fedlite.base.files import replace_folder
 from fedlite.base.records import Artefact, ModelKey
 from fedlite.compress.compare import compare, too_noisy
 from fedlite.compress.format import suffix_of
+from fedlite.compress.idle import without_effect
 from fedlite.compress.judge import FEDERATED, PRUNED, QUANTIZED, compress_student
 from fedlite.compress.measure import measure_file
 from fedlite.compress.options import CompressOptions
@@ -33,6 +35,8 @@ from fedlite.runs.facts import (
 from fedlite.runs.pipeline import Pipeline
 from fedlite.search.archive import write_search
 from fedlite.search.compression import search_compression
+
+log = logging.getLogger(__name__)
 
 COMPRESSED: tuple[ModelKey, ...] = (PRUNED, QUANTIZED)
 MODELS_FOLDER = "models"
@@ -65,6 +69,9 @@ def run(pipeline: Pipeline) -> CompressFacts:
     scores: KeptFacts = {}
     if kept.scores is not None:
         scores = {"validation_scores": scores_facts(kept.scores)}
+    for line in without_effect(config, made.folded_norms):
+        log.warning(line)
+        pipeline.progress.warn(line)
     # New files replace those of an earlier compression, which count no longer.
     pipeline.run.forget("compress", "evaluate", "report")
     replace_folder(unfinished, pipeline.run.file(MODELS_FOLDER))

@@ -59,7 +59,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         runs=False,
     ),
-    Stage("teacher", "data", options("teacher")),
+    Stage("teacher", "data", lambda config: [_teacher(config)]),
     Stage("warm_start", "teacher", options("student", "distill")),
     Stage(
         "plan",
@@ -93,7 +93,8 @@ STAGES: tuple[Stage, ...] = (
         "tune",
         "data",
         lambda config: [
-            *options("teacher", "student", "distill", "privacy", "tune")(config),
+            _teacher(config),
+            *options("student", "distill", "privacy", "tune")(config),
             _rounds(config),
         ],
     ),
@@ -172,6 +173,13 @@ def _compression(config: Config) -> list[Any]:
     else:
         del found["search"], found["target"]
     return [found]
+
+
+def _teacher(config: Config) -> dict[str, Any]:
+    """What decides the teacher. Inputs in the data set's scale add nothing: they always were."""
+    of_scale = ("normalise", "mean", "std")
+    values = {key: value for key, value in deciding(config.teacher).items() if key not in of_scale}
+    return values | config.teacher.scaling
 
 
 def _keep(federation: FederationOptions) -> list[Any]:

@@ -1,14 +1,18 @@
 """The teacher: loaded, taken from the cache, or trained on public data."""
 
+import logging
 from typing import Literal
 
 from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.cache import cached_teacher
+from fedlite.distill.doubts import doubts_of
 from fedlite.distill.evaluate import evaluator
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.privacy.randomness import derive_seed
 from fedlite.runs.facts import ModelFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
 
 
 def run(pipeline: Pipeline) -> ModelFacts:
@@ -38,7 +42,12 @@ def run(pipeline: Pipeline) -> ModelFacts:
             elif bar.done < config.teacher.epochs:
                 bar.conclude(f"stopped early: no better for {config.teacher.patience} epochs")
         save_tensors(pipeline.run.file("teacher.pt"), on_cpu(teacher.state_dict()))
+        seen = splits.public_validation if config.teacher.checkpoint is None else splits.public
+        doubts = doubts_of(teacher, config.teacher, splits.task, seen)
         evaluation = evaluator(teacher, splits.test, splits.task.num_classes)()
         shown = {f"{pipeline.tested}_accuracy": evaluation.accuracy}
         bar.advance(0, validation_accuracy=None, **shown)
+    for doubt in doubts:
+        log.warning(doubt)
+        pipeline.progress.warn(doubt)
     return {"source": source, "evaluation": evaluation_facts(evaluation)}

@@ -318,3 +318,58 @@ def test_a_damaged_source_leaves_the_earlier_file(student_path, digits: Digits, 
         quantize_onnx(student_path, target, STATIC, other)
     assert target.read_bytes() == earlier
     assert {path.name for path in tmp_path.iterdir()} == {"q.onnx", "damaged.onnx"}
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, the second read as it is or transposed."""
+
+    def __init__(self, *, tied: bool, transposed: bool) -> None:
+        super().__init__()
+        self.first, self.middle = nn.Linear(64, 24), nn.Linear(24, 24)
+        self.last, self.head = nn.Linear(24, 24), nn.Linear(24, 10)
+        self.transposed = transposed
+        with torch.no_grad():
+            self.middle.weight.mul_(torch.linspace(0.3, 3, 24)[:, None])
+            self.last.weight.copy_(self.middle.weight * (1 if tied else 1 + 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.middle(torch.tanh(self.first(x.flatten(1)))))
+        x = x @ self.last.weight if self.transposed else self.last(x)
+        return self.head(torch.tanh(x))
+
+
+class TiedTable(nn.Module):
+    """A table of tokens that is read as the weight of the last layer too."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(10, 24), nn.Linear(24, 24)
+        self.head = nn.Linear(24, 10, bias=False)
+        with torch.no_grad():
+            self.head.weight.copy_(self.table.weight * (1 if tied else 1 + 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = (x.flatten(1).abs() * 3).long().clamp(0, 9)
+        return self.head(torch.tanh(self.layer(self.table(tokens).mean(1))))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tied: Tied(tied=tied, transposed=False),
+        lambda tied: Tied(tied=tied, transposed=True),
+        lambda tied: TiedTable(tied=tied),
+    ],
+    ids=["twice", "transposed", "table"],
+)
+def test_tied_weights_keep_their_quality_in_dynamic_int8(make, tmp_path):
+    inputs = torch.randn(200, 1, 8, 8)
+    found = {}
+    for tied in (True, False):
+        torch.default_generator.manual_seed(3)
+        model = make(tied).eval()
+        export_onnx(model, shaped((1, 8, 8)), tmp_path / "plain.onnx", 20)
+        quantize_onnx(tmp_path / "plain.onnx", tmp_path / "small.onnx", DYNAMIC, None)
+        found[tied] = snr_db(tmp_path / "small.onnx", model, inputs)
+    assert found[True] == pytest.approx(found[False], abs=1.0)
+    assert found[True] > 10

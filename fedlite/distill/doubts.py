@@ -1,0 +1,113 @@
+"""What public data says against a teacher before anything is learnt from it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fedlite.base.intervals import PairedComparison, Right, wilson_interval
+from fedlite.data.types import Normalise, PublicData, Task
+from fedlite.distill.evaluate import predict_logits
+from fedlite.distill.public import require_public
+from fedlite.models.options import SCALES, Scale, ScaledModelOptions
+from fedlite.models.scaling import factor_and_shift
+
+EXAMPLES = 500  # public ones that are asked about, at most
+FAR_BETTER = 0.05  # of accuracy, and no chance: a scale that is worth a word
+UNLIKELY = 1e-3  # that chance alone tells two scales apart
+LARGE = 1.5  # stored numbers of which some are larger are tried between 0 and 1 as well
+
+
+def doubts_of(
+    teacher: nn.Module, options: ScaledModelOptions, task: Task, public: PublicData
+) -> list[str]:
+    """Why this teacher may be of no use, a line each; nothing where public data shows no reason.
+
+    One is that it knows inputs in another scale, in which it is far better; else, that it is right
+    no more often than always answering the most frequent class would be.
+
+    Args:
+        teacher: as it will teach; left as it is.
+        options: that built it.
+        task: what it sees.
+        public: that decides; the first :data:`EXAMPLES`.
+
+    Raises:
+        TypeError: ``public`` is not :class:`PublicData`.
+    """
+    require_public(public)
+    inputs, labels = public.inputs[:EXAMPLES], public.labels[:EXAMPLES]
+    right = _right(teacher, inputs, labels)
+    if doubt := _of_scale(teacher, options, task, inputs, labels, right):
+        return [doubt]
+    counts = torch.bincount(labels, minlength=task.num_classes)
+    most, share = int(counts.argmax()), float(counts.max()) / len(labels)
+    if wilson_interval(float(right.mean()), len(right))[0] > share:
+        return []
+    return [
+        f"teacher: it answers {right.mean():.1%} of {len(right)} public examples right, and always"
+        f" answering {task.class_names[most]} {share:.1%}; it has nothing to teach beyond that:"
+        " look at its checkpoint, classes and training"
+    ]
+
+
+def _of_scale(
+    teacher: nn.Module,
+    options: ScaledModelOptions,
+    task: Task,
+    inputs: Tensor,
+    labels: Tensor,
+    right: Right,
+) -> str:
+    """The scale in which the teacher is far better, as a line; "" where there is none."""
+    plain = task.standardisation
+    if plain is None:
+        return ""
+    best, chosen = right, options
+    for other in _other_scales(options, plain, inputs):
+        found = _right(teacher, _rescaled(inputs, options, other, plain), labels)
+        if found.mean() > best.mean():
+            best, chosen = found, other
+    compared = PairedComparison.of(right, best)
+    if best.mean() - right.mean() < FAR_BETTER or compared.p_value > UNLIKELY:
+        return ""
+    asked = f"teacher.normalise={chosen.normalise}"
+    if chosen.normalise == "custom":
+        asked += f" teacher.mean={chosen.mean} teacher.std={chosen.std}".replace(", ", ",")
+    return (
+        f"teacher: it answers {right.mean():.1%} of {len(right)} public examples right where inputs"
+        f" are scaled {SCALES[options.normalise]}, and {best.mean():.1%} with {asked}: it seems to"
+        " have been trained so; give that option"
+    )
+
+
+def _other_scales(
+    options: ScaledModelOptions, plain: Normalise, inputs: Tensor
+) -> Iterator[ScaledModelOptions]:
+    """The usual scales, as far as they fit the inputs."""
+    names: list[Scale] = ["dataset", "unit", "signed", "raw"]
+    if inputs.shape[1] == 3:
+        names.append("imagenet")
+    for name in names:
+        if name != options.normalise:
+            yield replace(options, normalise=name, mean=None, std=None)
+    largest = float(f"{float(plain.undo(inputs).abs().max()) / plain.scale:.4g}")
+    if largest > LARGE:
+        for mean, std in ((0.0, largest), (largest / 2, largest / 2)):
+            yield replace(options, normalise="custom", mean=[mean], std=[std])
+
+
+def _rescaled(
+    inputs: Tensor, known: ScaledModelOptions, other: ScaledModelOptions, plain: Normalise
+) -> Tensor:
+    """Inputs with which a teacher built by ``known`` sees what one built by ``other`` would."""
+    (own_factor, own_shift), (factor, shift) = (
+        factor_and_shift(one, plain, inputs.shape[1:]) for one in (known, other)
+    )
+    return (inputs * factor + shift - own_shift) / own_factor
+
+
+def _right(teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Right:
+    right: Right = (predict_logits(teacher, inputs).argmax(dim=1) == labels).numpy()
+    return right
