@@ -46,7 +46,7 @@ def test_it_is_told_results_and_options_but_no_paths(folder: Path) -> None:
 
 
 def test_a_run_that_breaks_off_is_closed_as_that(folder: Path) -> None:
-    (folder / "models").rename(folder / "elsewhere")
-    (folder / "models").touch()
-    assert run(["compress", str(folder), HERE, "compress=none"]) != 0
+    (folder / "pictures").rename(folder / "elsewhere")
+    (folder / "pictures").touch()
+    assert run(["report", str(folder), HERE]) == 1
     assert [notebook.ok for notebook in OPENED] == [False]
