@@ -82,10 +82,13 @@ def show_accuracy(pipeline: "Pipeline") -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from fedlite.report.words import MODEL_LABELS, percent, tested_words
     from fedlite.runs.facts import MODEL_STAGES
 
     console, stages = Console(), pipeline.run.facts
-    for name in MODEL_STAGES:
+    where = tested_words(pipeline.config.dataset.evaluate_on)
+    for model, name in MODEL_STAGES.items():
         if facts := stages.get(name):
-            console.print(f"{name}: accuracy {facts['evaluation']['accuracy']:.4f}")
+            accuracy = percent(facts["evaluation"]["accuracy"])
+            console.print(f"{MODEL_LABELS[model]}: {accuracy} of the {where} examples right")
     console.print(Text(f"run directory: {pipeline.run.path}"), soft_wrap=True)

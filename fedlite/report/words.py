@@ -93,5 +93,9 @@ def gain_over_public(report: Report) -> float | None:
 
 def tested_on(report: Report) -> str:
     """What the examples are that all evaluations are on, as an adjective."""
-    where = report["dataset"].get("evaluated_on", "test")
-    return "held-out training" if where == "holdout" else "test"
+    return tested_words(report["dataset"].get("evaluated_on", "test"))
+
+
+def tested_words(evaluate_on: str) -> str:
+    """The same of the option ``dataset.evaluate_on``."""
+    return "held-out training" if evaluate_on == "holdout" else "test"

@@ -1,6 +1,6 @@
 """What a finished stage writes down for the stages after it and for the report (``state.json``)."""
 
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fedlite.base.records import Evaluation, ModelKey, StudentKey
 from fedlite.compress.options import Criterion, Norms, Quantization
@@ -19,7 +19,11 @@ if TYPE_CHECKING:  # it takes NumPy, and every start of the command comes by her
     from fedlite.base.paired_scores import PairedScores
 
 ModelStage = Literal["teacher", "warm_start", "federate"]
-MODEL_STAGES: tuple[ModelStage, ...] = get_args(ModelStage)  # each makes a model
+MODEL_STAGES: dict[ModelKey, ModelStage] = {  # which stage makes a model
+    "teacher": "teacher",
+    "public_student": "warm_start",
+    "federated_student": "federate",
+}
 
 
 class EvaluationFacts(RoundEvaluation):

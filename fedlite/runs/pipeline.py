@@ -10,6 +10,7 @@ from torch import nn
 
 from fedlite.base.compute import compute_device
 from fedlite.base.errors import UsageError
+from fedlite.base.records import ModelKey
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
 from fedlite.distill.class_weights import class_weights
@@ -25,12 +26,11 @@ from fedlite.report.progress import Progress
 from fedlite.report.tensorboard import RunBoard
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
+from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.fleet import build_fleet
 from fedlite.runs.splits import splits_of
 
 log = logging.getLogger(__name__)
-
-MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
 
 
 class Pipeline:
@@ -124,9 +124,9 @@ class Pipeline:
         task = self.splits.task
         return build_model(options, task, self.config.seed)
 
-    def load(self, name: str) -> nn.Module:
-        """A stored full-width model (a key of ``MADE_BY``), in eval mode."""
-        self.need(MADE_BY[name])
+    def load(self, name: ModelKey) -> nn.Module:
+        """A stored full-width model (a key of ``MODEL_STAGES``), in eval mode."""
+        self.need(MODEL_STAGES[name])
         model = self.build(self.config.teacher if name == "teacher" else self.config.student)
         load_state(model, load_tensors(self.run.file(f"{name}.pt")), where=f"{name}.pt")
         return model.eval()

@@ -15,6 +15,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedlite.base.cache import library_folder
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
 from fedlite.base.memory import peak_memory_bytes
@@ -158,6 +159,7 @@ def _run_on_ray(
     device: str,
 ) -> None:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ.setdefault("FLWR_HOME", str(library_folder("flwr")))  # it keeps an id there
     from flwr.simulation import run_simulation
 
     workers = engine.num_workers or usable_cores()
