@@ -17,7 +17,7 @@ from fedlite.report import charts, drawing, pareto
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.fleet import CLIENT_COUNTS
-from fedlite.report.hparams import result_values, session_summaries
+from fedlite.report.hparams import RESULT, result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.memory import memory_numbers
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
@@ -35,43 +35,55 @@ GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", 
 BASELINES, PICTURES, AUDITS = "5_baselines", "6_pictures", "7_audits"
 ARTEFACTS, SEARCH = "8_artefacts", "9_search"
 
+THUMBNAIL = 0.7  # of the inches of a report's picture, so that its words are larger within it
+
+# The tab's lines are smoothed until the reader turns that off, and all lines of a run have one
+# colour. A margin chart is not smoothed, and its band has two ends that cannot be confused: value,
+# lower and upper end.
 LAYOUT = {
     "1 · How good": {
-        "accuracy, against teacher and public-only student": [
-            "Multiline",
+        "accuracy (line), from the public-only student to the teacher (band)": [
+            "Margin",
             [
-                f"{GOOD}/accuracy$",
-                f"{BASELINES}/accuracy_of_public_student$",
-                f"{BASELINES}/accuracy_of_teacher$",
+                f"{GOOD}/accuracy",
+                f"{BASELINES}/accuracy_of_public_student",
+                f"{BASELINES}/accuracy_of_teacher",
             ],
+        ],
+        "points of accuracy over the public-only student": [
+            "Multiline",
+            [f"{GOOD}/points_over_public_student$"],
         ],
         "macro-F1": ["Multiline", [f"{GOOD}/macro_f1$"]],
         "loss": ["Multiline", [f"{GOOD}/loss$"]],
     },
     "2 · How private": {
-        "epsilon over clients, against the budget": [
-            "Multiline",
-            [
-                f"{PRIVATE}/{name}$"
-                for name in ("epsilon_max", "epsilon_mean", "epsilon_p95", "budget")
-            ],
+        "epsilon spent, most over clients (line), and left of the budget (band)": [
+            "Margin",
+            [f"{PRIVATE}/epsilon_max", f"{PRIVATE}/epsilon_max", f"{PRIVATE}/budget"],
         ],
         "noise multiplier": ["Multiline", [f"{PRIVATE}/noise_multiplier$"]],
     },
     "3 · How costly": {
+        "bytes of the file that ships": ["Multiline", [f"{RESULT}/bytes$"]],
+        "its milliseconds for one example": ["Multiline", [f"{RESULT}/latency_ms_p50$"]],
         "bytes per round, the teacher apart": [
             "Multiline",
             [f"{COSTLY}/bytes_down$", f"{COSTLY}/bytes_up$"],
         ],
-        "seconds per round": ["Multiline", [f"{COSTLY}/seconds_.*"]],
-        "clients per round": ["Multiline", [f"{CLIENTS}/.*"]],
+        "seconds per round": ["Multiline", [f"{COSTLY}/seconds_total$"]],
+        "clients per round": ["Multiline", [f"{CLIENTS}/(trained|refused|failed)$"]],
     },
 }
 
 CLIENT_LEVEL_CHARTS = {
-    "client-level epsilon, against its budget": [
-        "Multiline",
-        [f"{PRIVATE}/client_level_epsilon$", f"{PRIVATE}/client_level_budget$"],
+    "client-level epsilon spent (line), and left of the budget (band)": [
+        "Margin",
+        [
+            f"{PRIVATE}/client_level_epsilon",
+            f"{PRIVATE}/client_level_epsilon",
+            f"{PRIVATE}/client_level_budget",
+        ],
     ],
     "clip of a client's update": ["Multiline", [f"{PRIVATE}/clip$"]],
 }
@@ -95,6 +107,7 @@ class RunBoard:
             process wrote for it and later rounds is hidden.
         client_level: whether the run spends client-level privacy, which has charts of its own.
         fleet: whether its rounds are timed on simulated devices, which have charts of their own.
+        swept: in a job of a sweep, the options that the sweep varies, as they were typed.
     """
 
     def __init__(
@@ -104,7 +117,9 @@ class RunBoard:
         purge_step: int | None = None,
         client_level: bool = False,
         fleet: bool = False,
+        swept: Mapping[str, str] | None = None,
     ) -> None:
+        self._swept = swept or {}
         _wait_for_a_new_second(log_dir)
         self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
         self._resumed = purge_step is not None
@@ -255,7 +270,7 @@ class RunBoard:
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, report["federation"]["rounds"])
         assert self._writer.file_writer is not None  # the board is open
-        for summary in session_summaries(report):
+        for summary in session_summaries(report, self._swept):
             self._writer.file_writer.add_summary(summary)
         self._writer.flush()
 
@@ -308,9 +323,13 @@ class RunBoard:
         """TensorBoard takes colour out of text, so the red words are a picture."""
         if not is_private(privacy):
             figure = charts.not_private_banner(not_private_reason(privacy))
-            self._picture("0_NOT_PRIVATE/warning", figure)
+            self._picture("0_NOT_PRIVATE/warning", figure, scale=1)
 
-    def _picture(self, tag: str, figure: Figure) -> None:
+    def _picture(self, tag: str, figure: Figure, scale: float = THUMBNAIL) -> None:
+        """Drawn on fewer inches than in the report, of as many pixels."""
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(scale * width, scale * height)
+        figure.set_dpi(figure.get_dpi() / scale)
         self._writer.add_image(tag, drawing.figure_pixels(figure), dataformats="HWC")
 
 

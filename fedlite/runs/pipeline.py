@@ -24,6 +24,7 @@ from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory
 from fedlite.runs.fleet import build_fleet
 from fedlite.runs.splits import splits_of
+from fedlite.runs.sweeps import board_folder, swept_values
 
 MADE_BY = {"teacher": "teacher", "public_student": "warm_start", "federated_student": "federate"}
 
@@ -118,8 +119,10 @@ class Pipeline:
         """TensorBoard's writer, None where it is turned off."""
         if not self.config.tracking.tensorboard:
             return None
+        swept = swept_values(self.run.path)
         return RunBoard(
-            self.run.path,
+            board_folder(self.run.path, swept),
+            swept=swept,
             purge_step=purge_step,
             client_level=self.config.privacy.client_level,
             fleet=self.config.fleet.simulated,
