@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
@@ -37,32 +38,37 @@ ARTEFACTS, SEARCH = "8_artefacts", "9_search"
 
 THUMBNAIL = 0.7  # of the inches of a report's picture, so that its words are larger within it
 
-# The tab's lines are smoothed until the reader turns that off, and all lines of a run have one
-# colour. A margin chart is not smoothed, and its band has two ends that cannot be confused: value,
-# lower and upper end.
-LAYOUT = {
+# Lines of the Multiline kind are smoothed until the reader turns that off, all lines of a run have
+# one colour. Charts of the Margin kind are not smoothed, and the two ends of their band cannot be
+# confused; all tags of one need the same steps.
+
+
+def _band(value: str, lower: str, upper: str) -> list[Any]:
+    return ["Margin", [value, lower, upper]]
+
+
+def _exact(value: str) -> list[Any]:
+    return _band(value, value, value)
+
+
+LAYOUT: dict[str, dict[str, list[Any]]] = {
     "1 · How good": {
-        "accuracy (line), from the public-only student to the teacher (band)": [
-            "Margin",
-            [
-                f"{GOOD}/accuracy",
-                f"{BASELINES}/accuracy_of_public_student",
-                f"{BASELINES}/accuracy_of_teacher",
-            ],
-        ],
-        "points of accuracy over the public-only student": [
-            "Multiline",
-            [f"{GOOD}/points_over_public_student$"],
-        ],
-        "macro-F1": ["Multiline", [f"{GOOD}/macro_f1$"]],
-        "loss": ["Multiline", [f"{GOOD}/loss$"]],
+        "accuracy (line), from the public-only student to the teacher (band)": _band(
+            f"{GOOD}/accuracy",
+            f"{BASELINES}/accuracy_of_public_student",
+            f"{BASELINES}/accuracy_of_teacher",
+        ),
+        "points of accuracy over the public-only student": _exact(
+            f"{GOOD}/points_over_public_student"
+        ),
+        "macro-F1": _exact(f"{GOOD}/macro_f1"),
+        "loss": _exact(f"{GOOD}/loss"),
     },
     "2 · How private": {
-        "epsilon spent, most over clients (line), and left of the budget (band)": [
-            "Margin",
-            [f"{PRIVATE}/epsilon_max", f"{PRIVATE}/epsilon_max", f"{PRIVATE}/budget"],
-        ],
-        "noise multiplier": ["Multiline", [f"{PRIVATE}/noise_multiplier$"]],
+        "epsilon spent, most over clients (line), and left of the budget (band)": _band(
+            f"{PRIVATE}/epsilon_max", f"{PRIVATE}/epsilon_max", f"{PRIVATE}/budget"
+        ),
+        "noise multiplier": _exact(f"{PRIVATE}/noise_multiplier"),
     },
     "3 · How costly": {
         "bytes of the file that ships": ["Multiline", [f"{RESULT}/bytes$"]],
@@ -76,19 +82,16 @@ LAYOUT = {
     },
 }
 
-CLIENT_LEVEL_CHARTS = {
-    "client-level epsilon spent (line), and left of the budget (band)": [
-        "Margin",
-        [
-            f"{PRIVATE}/client_level_epsilon",
-            f"{PRIVATE}/client_level_epsilon",
-            f"{PRIVATE}/client_level_budget",
-        ],
-    ],
-    "clip of a client's update": ["Multiline", [f"{PRIVATE}/clip$"]],
+CLIENT_LEVEL_CHARTS: dict[str, list[Any]] = {
+    "client-level epsilon spent (line), and left of the budget (band)": _band(
+        f"{PRIVATE}/client_level_epsilon",
+        f"{PRIVATE}/client_level_epsilon",
+        f"{PRIVATE}/client_level_budget",
+    ),
+    "clip of a client's update": _exact(f"{PRIVATE}/clip"),
 }
 
-FLEET_CHARTS = {
+FLEET_CHARTS: dict[str, list[Any]] = {
     "accuracy by simulated time (horizontal axis: relative)": [
         "Multiline",
         [f"{GOOD}/accuracy_by_simulated_time$"],
@@ -122,11 +125,10 @@ class RunBoard:
         self._swept = swept or {}
         _wait_for_a_new_second(log_dir)
         self._writer = SummaryWriter(str(log_dir), purge_step=purge_step)
-        self._resumed = purge_step is not None
         self._baselines: dict[str, float] = {}
         own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
         own |= {"3b · How long on the fleet": FLEET_CHARTS} if fleet else {}
-        self._writer.add_custom_scalars(LAYOUT | own)
+        self._writer.add_custom_scalars(_as_read(LAYOUT | own))
         self._writer.flush()
 
     def __enter__(self) -> Self:
@@ -163,15 +165,13 @@ class RunBoard:
         self._writer.flush()
 
     def log_baseline(self, name: str, evaluation: Evaluation) -> None:
-        """Draw a model's accuracy as a level beside the federated student's, from now on.
+        """Draw a model's accuracy beside the federated student's, in every round that has one.
 
         Args:
             name: ``teacher`` or ``public_student``.
             evaluation: of that model on the test set.
         """
         self._baselines[name] = evaluation.accuracy
-        if not self._resumed:
-            self._writer.add_scalar(f"{BASELINES}/accuracy_of_{name}", evaluation.accuracy, 0)
 
     def log_round(
         self,
@@ -182,10 +182,10 @@ class RunBoard:
         client_budget: float | None = None,
     ) -> None:
         """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
-        scalars: dict[str, float] = {
-            f"{BASELINES}/accuracy_of_{name}": value for name, value in self._baselines.items()
-        }
+        scalars: dict[str, float] = {}
         if record.evaluation:
+            for name, value in self._baselines.items():
+                scalars[f"{BASELINES}/accuracy_of_{name}"] = value
             scalars[f"{GOOD}/accuracy"] = record.evaluation.accuracy
             scalars[f"{GOOD}/macro_f1"] = record.evaluation.macro_f1
             scalars[f"{GOOD}/loss"] = record.evaluation.loss
@@ -198,14 +198,14 @@ class RunBoard:
             scalars[f"{PRIVATE}/epsilon_mean"] = summary["mean"]
             scalars[f"{PRIVATE}/epsilon_p95"] = summary["p95"]
             self._writer.add_histogram(f"{PRIVATE}/epsilon_clients", epsilons, record.round, "auto")
-        if budget is not None:
-            scalars[f"{PRIVATE}/budget"] = budget
+            if budget is not None:
+                scalars[f"{PRIVATE}/budget"] = budget
         if noise_multiplier is not None:
             scalars[f"{PRIVATE}/noise_multiplier"] = noise_multiplier
         if record.client_level_epsilon is not None:
             scalars[f"{PRIVATE}/client_level_epsilon"] = record.client_level_epsilon
-        if client_budget is not None:
-            scalars[f"{PRIVATE}/client_level_budget"] = client_budget
+            if client_budget is not None:
+                scalars[f"{PRIVATE}/client_level_budget"] = client_budget
         if record.clip is not None:
             scalars[f"{PRIVATE}/clip"] = record.clip
         scalars[f"{COSTLY}/bytes_down"] = record.bytes_down - record.teacher_bytes
@@ -323,14 +323,26 @@ class RunBoard:
         """TensorBoard takes colour out of text, so the red words are a picture."""
         if not is_private(privacy):
             figure = charts.not_private_banner(not_private_reason(privacy))
-            self._picture("0_NOT_PRIVATE/warning", figure, scale=1)
+            self._picture("0_NOT_PRIVATE/warning", figure)
 
-    def _picture(self, tag: str, figure: Figure, scale: float = THUMBNAIL) -> None:
-        """Drawn on fewer inches than in the report, of as many pixels."""
-        width, height = figure.get_size_inches()
-        figure.set_size_inches(scale * width, scale * height)
-        figure.set_dpi(figure.get_dpi() / scale)
+    def _picture(self, tag: str, figure: Figure) -> None:
+        """On fewer inches than in the report and of as many pixels, where its layout is free."""
+        if figure.axes and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            width, height = figure.get_size_inches()
+            figure.set_size_inches(THUMBNAIL * width, THUMBNAIL * height)
+            figure.set_dpi(figure.get_dpi() / THUMBNAIL)
         self._writer.add_image(tag, drawing.figure_pixels(figure), dataformats="HWC")
+
+
+def _as_read(layout: Mapping[str, dict[str, list[Any]]]) -> dict[str, dict[str, list[Any]]]:
+    """A layout that TensorBoard shows in the order of ``layout``: it puts the Margin charts of a
+    category behind the others, the last one first."""
+    found = {}
+    for title, category in layout.items():
+        bands = {name: chart for name, chart in category.items() if chart[0] == "Margin"}
+        others = {name: chart for name, chart in category.items() if name not in bands}
+        found[title] = others | dict(reversed(bands.items()))
+    return found
 
 
 def _numbers(value: object, tag: str) -> Iterator[tuple[str, float]]:
