@@ -9,8 +9,8 @@ usage: fedlite demo DIR [output=DIR] [ort=DIR] [option=value ...]
   dataset.root=DIR   where the data lie now: the page shows public examples
 
 A static folder for any web server: python -m http.server --directory DIR/demo.
-Images are drawn, dropped or chosen, numbers set by sliders, series and spectrograms
-shown by public examples; nothing leaves the browser.
+Pictures are drawn, dropped or chosen, rows of numbers set by sliders, series
+and spectrograms shown by public examples; nothing leaves the browser.
 """
 
 from collections.abc import Sequence

@@ -12,9 +12,9 @@ usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
   --invert           pictures as their negatives: dark ink on white paper for a
                      model that knows white on black
 
-Prints the likeliest classes of every example. A picture keeps its aspect: what
-is left of the model's frame has the colour of the picture's border. A file
-that cannot be read is told, the others are answered, and the exit code is not 0.
+Prints the likeliest classes of every example. A picture keeps its aspect: the
+rest of the model's frame has the colour of the picture's border. Of several
+files, one that cannot be read is told and left out, with exit code 1 or 2.
 """
 
 import csv

@@ -111,7 +111,8 @@ def _came_to(report: Report) -> str:
 
 
 def _last_accuracy(pipeline: "Pipeline") -> str:
-    facts = [pipeline.run.facts[name] for name in MODEL_STAGES if name in pipeline.run.facts]
+    done, made = pipeline.run.facts, MODEL_STAGES.values()
+    facts = [done[name] for name in made if name in done]
     return f"accuracy {percent(facts[-1]['evaluation']['accuracy'])}" if facts else "done"
 
 

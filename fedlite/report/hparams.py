@@ -1,5 +1,6 @@
 """One run as one row of TensorBoard's HParams tab: its options and what came out of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -69,12 +70,23 @@ def result_values(report: Report) -> dict[str, float]:
     return {f"{RESULT}/{name}": value for name, value in values.items()}
 
 
-def session_summaries(report: Report) -> list[Any]:
+def session_summaries(report: Report, swept: Mapping[str, str]) -> list[Any]:
     """The two summaries that make a run one row: its options and its end.
 
+    A job of a sweep shows the ``swept`` options alone, so that its results are the next columns.
     The run's id names the row, so two runs with equal options stay two rows. No columns are
     declared: TensorBoard then gathers them itself and puts the options that differ first.
     """
+    values = {option: _typed(text) for option, text in swept.items()}
     *_, end = hparams({}, {})  # type: ignore[no-untyped-call]
-    start = hparams_pb(option_values(report["config"]), trial_id=report["run"]["run_id"])
+    start = hparams_pb(values or option_values(report["config"]), trial_id=report["run"]["run_id"])
     return [start, end]
+
+
+def _typed(text: str) -> bool | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from fedlite.base.records import Evaluation, RoundRecord
@@ -17,7 +18,7 @@ from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measure
 from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.events import Events, Tracker
 from fedlite.report.fleet import CLIENT_COUNTS
-from fedlite.report.hparams import result_values, session_summaries
+from fedlite.report.hparams import RESULT, result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.memory import memory_numbers
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
@@ -35,48 +36,62 @@ GOOD, PRIVATE, COSTLY, CLIENTS = "1_how_good", "2_how_private", "3_how_costly", 
 BASELINES, PICTURES, AUDITS = "5_baselines", "6_pictures", "7_audits"
 ARTEFACTS, SEARCH = "8_artefacts", "9_search"
 
-LAYOUT = {
+THUMBNAIL = 0.7  # of the inches of a report's picture, so that its words are larger within it
+
+# Lines of the Multiline kind are smoothed until the reader turns that off, all lines of a run have
+# one colour. Charts of the Margin kind are not smoothed, and the two ends of their band cannot be
+# confused; all tags of one need the same steps.
+
+
+def _band(value: str, lower: str, upper: str) -> list[Any]:
+    return ["Margin", [value, lower, upper]]
+
+
+def _exact(value: str) -> list[Any]:
+    return _band(value, value, value)
+
+
+LAYOUT: dict[str, dict[str, list[Any]]] = {
     "1 · How good": {
-        "accuracy, against teacher and public-only student": [
-            "Multiline",
-            [
-                f"{GOOD}/accuracy$",
-                f"{BASELINES}/accuracy_of_public_student$",
-                f"{BASELINES}/accuracy_of_teacher$",
-            ],
-        ],
-        "macro-F1": ["Multiline", [f"{GOOD}/macro_f1$"]],
-        "loss": ["Multiline", [f"{GOOD}/loss$"]],
+        "accuracy (line), from the public-only student to the teacher (band)": _band(
+            f"{GOOD}/accuracy",
+            f"{BASELINES}/accuracy_of_public_student",
+            f"{BASELINES}/accuracy_of_teacher",
+        ),
+        "points of accuracy over the public-only student": _exact(
+            f"{GOOD}/points_over_public_student"
+        ),
+        "macro-F1": _exact(f"{GOOD}/macro_f1"),
+        "loss": _exact(f"{GOOD}/loss"),
     },
     "2 · How private": {
-        "epsilon over clients, against the budget": [
-            "Multiline",
-            [
-                f"{PRIVATE}/{name}$"
-                for name in ("epsilon_max", "epsilon_mean", "epsilon_p95", "budget")
-            ],
-        ],
-        "noise multiplier": ["Multiline", [f"{PRIVATE}/noise_multiplier$"]],
+        "epsilon spent, most over clients (line), and left of the budget (band)": _band(
+            f"{PRIVATE}/epsilon_max", f"{PRIVATE}/epsilon_max", f"{PRIVATE}/budget"
+        ),
+        "noise multiplier": _exact(f"{PRIVATE}/noise_multiplier"),
     },
     "3 · How costly": {
+        "bytes of the file that ships": ["Multiline", [f"{RESULT}/bytes$"]],
+        "its milliseconds for one example": ["Multiline", [f"{RESULT}/latency_ms_p50$"]],
         "bytes per round, the teacher apart": [
             "Multiline",
             [f"{COSTLY}/bytes_down$", f"{COSTLY}/bytes_up$"],
         ],
-        "seconds per round": ["Multiline", [f"{COSTLY}/seconds_.*"]],
-        "clients per round": ["Multiline", [f"{CLIENTS}/.*"]],
+        "seconds per round": ["Multiline", [f"{COSTLY}/seconds_total$"]],
+        "clients per round": ["Multiline", [f"{CLIENTS}/(trained|refused|failed)$"]],
     },
 }
 
-CLIENT_LEVEL_CHARTS = {
-    "client-level epsilon, against its budget": [
-        "Multiline",
-        [f"{PRIVATE}/client_level_epsilon$", f"{PRIVATE}/client_level_budget$"],
-    ],
-    "clip of a client's update": ["Multiline", [f"{PRIVATE}/clip$"]],
+CLIENT_LEVEL_CHARTS: dict[str, list[Any]] = {
+    "client-level epsilon spent (line), and left of the budget (band)": _band(
+        f"{PRIVATE}/client_level_epsilon",
+        f"{PRIVATE}/client_level_epsilon",
+        f"{PRIVATE}/client_level_budget",
+    ),
+    "clip of a client's update": _exact(f"{PRIVATE}/clip"),
 }
 
-FLEET_CHARTS = {
+FLEET_CHARTS: dict[str, list[Any]] = {
     "accuracy by simulated time (horizontal axis: relative)": [
         "Multiline",
         [f"{GOOD}/accuracy_by_simulated_time$"],
@@ -97,6 +112,7 @@ class RunBoard:
         fleet: whether its rounds are timed on simulated devices, which have charts of their own.
         tracker: told every scalar too, under the same tag.
         events: False writes no event file: the tracker alone is told.
+        swept: in a job of a sweep, the options that the sweep varies, as they were typed.
     """
 
     def __init__(
@@ -108,14 +124,16 @@ class RunBoard:
         fleet: bool = False,
         tracker: Tracker | None = None,
         events: bool = True,
+        swept: Mapping[str, str] | None = None,
     ) -> None:
+        self._swept = swept or {}
         _wait_for_a_new_second(log_dir)
         self._writer = Events(log_dir, purge_step, tracker, written=events)
         self._resumed = purge_step is not None
         self._baselines: dict[str, float] = {}
         own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
         own |= {"3b · How long on the fleet": FLEET_CHARTS} if fleet else {}
-        self._writer.add_custom_scalars(LAYOUT | own)
+        self._writer.add_custom_scalars(_as_read(LAYOUT | own))
         self._writer.flush()
 
     def __enter__(self) -> Self:
@@ -152,15 +170,13 @@ class RunBoard:
         self._writer.flush()
 
     def log_baseline(self, name: str, evaluation: Evaluation) -> None:
-        """Draw a model's accuracy as a level beside the federated student's, from now on.
+        """Draw a model's accuracy beside the federated student's, in every round that has one.
 
         Args:
             name: ``teacher`` or ``public_student``.
             evaluation: of that model on the test set.
         """
         self._baselines[name] = evaluation.accuracy
-        if not self._resumed:
-            self._writer.add_scalar(f"{BASELINES}/accuracy_of_{name}", evaluation.accuracy, 0)
 
     def log_round(
         self,
@@ -171,10 +187,10 @@ class RunBoard:
         client_budget: float | None = None,
     ) -> None:
         """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
-        scalars: dict[str, float] = {
-            f"{BASELINES}/accuracy_of_{name}": value for name, value in self._baselines.items()
-        }
+        scalars: dict[str, float] = {}
         if record.evaluation:
+            for name, value in self._baselines.items():
+                scalars[f"{BASELINES}/accuracy_of_{name}"] = value
             scalars[f"{GOOD}/accuracy"] = record.evaluation.accuracy
             scalars[f"{GOOD}/macro_f1"] = record.evaluation.macro_f1
             scalars[f"{GOOD}/loss"] = record.evaluation.loss
@@ -187,14 +203,14 @@ class RunBoard:
             scalars[f"{PRIVATE}/epsilon_mean"] = summary["mean"]
             scalars[f"{PRIVATE}/epsilon_p95"] = summary["p95"]
             self._writer.add_histogram(f"{PRIVATE}/epsilon_clients", epsilons, record.round, "auto")
-        if budget is not None:
-            scalars[f"{PRIVATE}/budget"] = budget
+            if budget is not None:
+                scalars[f"{PRIVATE}/budget"] = budget
         if noise_multiplier is not None:
             scalars[f"{PRIVATE}/noise_multiplier"] = noise_multiplier
         if record.client_level_epsilon is not None:
             scalars[f"{PRIVATE}/client_level_epsilon"] = record.client_level_epsilon
-        if client_budget is not None:
-            scalars[f"{PRIVATE}/client_level_budget"] = client_budget
+            if client_budget is not None:
+                scalars[f"{PRIVATE}/client_level_budget"] = client_budget
         if record.clip is not None:
             scalars[f"{PRIVATE}/clip"] = record.clip
         scalars[f"{COSTLY}/bytes_down"] = record.bytes_down - record.teacher_bytes
@@ -259,7 +275,7 @@ class RunBoard:
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, report["federation"]["rounds"])
         assert self._writer.file_writer is not None  # the board is open
-        for summary in session_summaries(report):
+        for summary in session_summaries(report, self._swept):
             self._writer.file_writer.add_summary(summary)
         self._writer.flush()
 
@@ -315,7 +331,23 @@ class RunBoard:
             self._picture("0_NOT_PRIVATE/warning", figure)
 
     def _picture(self, tag: str, figure: Figure) -> None:
+        """On fewer inches than in the report and of as many pixels, where its layout is free."""
+        if figure.axes and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            width, height = figure.get_size_inches()
+            figure.set_size_inches(THUMBNAIL * width, THUMBNAIL * height)
+            figure.set_dpi(figure.get_dpi() / THUMBNAIL)
         self._writer.add_image(tag, drawing.figure_pixels(figure), dataformats="HWC")
+
+
+def _as_read(layout: Mapping[str, dict[str, list[Any]]]) -> dict[str, dict[str, list[Any]]]:
+    """A layout that TensorBoard shows in the order of ``layout``: it puts the Margin charts of a
+    category behind the others, the last one first."""
+    found = {}
+    for title, category in layout.items():
+        bands = {name: chart for name, chart in category.items() if chart[0] == "Margin"}
+        others = {name: chart for name, chart in category.items() if name not in bands}
+        found[title] = others | dict(reversed(bands.items()))
+    return found
 
 
 def _numbers(value: object, tag: str) -> Iterator[tuple[str, float]]:

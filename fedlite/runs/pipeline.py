@@ -29,6 +29,7 @@ from fedlite.runs.directory import RunDirectory
 from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.fleet import build_fleet
 from fedlite.runs.splits import splits_of
+from fedlite.runs.sweeps import board_folder, swept_values
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +142,10 @@ class Pipeline:
         events = self.config.tracking.tensorboard
         if not events and self.tracker is None:
             return None
+        swept = swept_values(self.run.path)
         return RunBoard(
-            self.run.path,
+            board_folder(self.run.path, swept),
+            swept=swept,
             purge_step=purge_step,
             client_level=self.config.privacy.client_level,
             fleet=self.config.fleet.simulated,

@@ -93,7 +93,7 @@ def test_scalars_answer_the_three_questions(events: EventAccumulator) -> None:
     )
     assert values(events, "3_how_costly/seconds_train")[1] == pytest.approx(0.81)
     assert values(events, "4_clients/refused")[20] == 1
-    assert set(values(events, "5_baselines/accuracy_of_teacher")) == {0, *steps}
+    assert set(values(events, "5_baselines/accuracy_of_teacher")) == set(steps)
     assert len(events.Histograms("2_how_private/epsilon_clients")) == 20
 
 
@@ -110,10 +110,24 @@ def test_layout_opens_on_good_private_costly_and_names_real_tags(events: EventAc
     titles = [category.title for category in layout.category]
     assert [title[4:] for title in titles] == ["How good", "How private", "How costly"]
     scalars = events.Tags()["scalars"]
-    patterns = [
-        tag for one in layout.category for chart in one.chart for tag in chart.multiline.tag
-    ]
+    charts = [chart for one in layout.category for chart in one.chart]
+    patterns = [tag for chart in charts for tag in chart.multiline.tag]
     assert all(any(re.match(pattern, tag) for tag in scalars) for pattern in patterns)
+    bands = [series for chart in charts for series in chart.margin.series]
+    assert any(band.lower != band.upper for band in bands)
+    for band in bands:  # TensorBoard refuses to draw tags of different steps
+        steps = [list(values(events, tag)) for tag in (band.value, band.lower, band.upper)]
+        assert steps[0] == steps[1] == steps[2]
+
+
+def test_what_ships_is_on_the_first_page(events: EventAccumulator) -> None:
+    tensor = events.Tensors("custom_scalars__config__")[0].tensor_proto
+    layout = layout_pb2.Layout.FromString(tensor.string_val[0])
+    costly = {one.title: one for one in layout.category}["3 · How costly"]
+    tags = [tag for chart in costly.chart for tag in chart.multiline.tag]
+    for name, value in (("bytes", 24_100), ("latency_ms_p50", 0.038)):
+        assert f"10_result/{name}$" in tags
+        assert values(events, f"10_result/{name}") == {20: pytest.approx(value)}
 
 
 def test_a_fleet_s_rounds_go_by_simulated_wall_clock(tmp_path: Path) -> None:
@@ -213,7 +227,25 @@ def test_resume_hides_what_the_broken_off_process_wrote(tmp_path: Path) -> None:
         log_rounds(board, 12, 20)
     events = read(tmp_path)
     assert list(values(events, "1_how_good/accuracy")) == list(range(1, 21))
-    assert sorted(values(events, "5_baselines/accuracy_of_teacher")) == list(range(21))
+    assert sorted(values(events, "5_baselines/accuracy_of_teacher")) == list(range(1, 21))
+
+
+def test_a_job_of_a_sweep_shows_what_is_swept_alone(tmp_path: Path, report: Report) -> None:
+    swept = {"privacy.epsilon": "8", "student": "cnn", "compress.search.enabled": "true"}
+    with RunBoard(tmp_path, swept=swept) as board:
+        board.log_final(report, CLASSES)
+    (tag,) = (
+        EventMultiplexer()
+        .AddRunsFromDirectory(str(tmp_path))
+        .Reload()
+        .PluginRunToTagToContent(metadata.PLUGIN_NAME)
+        .values()
+    )
+    start = metadata.parse_session_start_info_plugin_data(tag[metadata.SESSION_START_INFO_TAG])
+    assert set(start.hparams) == set(swept)
+    assert start.hparams["privacy.epsilon"].number_value == 8
+    assert start.hparams["student"].string_value == "cnn"
+    assert start.hparams["compress.search.enabled"].bool_value
 
 
 def test_each_run_is_one_hparams_row_with_metrics(
