@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fedlite.base.cache import cache_folder
 from fedlite.base.named import Named
-from fedlite.base.options import NEUTRAL, PATH, Doc, Options
+from fedlite.base.options import LATER, NEUTRAL, PATH, Doc, Options
 from fedlite.models.options import ScaledModelOptions
 
 LOSSES = Named("distill.loss", "fedlite.distill.losses", "build")
@@ -35,7 +35,7 @@ class TeacherOptions(ScaledModelOptions):
     weight_decay: Annotated[float, Ge(0), Doc("of AdamW")] = 1e-2
     label_smoothing: Annotated[float, Ge(0), Lt(1), Doc("share of the labels' weight")] = 0.05
     class_weights: Annotated[
-        ClassWeights, Doc("balanced: rare classes weigh more, by the public labels")
+        ClassWeights, LATER, Doc("balanced: rare classes weigh more, by the public labels")
     ] = "none"
 
 
@@ -66,6 +66,8 @@ class DistillOptions(LossOptions):
     """How the student is taught, on public data before round 1 and on private data after."""
 
     class_weights: Annotated[
-        ClassWeights, Doc("of the student's loss, on private data too; by the public labels")
+        ClassWeights,
+        LATER,
+        Doc("of the student's loss, on private data too; by the public labels"),
     ] = "none"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)

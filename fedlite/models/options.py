@@ -7,7 +7,7 @@ from annotated_types import Gt
 
 from fedlite.base.errors import UsageError
 from fedlite.base.named import Named
-from fedlite.base.options import Doc, Options
+from fedlite.base.options import LATER, Doc, Options
 
 BLOCKS = Named("search_student.blocks", "fedlite.models.blocks", "build")
 
@@ -36,13 +36,15 @@ class ScaledModelOptions(ModelOptions):
     """A network that may know its inputs in another scale than the data set's
     (:mod:`fedlite.models.scaling`)."""
 
-    normalise: Annotated[Scale, Doc("scale of its inputs: unit 0 to 1, signed -1 to 1")] = "dataset"
-    mean: Annotated[
-        list[float] | None, Doc("with normalise=custom: of one channel or each, raw / scale")
-    ] = None
-    std: Annotated[list[Annotated[float, Gt(0)]] | None, Doc("with normalise=custom, likewise")] = (
-        None
+    normalise: Annotated[Scale, LATER, Doc("scale of its inputs: unit 0 to 1, signed -1 to 1")] = (
+        "dataset"
     )
+    mean: Annotated[
+        list[float] | None, LATER, Doc("with normalise=custom: of one channel or each, raw / scale")
+    ] = None
+    std: Annotated[
+        list[Annotated[float, Gt(0)]] | None, LATER, Doc("with normalise=custom, likewise")
+    ] = None
 
     @property
     def scaling(self) -> dict[str, Any]:

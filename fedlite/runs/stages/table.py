@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fedlite.base.options import MISSING, deciding, value_at
+from fedlite.base.options import deciding, value_at
 from fedlite.compress.options import MeasureOptions
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
@@ -99,11 +99,6 @@ STAGES: tuple[Stage, ...] = (
         ],
     ),
 )
-AS_BEFORE = {  # by group: values of options that runs of before did not have, and that they had
-    "dataset": {"standardise": "standard"},
-    "teacher": {"class_weights": "none"},
-    "distill": {"class_weights": "none"},
-}
 BY_NAME = {stage.name: stage for stage in STAGES}
 SHOWN = {  # what the stages with a bar of their own are called beside it
     "teacher": "teacher",
@@ -228,10 +223,7 @@ def _fleet(fleet: FleetOptions) -> list[Any]:
 
 def _value(config: Config, key: str) -> Any:
     found = value_at(config, key)
-    if not hasattr(found, "__dataclass_fields__"):
-        return found
-    values, as_before = deciding(found), AS_BEFORE.get(key, {})
-    return {name: one for name, one in values.items() if as_before.get(name, MISSING) != one}
+    return deciding(found) if hasattr(found, "__dataclass_fields__") else found
 
 
 def _hash(*parts: Any) -> str:
