@@ -215,4 +215,5 @@ def _describe(raw: RawData, public_rows: Rows, config: DatasetOptions) -> Task:
         ),
         metric=config.metric,
         example=config.example,
+        columns=raw.columns or (),
     )

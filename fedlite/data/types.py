@@ -73,7 +73,7 @@ class Task:
     """What the model sees and answers.
 
     ``input_shape`` is (C, H, W), (C, L) or (F,); ``preprocessing`` makes a model's inputs of raw
-    ones.
+    ones. ``columns`` names the features of a table; empty for other inputs.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Task:
     preprocessing: Preprocessing
     metric: Metric
     example: str
+    columns: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

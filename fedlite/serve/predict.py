@@ -31,12 +31,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How raw inputs become the model's: ``(raw / scale - mean) / std`` per leading dimension."""
+    """How raw inputs become the model's: ``(raw / scale - mean) / std`` per leading dimension.
+
+    ``columns`` names the features of a table; empty for other inputs.
+    """
 
     input_shape: tuple[int, ...]
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    columns: tuple[str, ...] = ()
 
     def normalise(self, raw: NDArray[Any]) -> Array:
         """Raw (n, *input_shape) to normalised float32 of the same shape."""
@@ -56,7 +60,7 @@ def predict(model_path: Path, input_path: Path) -> list[Prediction]:
     size; its full range stands for the raw range 0..``scale``. An npz holds raw values in the
     array ``inputs``, or in its only or first one: one example or many, channels first or last, or
     flattened. A csv holds one flattened example per line, channels first, with or without a
-    header.
+    header; where the model is of a table, a header with its columns among others.
 
     Raises:
         UsageError: a file is missing, of an unknown kind, or its examples have another shape.
@@ -119,6 +123,7 @@ def _read_preprocessing(path: Path) -> Preprocessing:
             scale=float(found["scale"]),
             mean=tuple(float(value) for value in found["mean"]),
             std=tuple(float(value) for value in found["std"]),
+            columns=tuple(map(str, found.get("columns", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: needs input_shape, scale, mean and std") from error
@@ -135,7 +140,7 @@ def _read_inputs(path: Path, preprocessing: Preprocessing) -> tuple[list[str], N
         raw = shaped(_read_npz(path), shape, path)
         return [f"{path.name}[{i}]" for i in range(len(raw))], raw
     if kind == ".csv":
-        lines, rows = _read_csv(path, math.prod(shape))
+        lines, rows = _read_csv(path, math.prod(shape), preprocessing.columns)
         return [f"{path.name}:{line}" for line in lines], rows.reshape(-1, *shape)
     raise UsageError(f"input={path}: unknown kind {kind or '(none)'}; give png, jpg, npz or csv")
 
@@ -204,12 +209,24 @@ def shaped(array: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray
     )
 
 
-def _read_csv(path: Path, width: int) -> tuple[list[int], NDArray[np.float64]]:
-    """Line numbers and values (n, width); a first line of words is a header."""
+def _read_csv(
+    path: Path, width: int, columns: tuple[str, ...] = ()
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Line numbers and values (n, width); a first line of words is a header.
+
+    A header that holds all of ``columns`` says where they are, whatever lies between them.
+    """
     lines, rows = [], []
+    places: list[int] | None = None
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             for number, cells in enumerate(csv.reader(file), start=1):
+                if number == 1 and columns and set(columns) <= {cell.strip() for cell in cells}:
+                    names = [cell.strip() for cell in cells]
+                    places = [names.index(name) for name in columns]
+                    continue
+                if places is not None:
+                    cells = [cells[place] for place in places if place < len(cells)]
                 values = _numbers(cells)
                 if not cells or (values is None and number == 1):
                     continue
