@@ -25,7 +25,8 @@ def texts(length: int = 6, num_classes: int = 3, name: str = "made up") -> Task:
         name=name,
         input_shape=(length,),
         class_names=tuple(map(str, range(num_classes))),
-        preprocessing=Tokens(tokenizer, len(words_of(tokenizer)), ("text",)),
+        preprocessing=Tokens(tokenizer, len(words_of(tokenizer))),
         metric="accuracy",
         example="one text",
+        columns=("text",),
     )

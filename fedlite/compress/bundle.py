@@ -127,7 +127,8 @@ def _describe(entry: ShippedFile, path: Path, task: Task) -> ManifestEntry:
 
 def preprocessing_of(task: Task) -> dict[str, Any]:
     """The content of ``preprocessing.json``: how raw inputs become the model's."""
-    return {"input_shape": list(task.input_shape), **task.preprocessing.describe()}
+    columns = {"columns": list(task.columns)} if task.columns else {}
+    return {"input_shape": list(task.input_shape), **task.preprocessing.describe(), **columns}
 
 
 def write_folder(directory: Path, marker: str, kind: str, fill: Callable[[Path], None]) -> None:

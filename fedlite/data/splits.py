@@ -225,4 +225,5 @@ def _describe(raw: RawData, preprocessing: Preprocessing, config: DatasetOptions
         preprocessing=preprocessing,
         metric=config.metric,
         example=config.example,
+        columns=raw.columns or (),
     )

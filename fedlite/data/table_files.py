@@ -44,8 +44,8 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file of this name is one that :func:`read_files` reads."""
-    return _kind(path) in (*TEXTS, *PARQUETS)
+    """Whether a file of this name is a table for sure; a .txt may be anything."""
+    return _kind(path) in (*TEXTS, *PARQUETS) and _kind(path) != ".txt"
 
 
 def is_text_table(path: Path) -> bool:

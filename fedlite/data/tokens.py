@@ -88,7 +88,7 @@ def tokenized(
         )
         notes = (*notes, unknown)
     made = replace(raw, inputs_train=train, inputs_test=test, notes=notes)
-    return made, Tokens(tokenizer, vocabulary, raw.columns or ())
+    return made, Tokens(tokenizer, vocabulary)
 
 
 def learn_tokenizer(texts: Sequence[str], kind: str, vocabulary: int, *, lowercase: bool) -> str:

@@ -72,14 +72,13 @@ class Normalise:
 class Tokens:
     """Texts as numbers of tokens; the tokenizer was learnt from public texts alone.
 
-    ``tokenizer`` is the JSON that the bundle ships (:func:`fedlite.serve.tokens.encode`),
-    ``vocabulary`` the number of its tokens, and ``columns`` held the texts in the source. Raw
-    inputs are numbers already: a source's texts are encoded once, when they are split.
+    ``tokenizer`` is the JSON that the bundle ships (:func:`fedlite.serve.tokens.encode`), and
+    ``vocabulary`` the number of its tokens. Raw inputs are numbers already: a source's texts are
+    encoded once, when they are split.
     """
 
     tokenizer: str
     vocabulary: int
-    columns: tuple[str, ...] = ()
     kind: Literal["tokens"] = "tokens"
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -104,7 +103,6 @@ class Tokens:
             "kind": self.kind,
             "tokenizer": TOKENIZER,
             "vocabulary": self.vocabulary,
-            "columns": list(self.columns),
             "formula": "numbers of tokens, cut at the length of input_shape, filled up with"
             f" {PAD}; what the tokenizer does not know is {UNKNOWN}",
         }
@@ -124,7 +122,8 @@ class Task:
     """What the model sees and answers.
 
     ``input_shape`` is (C, H, W), (C, L), (F,), or (length,) of a text; ``preprocessing`` makes a
-    model's inputs of raw ones.
+    model's inputs of raw ones. ``columns`` names the features of a table, or
+    where texts were; empty for other inputs.
     """
 
     name: str
@@ -133,6 +132,7 @@ class Task:
     preprocessing: Preprocessing
     metric: Metric
     example: str
+    columns: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

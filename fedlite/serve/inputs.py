@@ -104,7 +104,7 @@ def read_examples(
     (:func:`fedlite.serve.pictures.read_picture`). An npy holds raw values, an npz too, in the array
     ``inputs`` or in its only or first one: one example or many, channels first or last, or
     flattened. A csv holds one flattened example per line, channels first, with or without a
-    header. Where the model takes texts, a txt holds one on each line, and a csv, tsv or jsonl in
+    header; where the model is of a table, a header with its columns among others. Where the model takes texts, a txt holds one on each line, and a csv, tsv or jsonl in
     the columns that the training data had (:func:`fedlite.serve.texts.read_texts`).
 
     Raises:
@@ -123,7 +123,7 @@ def read_examples(
         raw = shaped(_read_array(path), shape, path)
         names = [f"{name}[{i}]" for i in range(len(raw))]
     else:
-        lines, rows = _read_csv(path, math.prod(shape))
+        lines, rows = _read_csv(path, math.prod(shape), preprocessing.columns)
         names, raw = [f"{name}:{line}" for line in lines], rows.reshape(-1, *shape)
     return Examples(names, preprocessing.scale - raw if invert else raw)
 
@@ -169,13 +169,25 @@ def shaped(array: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray
     )
 
 
-def _read_csv(path: Path, width: int) -> tuple[list[int], NDArray[np.float64]]:
-    """Line numbers and values (n, width); a first line of words is a header."""
+def _read_csv(
+    path: Path, width: int, columns: Sequence[str] = ()
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Line numbers and values (n, width); a first line of words is a header.
+
+    A header that holds all of ``columns`` says where they are, whatever lies between them.
+    """
     lines, rows = [], []
+    places: list[int] | None = None
     try:
         for number, cells in enumerate(csv.reader(_lines_of(path)), start=1):
+            names = [cell.strip() for cell in cells]
+            if number == 1 and columns and set(columns) <= set(names):
+                places = [names.index(name) for name in columns]
+                continue
             if not cells or (number == 1 and not any(map(_is_number, cells))):
                 continue
+            if places is not None:
+                cells = [cells[place] for place in places if place < len(cells)]
             values = _numbers(cells)
             if values is None:
                 raise UsageError(f"input={path}: line {number} holds more than finite numbers")

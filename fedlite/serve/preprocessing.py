@@ -21,13 +21,15 @@ LARGEST_STD = 0.5  # of values between 0 and 1
 class Preprocessing:
     """How raw inputs become the model's: ``(raw / scale - mean) / std`` per leading dimension.
 
-    ``input_shape`` is (C, H, W), (C, L) or (F,).
+    ``input_shape`` is (C, H, W), (C, L) or (F,). ``columns`` names the features of a table; empty
+    for other inputs.
     """
 
     input_shape: tuple[int, ...]
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    columns: tuple[str, ...] = ()
 
     def normalise(self, raw: NDArray[Any]) -> Array:
         """Raw (n, *input_shape) to normalised float32 of the same shape."""
@@ -104,6 +106,7 @@ def read_preprocessing(path: Path) -> Preprocessing | TextPreprocessing:
             scale=float(found["scale"]),
             mean=tuple(float(value) for value in found["mean"]),
             std=tuple(float(value) for value in found["std"]),
+            columns=tuple(map(str, found.get("columns", ()))),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: needs input_shape, scale, mean and std") from error

@@ -92,6 +92,7 @@ def test_several_files_and_a_folder(tmp_path: Path) -> None:
 def test_a_folder_with_train_and_test_needs_no_names(tmp_path: Path) -> None:
     (tmp_path / "Train.csv.gz").write_bytes(gzip.compress(PLAIN.encode()))
     written(tmp_path, "\n".join([HEADER, *ROWS[:4]]), "test.csv")
+    written(tmp_path, "About these data, and\nwho made them, and when", "readme.txt")
     raw = read(tmp_path)
     assert raw.inputs_test is not None
     assert (len(raw.inputs_train), len(raw.inputs_test)) == (12, 4)

@@ -55,6 +55,20 @@ def test_predictions_are_sorted_and_sum_to_one(model, expected, digits: Digits, 
     assert found.probabilities[0][0] == digits.task.class_names[expected[0].argmax()]
 
 
+def test_a_table_is_read_by_the_names_of_its_columns(model, expected, digits: Digits, tmp_path):
+    """Other columns, in another order, and text among them are no hindrance."""
+    path = model.parent / "preprocessing.json"
+    names = [f"pixel {place}" for place in range(64)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"columns": names}))
+    rows = digits.raw[:5].reshape(5, -1).int().flip(1).tolist()
+    lines = [",".join(["id", *reversed(names), "answer"])]
+    lines += [",".join(["7", *map(str, row), "yes"]) for row in rows]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    found = predict(model, tmp_path / "rows.csv")
+    assert [p.source for p in found] == [f"rows.csv:{line}" for line in range(2, 7)]
+    np.testing.assert_allclose(as_array(found, digits), expected[:5], atol=1e-6)
+
+
 @pytest.mark.parametrize("header", [False, True])
 def test_predicting_a_csv_equals_the_runtime(model, expected, digits: Digits, tmp_path, header):
     rows = digits.raw[:5].reshape(5, -1).int().tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedlite.base.errors import UsageError
+from fedlite.compress.bundle import preprocessing_of
 from fedlite.serve.inputs import read_examples
 from fedlite.serve.preprocessing import read_preprocessing
 from fedlite.serve.texts import TextPreprocessing, read_texts
@@ -40,8 +41,7 @@ def test_other_columns_and_nothing_are_said(tmp_path: Path) -> None:
 
 def test_a_bundle_says_how_texts_become_numbers(tmp_path: Path) -> None:
     task = texts(length=4)
-    described = {"input_shape": [4], **task.preprocessing.describe()}
-    (tmp_path / "preprocessing.json").write_text(json.dumps(described))
+    (tmp_path / "preprocessing.json").write_text(json.dumps(preprocessing_of(task)))
     with pytest.raises(UsageError, match=r"tokenizer.json: no such file"):
         read_preprocessing(tmp_path / "preprocessing.json")
     (tmp_path / "tokenizer.json").write_text(task.preprocessing.tokenizer)  # type: ignore[union-attr]
