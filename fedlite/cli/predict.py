@@ -47,22 +47,9 @@ def run(arguments: Arguments) -> int:
     from fedlite.serve.verify import deploy_folder
 
     arguments.refuse_flags(("--json", "--invert"))
-    named = [text.split("=", 1)[1] for text in arguments.options if key_of(text) == "input"]
-    arguments.options = [text for text in arguments.options if key_of(text) != "input"]
     taken = arguments.take("model", "output", "json", "invert")
-    if "model" in taken:
-        arguments.words.insert(0, taken["model"])
-    if not named:  # then the words behind the directory are inputs
-        given = any(key_of(text) == RUN_DIR for text in arguments.options)
-        start = 0 if given else 1
-        arguments.words, named = arguments.words[:start], arguments.words[start:]
-    model = arguments.directory()
-    arguments.refuse_options(OPTIONS)
-    if model is None or not all(named) or not named:
-        missing = "the directory of a run and an input" if model is None else "an input"
-        raise UsageError(f"fedlite predict: give {missing}: fedlite predict DIR INPUT")
+    model, inputs = _model_and_inputs(arguments, taken.get("model"))
     folder = deploy_folder(model)
-    inputs = [user_path(text) for text in named]
     output = _table(taken.get("output"), inputs)
     as_json = _is_on(arguments, taken, "json")
     failures: list[FedliteError] = []
@@ -78,7 +65,7 @@ def run(arguments: Arguments) -> int:
         invert=_is_on(arguments, taken, "invert"),
         skip=None if alone else skip,
     )
-    if output is not None:
+    if output is not None and found:
         as_table = output.suffix.lower() == ".csv"
         write_whole(output, _csv(found, class_names(folder)) if as_table else f"{_json(found)}\n")
     if as_json:
@@ -90,6 +77,23 @@ def run(arguments: Arguments) -> int:
     for hint in (*_left_out(inputs), *_notes(found)):
         print(hint, file=sys.stderr)
     return max((error.exit_code for error in failures), default=0)
+
+
+def _model_and_inputs(arguments: Arguments, model: str | None) -> tuple[Path, list[Path]]:
+    """The model's place and what it is asked; without ``input=``, the words behind the former."""
+    inputs = [text.split("=", 1)[1] for text in arguments.options if key_of(text) == "input"]
+    arguments.options = [text for text in arguments.options if key_of(text) != "input"]
+    if model is not None:
+        arguments.words.insert(0, model)
+    if not inputs:
+        start = 0 if any(key_of(text) == RUN_DIR for text in arguments.options) else 1
+        arguments.words, inputs = arguments.words[:start], arguments.words[start:]
+    directory = arguments.directory()
+    arguments.refuse_options(OPTIONS)
+    if directory is None or not inputs or not all(inputs):
+        missing = "the directory of a run and an input" if directory is None else "an input"
+        raise UsageError(f"fedlite predict: give {missing}: fedlite predict DIR INPUT")
+    return directory, [user_path(text) for text in inputs]
 
 
 def _is_on(arguments: Arguments, taken: dict[str, str], name: str) -> bool:

@@ -104,8 +104,9 @@ def read_examples(
     (:func:`fedlite.serve.pictures.read_picture`). An npy holds raw values, an npz too, in the array
     ``inputs`` or in its only or first one: one example or many, channels first or last, or
     flattened. A csv holds one flattened example per line, channels first, with or without a
-    header; where the model is of a table, a header with its columns among others. Where the model takes texts, a txt holds one on each line, and a csv, tsv or jsonl in
-    the columns that the training data had (:func:`fedlite.serve.texts.read_texts`).
+    header; where the model is of a table, a header with its columns among others. Where the model
+    takes texts, a txt holds one on each line, and a csv, tsv or jsonl in the columns that the
+    training data had (:func:`fedlite.serve.texts.read_texts`).
 
     Raises:
         UsageError: its examples have another shape.

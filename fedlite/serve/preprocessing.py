@@ -61,11 +61,12 @@ class Preprocessing:
             return f"rows of {self.input_shape[0]} numbers"
         if self.kind == "series":
             channels, length = self.input_shape
-            return f"series of {channels} channel(s) and {length} values each"
+            return f"series of {channels} x {length} values (channels x length)"
         channels, height, width = self.input_shape
         if self.kind == "picture":
             return f"{'grey' if channels == 1 else 'colour'} pictures of {width}x{height} pixels"
-        return f"maps of {channels} channel(s) and {height}x{width} values, such as spectrograms"
+        size = f"{channels} x {height} x {width} values (channels x rows x columns)"
+        return f"maps of {size}, such as spectrograms"
 
 
 def read_json(path: Path) -> Any:

@@ -12,8 +12,8 @@ from fedlite.serve.preprocessing import Preprocessing
         ((3, 24, 32), 0.5, 0.25, "picture", "colour pictures of 32x24"),
         ((1, 40, 49), -6.2, 3.1, "map", "spectrograms"),
         ((1, 40, 49), 0.0, 1.0, "map", "spectrograms"),
-        ((8, 5, 5), 0.4, 0.2, "map", "8 channel"),
-        ((9, 128), 0.0, 0.4, "series", "9 channel(s) and 128 values"),
+        ((8, 5, 5), 0.4, 0.2, "map", "maps of 8 x 5 x 5 values"),
+        ((9, 128), 0.0, 0.4, "series", "series of 9 x 128 values"),
         ((6,), 0.3, 0.3, "vector", "rows of 6 numbers"),
     ],
 )
