@@ -12,13 +12,13 @@ from fedlite.report.schema import Report, SearchSection
 from fedlite.report.searches import search_markdown
 from fedlite.report.table import comparison_markdown
 from fedlite.report.words import (
-    MODEL_LABELS,
     NOT_PRIVATE,
     epsilon_text,
     final_model,
     human_bytes,
     human_seconds,
     is_private,
+    model_labels,
     percent,
 )
 
@@ -55,7 +55,7 @@ def _result(report: Report) -> str:
         sentences.append(f"**The rounds stopped {stopped}**; what is reported was made before.")
     sentences += judgement_sentences(report)
     if final := final_model(report):
-        model, label = models[final], MODEL_LABELS[final].lower()
+        model, label = models[final], model_labels(report)[final].lower()
         sentences.append(
             f"The final model ({label}) is {percent(model['accuracy'])} accurate,"
             f" takes {human_bytes(model['bytes'])} and answers in"
@@ -92,7 +92,7 @@ def _cost(report: Report) -> str:
     }
     if memory := report.get("memory"):
         rows |= {f"Memory, {name}": taken for name, taken in memory_rows(memory).items()}
-    for key, label in MODEL_LABELS.items():
+    for key, label in model_labels(report).items():
         if model := report["models"].get(key):
             latency = f"p50 {model['latency_ms']['p50']:.3f}, p95 {model['latency_ms']['p95']:.3f}"
             peak = human_bytes(model["peak_memory_bytes"])
