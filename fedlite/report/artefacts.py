@@ -1,7 +1,7 @@
 """Every file that could ship, side by side: as cells, as markdown and as CSV."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ from fedlite.report.words import (
     PUBLIC_MODELS,
     artefacts_of,
     human_bytes,
+    model_labels,
     percent,
     shipped,
 )
@@ -161,10 +162,14 @@ def _gain_cell(entry: ArtefactEntry, name: Baseline, entries: Sequence[ArtefactE
     return f"{times(found[0])}, {times(found[1])}" if found else _NOTHING
 
 
-def cells_of(entry: ArtefactEntry, entries: Sequence[ArtefactEntry]) -> dict[str, str]:
-    """All cells of a row by the head of their column."""
+def cells_of(
+    entry: ArtefactEntry,
+    entries: Sequence[ArtefactEntry],
+    labels: Mapping[ModelKey, str] = MODEL_LABELS,
+) -> dict[str, str]:
+    """All cells of a row by the head of their column; ``labels`` name the models."""
     return {
-        "Artefact": MODEL_LABELS.get(entry["model"], entry["model"]),
+        "Artefact": labels.get(entry["model"], entry["model"]),
         "Format": FORMAT_LABELS.get(entry["format"], entry["format"]),
         "Precision": entry["precision"],
         "Accuracy": _cell(entry.get("accuracy"), percent),
@@ -193,7 +198,7 @@ def artefacts_markdown(report: Report) -> str:
     rows = []
     for one in entries:
         if not one["refused"]:
-            cells = cells_of(one, entries)
+            cells = cells_of(one, entries, model_labels(report))
             if one["name"] in ships:
                 cells["Artefact"] = f"**{cells['Artefact']}**"
             rows.append(cells)

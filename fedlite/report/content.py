@@ -18,6 +18,7 @@ from fedlite.report.words import (
     final_model,
     human_bytes,
     human_seconds,
+    model_labels,
     percent,
     tested_on,
 )
@@ -106,7 +107,7 @@ def _answers(report: Report) -> str:
     lines = []
     final, traffic = final_model(report), report["traffic"]
     if final:
-        model, label = report["models"][final], MODEL_LABELS[final].lower()
+        model, label = report["models"][final], model_labels(report)[final].lower()
         low, high = wilson_interval(model["accuracy"], report["dataset"]["test"])
         lines.append(
             f"**How good:** the final model ({label}) is {percent(model['accuracy'])} accurate on"
@@ -138,7 +139,7 @@ def _comparison(report: Report) -> str:
     for row, accuracy in zip(comparison_rows(report), accuracies, strict=True):
         low, high = wilson_interval(accuracy, tests)
         row.insert(place + 1, f"{100 * low:.1f} to {percent(high)}")
-        ships = final and row[0] == MODEL_LABELS[final]
+        ships = final and row[0] == model_labels(report)[final]
         rows.append([f"**{cell}**" if ships or cell == NOT_PRIVATE else cell for cell in row])
     head = list(COLUMNS)
     head.insert(place + 1, "95% interval")

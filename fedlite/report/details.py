@@ -22,6 +22,7 @@ from fedlite.report.words import (
     artefacts_of,
     human_bytes,
     human_seconds,
+    model_labels,
     percent,
     tested_on,
 )
@@ -81,7 +82,7 @@ def _cost(report: Report) -> str:
             milliseconds(model["latency_ms"]["p95"]),
             human_bytes(model["peak_memory_bytes"]) if "peak_memory_bytes" in model else "–",
         ]
-        for key, label in MODEL_LABELS.items()
+        for key, label in model_labels(report).items()
         if (model := report["models"].get(key))
     ]
     head = ["Model as ONNX, batch 1", "Median ms", "95% of calls within ms", "Peak memory"]

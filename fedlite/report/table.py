@@ -21,7 +21,6 @@ from fedlite.report.artefacts import (
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.schema import PrivacySection, Report
 from fedlite.report.words import (
-    MODEL_LABELS,
     NOT_PRIVATE,
     PUBLIC_MODELS,
     artefacts_of,
@@ -29,6 +28,7 @@ from fedlite.report.words import (
     final_model,
     human_bytes,
     is_private,
+    model_labels,
     not_private_reason,
     percent,
     shipped,
@@ -59,7 +59,7 @@ def comparison_rows(report: Report) -> list[list[str]]:
             f"{model['latency_ms']['p50']:.3f} ms",
             _epsilon_cell(key, report["privacy"]),
         ]
-        for key, label in MODEL_LABELS.items()
+        for key, label in model_labels(report).items()
         if (model := report["models"].get(key))
     ]
 
@@ -116,13 +116,13 @@ def comparison_table(report: Report, without: Collection[str] = ()) -> Table:
         header = column.replace("-", "\n").replace("y p50", "y\np50")  # fits 80 columns
         right, wraps = column != "Model", column == "Epsilon"
         table.add_column(header, justify="right" if right else "left", no_wrap=not wraps)
-    final = final_model(report)
+    final, labels = final_model(report), model_labels(report)
     for row in comparison_rows(report):
         cells = [
             Text(row[place], style="bold red" if row[place] == NOT_PRIVATE else "")
             for place in shown
         ]
-        table.add_row(*cells, style="bold" if final and row[0] == MODEL_LABELS[final] else None)
+        table.add_row(*cells, style="bold" if final and row[0] == labels[final] else None)
     return table
 
 
@@ -152,7 +152,7 @@ def artefacts_table(report: Report, without: Collection[str] = ()) -> Table:
     listed = {one["name"] for one in artefacts_of(report)}
     for one in entries:
         if one["name"] in listed and may_ship(one):
-            cells = cells_of(one, entries)
+            cells = cells_of(one, entries, model_labels(report))
             cells["Artefact"] = cells["Artefact"].removeprefix("Student, ").capitalize()
             cells["SNR"] = cells["SNR"].removesuffix(" dB")
             values = [cells[column] for column in (*heads, *numbers)]

@@ -83,6 +83,16 @@ def final_model(report: Report) -> ModelKey | None:
     return present[-1] if present else None
 
 
+def model_labels(report: Report) -> dict[ModelKey, str]:
+    """:data:`MODEL_LABELS` as this report may use them: what was not pruned is not called so."""
+    made = report.get("compression")
+    if made is None or made["sparsity"] > 0:
+        return MODEL_LABELS
+    if made["parameters_after"] < made["parameters_folded"]:
+        return MODEL_LABELS
+    return MODEL_LABELS | {"pruned_student": "Student, not pruned"}
+
+
 def gain_over_public(report: Report) -> float | None:
     """Accuracy of the federated student minus that of the public-only student."""
     models = report["models"]

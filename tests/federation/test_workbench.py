@@ -77,6 +77,22 @@ def student(made: ClientWorld, server_round: int = 1) -> dict[str, Tensor]:
 # --- the teacher ----------------------------------------------------------------------------
 
 
+def test_a_teacher_of_another_scale_answers_on_clients_as_on_the_server(
+    world: Callable[..., ClientWorld],
+) -> None:
+    made = world("teacher.normalise=signed")
+    sent = made.teacher.state_dict()
+    assert {"input_factor", "input_shift"} <= set(sent)
+    data = splits_of(made.config).client(0)
+    here = taught_answers(made.teacher, data.inputs).logits
+    bench = workbench.open_workbench(
+        client_options(made.config, splits_of(made.config).task).to_json(), made.client().folder
+    )
+    sha256 = state_sha256(sent)
+    workbench.store_teacher(bench.folder, sent, sha256)
+    assert torch.allclose(bench.teacher_answers(data, sha256).logits, here, atol=1e-4)
+
+
 def test_a_teacher_that_is_not_what_was_announced_is_refused_and_not_kept(
     world: Callable[..., ClientWorld],
 ) -> None:

@@ -282,6 +282,7 @@ def finished_report(
             "sparsity": 0.0,
             "quantization": "static",
             "parameters_before": 30_250,
+            "parameters_folded": 30_250,
             "parameters_after": 15_400,
             "max_difference": 2.1e-6,
             "folded_norms": ["blocks.0.norm", "blocks.1.norm"],

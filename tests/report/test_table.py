@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fedlite.report.artefacts import artefacts_markdown
 from fedlite.report.table import comparison_markdown, print_summary
 from tests.report.runs import Report
 
@@ -35,6 +36,23 @@ def test_markdown_has_one_row_for_each_model_in_order(report: Report) -> None:
 def test_a_missing_stage_is_left_out(report: Report) -> None:
     del report["models"]["quantized_student"], report["models"]["federated_student"]
     assert len(comparison_markdown(report).splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({}, "Student, pruned"),
+        ({"parameters_after": 1, "parameters_folded": 1}, "Student, not pruned"),
+        ({"parameters_after": 1, "parameters_folded": 1, "sparsity": 0.5}, "Student, pruned"),
+    ],
+)
+def test_what_was_not_pruned_is_not_called_so(
+    report: Report, change: dict[str, float], label: str
+) -> None:
+    report["compression"] |= {"sparsity": 0.0} | change
+    assert f"| {label} |" in comparison_markdown(report)
+    assert label in printed(report)
+    assert f"| {label} |" in artefacts_markdown(report)
 
 
 def test_summary_shows_table_guarantee_gain_and_paths(report: Report) -> None:
