@@ -71,6 +71,10 @@ def import_path(path: str, option: str) -> Any:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+        return getattr(module, attribute)
+    except ImportError as error:
         raise UsageError(f"{option}={path}: cannot import ({error})") from error
+    except AttributeError as error:
+        hint = did_you_mean(attribute, vars(module))
+        raise UsageError(f"{option}={path}: cannot import ({error}){hint}") from error

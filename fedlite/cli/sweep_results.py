@@ -111,7 +111,7 @@ def spread(values: Sequence[float | None], shown: Callable[[float], str]) -> str
     """The mean, and the standard deviation of several values.
 
     >>> spread([0.90, 0.92], percent), spread([0.90], percent), spread([None], percent)
-    ('91.0% ± 1.4', '90.0%', '–')
+    ('91.0% ±1.4', '90.0%', '–')
     """
     there = [value for value in values if value is not None]
     if not there:
@@ -119,7 +119,7 @@ def spread(values: Sequence[float | None], shown: Callable[[float], str]) -> str
     mean = shown(statistics.mean(there))
     if len(there) == 1:
         return mean
-    return f"{mean} ± {shown(statistics.stdev(there)).removesuffix('%')}"
+    return f"{mean} ±{shown(statistics.stdev(there)).removesuffix('%')}"
 
 
 def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
