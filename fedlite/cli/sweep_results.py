@@ -34,6 +34,8 @@ from fedlite.runs.directory import SWEEP_FILE, load_overrides, run_id_of
 
 ACCURACIES = ("Public only", "Federated", "Final")
 RESULTS = (*ACCURACIES, "Epsilon", "Bytes", "Latency p50")
+NARROW = 76  # columns of a terminal under which these are left to sweep.md
+LEFT_OUT = ("Public only", "Bytes", "Latency p50")
 NONE = "–"
 
 
@@ -138,8 +140,8 @@ def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
     for job in jobs:
         if job.failure:
             values = [job.values[option] for option in options]
-            empty = [NONE] * (len(RESULTS) - 1)
-            rows.append([job.name, *values, NONE, "failed", *empty])
+            said = ["failed" if column == "Final" else NONE for column in RESULTS]
+            rows.append([job.name, *values, NONE, *said])
     return rows
 
 
@@ -162,16 +164,19 @@ def _without_seeds(jobs: Sequence[SweepJob]) -> tuple[list[str], list[list[str]]
     return heads, rows
 
 
-def sweep_table(jobs: Sequence[SweepJob]) -> Table:
-    """The jobs side by side, for the terminal."""
+def sweep_table(jobs: Sequence[SweepJob], width: int) -> Table:
+    """The jobs side by side, for a terminal of so many columns."""
     heads, rows = _without_seeds(jobs)
+    if width < NARROW:
+        kept = [index for index, head in enumerate(heads) if head not in LEFT_OUT]
+        heads, *rows = [[row[index] for index in kept] for row in (heads, *rows)]
     several = "Seeds" in heads
     said = "mean ± standard deviation over seeds" if several else f"{len(jobs)} jobs"
     table = plain_table(f"Sweep: {said}")
     for head in heads:
         numbers = head in RESULTS
         table.add_column(
-            Text(head.replace("y p50", "y\np50")),
+            Text(head.replace("y p50", "y\np50").replace("Federated", "Feder-\nated")),
             justify="right" if numbers else "left",
             no_wrap=numbers and not (several and head in ACCURACIES),
             overflow="fold",
@@ -305,7 +310,7 @@ def show_sweep(jobs: Sequence[SweepJob], folder: Path) -> None:
     write_whole(folder / "sweep.md", sweep_markdown(jobs, warnings, picture))
     console = Console(highlight=False)
     console.print()
-    console.print(sweep_table(jobs))
+    console.print(sweep_table(jobs, console.width))
     for line in failures_of(jobs):
         console.print(Text(line, style="red"))
     for warning in warnings:

@@ -71,10 +71,10 @@ def printed(table: Any, width: int) -> list[str]:
 
 
 def test_the_table_compares_finished_and_failed_jobs(jobs: list[SweepJob]) -> None:
-    rows = [" ".join(line.split()) for line in printed(sweep_table(jobs), 140)]
+    rows = [" ".join(line.split()) for line in printed(sweep_table(jobs, 140), 140)]
     assert "1 example 8 80.0% 87.0% 86.5% 7.92 24.1 kB 0.038 ms" in rows
     assert "2 none – 80.0% 86.0% 85.5% NOT PRIVATE 24.1 kB 0.038 ms" in rows
-    assert "10 example 9 failed – – – – –" in rows
+    assert "10 example 9 – – failed – – –" in rows
     assert failures_of(jobs) == ["job 10 failed: student: too small"]
 
 
@@ -82,17 +82,19 @@ def test_several_seeds_are_averaged_with_their_spread(repeated: list[SweepJob]) 
     first, second, failed = rows_of(repeated)
     assert first[:5] == ["0, 1", "2", "2", "80.0% ±0.0", "82.0% ±2.8"]
     assert second[:5] == ["2", "8", "1", "80.0%", "87.0%"]
-    assert failed[:4] == ["3", "8", "–", "failed"]
+    assert failed[:6] == ["3", "8", "–", "–", "–", "failed"]
     assert [len(group) for group in repeats(repeated)] == [2, 1]
-    assert "mean ± standard deviation over seeds" in printed(sweep_table(repeated), 100)[0]
+    assert "mean ± standard deviation over seeds" in printed(sweep_table(repeated, 100), 100)[0]
 
 
 @pytest.mark.parametrize("which", ["jobs", "repeated"])
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [50, 80, 200])
 def test_the_table_fits_a_terminal(which: str, width: int, request: pytest.FixtureRequest) -> None:
-    lines = printed(sweep_table(request.getfixturevalue(which)), width)
+    lines = printed(sweep_table(request.getfixturevalue(which), width), width)
     assert "…" not in "".join(lines)
     assert max(map(len, lines)) <= width
+    assert "failed" in lines[-1] + lines[-2]
+    assert "7.92" in "".join(lines)
 
 
 def test_options_are_named_by_their_last_part_where_that_says_which() -> None:
