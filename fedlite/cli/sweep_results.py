@@ -190,6 +190,8 @@ def sweep_table(jobs: Sequence[SweepJob], width: int) -> Table:
 def sweep_markdown(jobs: Sequence[SweepJob], warnings: Sequence[str], picture: str | None) -> str:
     """``sweep.md``: the table, why jobs failed, the picture, and what the table does not show."""
     heads, rows = _without_seeds(jobs)
+    options = [option for option in _options(jobs) if option != "seed"]
+    heads[1 : 1 + len(options)] = options  # whole: there is room
     marks = ["--:" if head in RESULTS else ":--" for head in heads]
     table = "\n".join(f"| {' | '.join(line)} |" for line in [heads, marks, *rows])
     parts = ["# Sweep", table]

@@ -130,6 +130,7 @@ def test_files_and_terminal_say_the_same(
     assert float(rows[0]["epsilon_example_level"]) == pytest.approx(7.92)
     assert float(rows[1]["quantized_student_bytes"]) == 24_100
     text = (tmp_path / "sweep.md").read_text()
+    assert "| Job | privacy.epsilon | Seeds |" in text
     assert "| 0, 1 | 2 | 2 | 80.0% ±0.0 | 82.0% ±2.8 |" in text
     assert "job 3 failed: no memory" in text
     assert "(sweep.png)" in text
