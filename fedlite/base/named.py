@@ -6,7 +6,6 @@ name with dots, such as ``my_package.losses.mine``, is looked up as it stands, s
 their own without touching fedlite.
 """
 
-import difflib
 import importlib
 import pkgutil
 import sys
@@ -79,6 +78,5 @@ def import_path(path: str, option: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        near = difflib.get_close_matches(attribute, dir(module), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(attribute, vars(module))
         raise UsageError(f"{option}={path}: cannot import: {error}{hint}") from error

@@ -19,8 +19,8 @@ OWN_OPTIONS = {  # of commands that take no others
 }
 MORE_OPTIONS = {"demo": ("output", "ort"), "plan": ("output",)}  # beside those of a run
 FLAGS = ("--help",)
-SWEEPS = ("simulate", "teacher", "federate", "compress", "evaluate", "report", "audit")
-RUN_FLAGS = ("-m", "--cfg", "--config-dir", "--config-name")
+RUN_FLAGS = ("-m", "--cfg", "--config-dir", "--config-name")  # of commands that run stages
+NO_STAGES = (*OWN_OPTIONS, *MORE_OPTIONS)
 
 BASH = """\
 _fedlite() {
@@ -69,7 +69,7 @@ def offered(words: Sequence[str]) -> list[str]:
     if command == "--completion":
         return _begin(SCRIPTS, current)
     if current.startswith("-"):
-        return _begin([*FLAGS, *(RUN_FLAGS if command in SWEEPS else ())], current)
+        return _begin([*FLAGS, *(() if command in NO_STAGES else RUN_FLAGS)], current)
     if "=" in current:
         key, _, value = current.partition("=")
         return [f"{key}={one}" for one in _values(key, value)]

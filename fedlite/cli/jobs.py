@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlite.base.errors import UsageError
 from fedlite.base.logs import route_logs
 from fedlite.cli.go_on import told_how_to_go_on
 from fedlite.cli.parse import CONFIG_FLAGS, Arguments, options_of_run
@@ -52,6 +53,9 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
         FedliteError: of the one job; those of a sweep are said as they come.
     """
     arguments.refuse_flags(FLAGS)
+    sweeps = any(flag in SWEEP_FLAGS for flag in arguments.flags)
+    if sweeps and command.on_a_run:
+        raise UsageError(f"fedlite {arguments.command}: works on one run; leave out -m")
     resumes = arguments.command != "simulate"
     options = options_of_run(arguments, existing=command.on_a_run, resumes=resumes)
     from fedlite.runs.compose import expand_files
@@ -59,7 +63,7 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
     options = expand_files(options)
     if any(flag.split("=")[0] == "--cfg" for flag in arguments.flags):
         return _print_configuration(arguments, options)
-    if any(flag in SWEEP_FLAGS for flag in arguments.flags):
+    if sweeps:
         from fedlite.cli.sweep import run_sweep
 
         return run_sweep(arguments, command, options)
@@ -116,7 +120,6 @@ def run_job(arguments: Arguments, command: StageCommand, job: Job) -> "Pipeline"
 def _print_configuration(arguments: Arguments, options: Sequence[str]) -> int:
     from omegaconf import OmegaConf
 
-    from fedlite.base.errors import UsageError
     from fedlite.runs.compose import composed
 
     if "--cfg=job" not in arguments.flags:

@@ -3,13 +3,14 @@
 import itertools
 import logging
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fedlite.base.errors import UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
 from fedlite.cli.errors import explained, say
 from fedlite.cli.jobs import Job, StageCommand, checked, run_job
@@ -17,7 +18,7 @@ from fedlite.cli.parse import RESUME, RUN_DIR, Arguments
 from fedlite.cli.sweep_results import SweepJob, accuracy_of, show_sweep
 from fedlite.report.schema import Report
 from fedlite.report.words import epsilon_text, human_seconds, is_private, percent
-from fedlite.runs.directory import portable
+from fedlite.runs.directory import has_begun, portable, refuse_begun
 from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.literal import key_of
 from fedlite.runs.typed import values_swept
@@ -39,6 +40,8 @@ def run_sweep(arguments: Arguments, command: StageCommand, options: Sequence[str
         UsageError: options of any job are wrong; none has begun then.
     """
     jobs = checked_jobs(options)
+    resumes = jobs[0].config.run.resume or arguments.command != "simulate"
+    _refuse_now_what_would_be_refused_later(jobs, command, resumes)
     swept = swept_options(jobs)
     folder, results = jobs[0].directory.parent, []
     with _told_how_the_sweep_goes_on(arguments.command, options, folder):
@@ -66,11 +69,40 @@ def checked_jobs(options: Sequence[str]) -> list[Job]:
     folder = checked(combinations[0]).directory
     jobs = []
     for number, one in enumerate(combinations):
-        try:
+        with _of_job(number, len(combinations)):
             jobs.append(checked(one, folder / str(number)))
-        except UsageError as error:
-            raise UsageError(f"job {number} of {len(combinations)}: {error}") from error
     return jobs
+
+
+def _refuse_now_what_would_be_refused_later(
+    jobs: Sequence[Job], command: StageCommand, resumes: bool
+) -> None:
+    """Go through every job up to its first training.
+
+    Raises:
+        FedliteError: of the first job that would be refused.
+    """
+    if not resumes:
+        for job in jobs:
+            refuse_begun(job.directory)
+    print(f"checking {len(jobs)} jobs", file=sys.stderr, flush=True)
+    from fedlite.runs.execute import rehearse
+    from fedlite.runs.stages.table import with_needed
+
+    route_logs(None)  # after the imports: libraries add handlers there
+    for job in jobs:
+        if not has_begun(job.directory):
+            with _of_job(job.directory.name, len(jobs)):
+                rehearse(job.config, with_needed(command.stages[-1]))
+
+
+@contextmanager
+def _of_job(number: int | str, jobs: int) -> Iterator[None]:
+    """Within, an error says which job it is of."""
+    try:
+        yield
+    except FedliteError as error:
+        raise type(error)(f"job {number} of {jobs}: {error}") from error
 
 
 def swept_options(jobs: Sequence[Job]) -> list[str]:

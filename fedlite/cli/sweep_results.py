@@ -34,6 +34,8 @@ from fedlite.runs.directory import SWEEP_FILE, load_overrides, run_id_of
 
 ACCURACIES = ("Public only", "Federated", "Final")
 RESULTS = (*ACCURACIES, "Epsilon", "Bytes", "Latency p50")
+NARROW = 76  # columns of a terminal under which these are left to sweep.md
+LEFT_OUT = ("Public only", "Bytes", "Latency p50")
 NONE = "–"
 
 
@@ -111,7 +113,7 @@ def spread(values: Sequence[float | None], shown: Callable[[float], str]) -> str
     """The mean, and the standard deviation of several values.
 
     >>> spread([0.90, 0.92], percent), spread([0.90], percent), spread([None], percent)
-    ('91.0% ± 1.4', '90.0%', '–')
+    ('91.0% ±1.4', '90.0%', '–')
     """
     there = [value for value in values if value is not None]
     if not there:
@@ -119,7 +121,7 @@ def spread(values: Sequence[float | None], shown: Callable[[float], str]) -> str
     mean = shown(statistics.mean(there))
     if len(there) == 1:
         return mean
-    return f"{mean} ± {shown(statistics.stdev(there)).removesuffix('%')}"
+    return f"{mean} ±{shown(statistics.stdev(there)).removesuffix('%')}"
 
 
 def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
@@ -138,8 +140,8 @@ def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
     for job in jobs:
         if job.failure:
             values = [job.values[option] for option in options]
-            empty = [NONE] * (len(RESULTS) - 1)
-            rows.append([job.name, *values, NONE, "failed", *empty])
+            said = ["failed" if column == "Final" else NONE for column in RESULTS]
+            rows.append([job.name, *values, NONE, *said])
     return rows
 
 
@@ -162,16 +164,19 @@ def _without_seeds(jobs: Sequence[SweepJob]) -> tuple[list[str], list[list[str]]
     return heads, rows
 
 
-def sweep_table(jobs: Sequence[SweepJob]) -> Table:
-    """The jobs side by side, for the terminal."""
+def sweep_table(jobs: Sequence[SweepJob], width: int) -> Table:
+    """The jobs side by side, for a terminal of so many columns."""
     heads, rows = _without_seeds(jobs)
+    if width < NARROW:
+        kept = [index for index, head in enumerate(heads) if head not in LEFT_OUT]
+        heads, *rows = [[row[index] for index in kept] for row in (heads, *rows)]
     several = "Seeds" in heads
     said = "mean ± standard deviation over seeds" if several else f"{len(jobs)} jobs"
     table = plain_table(f"Sweep: {said}")
     for head in heads:
         numbers = head in RESULTS
         table.add_column(
-            Text(head.replace("y p50", "y\np50")),
+            Text(head.replace("y p50", "y\np50").replace("Federated", "Feder-\nated")),
             justify="right" if numbers else "left",
             no_wrap=numbers and not (several and head in ACCURACIES),
             overflow="fold",
@@ -185,6 +190,8 @@ def sweep_table(jobs: Sequence[SweepJob]) -> Table:
 def sweep_markdown(jobs: Sequence[SweepJob], warnings: Sequence[str], picture: str | None) -> str:
     """``sweep.md``: the table, why jobs failed, the picture, and what the table does not show."""
     heads, rows = _without_seeds(jobs)
+    options = [option for option in _options(jobs) if option != "seed"]
+    heads[1 : 1 + len(options)] = options  # whole: there is room
     marks = ["--:" if head in RESULTS else ":--" for head in heads]
     table = "\n".join(f"| {' | '.join(line)} |" for line in [heads, marks, *rows])
     parts = ["# Sweep", table]
@@ -305,7 +312,7 @@ def show_sweep(jobs: Sequence[SweepJob], folder: Path) -> None:
     write_whole(folder / "sweep.md", sweep_markdown(jobs, warnings, picture))
     console = Console(highlight=False)
     console.print()
-    console.print(sweep_table(jobs))
+    console.print(sweep_table(jobs, console.width))
     for line in failures_of(jobs):
         console.print(Text(line, style="red"))
     for warning in warnings:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fedlite.base.errors import UsageError
+from fedlite.base.files import user_path
 from fedlite.base.options import defaults
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config, config_from_plain
@@ -107,12 +108,17 @@ def composed(overrides: Sequence[str] = ()) -> DictConfig:
     flags = dict(text.split("=", 1) for text in overrides if text.startswith("--"))
     ready = composable(expand_files([text for text in overrides if not text.startswith("--")]))
     store_defaults()
-    if folder := flags.get(CONFIG_DIR):
-        if not Path(folder).is_dir():
-            raise UsageError(f"{CONFIG_DIR}={folder}: no such folder")
-        ready.append(f"hydra.searchpath=[{literal(f'file://{Path(folder).absolute()}')}]")
-    with composing(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(flags.get(CONFIG_NAME, "config"), overrides=ready)
+    name, own = flags.get(CONFIG_NAME, "config"), flags.get(CONFIG_DIR)
+    places = [conf_dir()]
+    if own is not None:
+        folder = user_path(own).absolute()
+        if not folder.is_dir():
+            raise UsageError(f"{CONFIG_DIR}={own}: no such folder")
+        places.append(folder)
+        places.sort(key=lambda place: not (place / f"{name}.yaml").is_file())  # it comes first
+        ready.append(f"hydra.searchpath=[{literal(f'file://{places[1]}')}]")
+    with composing(places), initialize_config_dir(str(places[0]), version_base="1.3"):
+        return compose(name, overrides=ready)
 
 
 def parse_config(composed: DictConfig) -> Config:
@@ -132,8 +138,8 @@ def parse_config(composed: DictConfig) -> Config:
 
 
 @contextmanager
-def composing() -> Iterator[None]:
-    """Within, what cannot be composed is an error of the user.
+def composing(places: Sequence[Path]) -> Iterator[None]:
+    """Within, what cannot be composed of the files in these folders is an error of the user.
 
     Raises:
         UsageError: in one line, with what would be right.
@@ -141,15 +147,16 @@ def composing() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_reason(error)) from None  # Hydra's own report tells no more
+        raise UsageError(_reason(error, places)) from None  # Hydra's own report tells no more
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, places: Sequence[Path]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         if group:
-            return unknown_choice(group, choice)
-        return f"{CONFIG_NAME}={choice}: no such file in {CONFIG_DIR} or {conf_dir()}"
+            there = {file.stem for place in places for file in (place / group).glob("*.yaml")}
+            return unknown_choice(group, choice, sorted(there))
+        return f"{CONFIG_NAME}={choice}: no such file in {' or '.join(map(str, places))}"
     if wrong := re.match(r"Could not override '([\w.-]+)'", str(error)):
         return unknown_option(wrong[1])
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error

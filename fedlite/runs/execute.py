@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fedlite.base.compute import compute_device, memory_explained
@@ -15,7 +17,7 @@ from fedlite.report.events import TrackedRun, Tracker
 from fedlite.report.progress import Progress
 from fedlite.report.trackers import TRACKERS
 from fedlite.runs.config import Config
-from fedlite.runs.directory import open_run
+from fedlite.runs.directory import RunDirectory, open_run
 from fedlite.runs.outline import outline
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
@@ -49,7 +51,8 @@ def execute(
         open_run(config, list(overrides), resume=resume) as run,
         Progress(config.tracking.progress) as progress,
     ):
-        progress.tell(f"run        {run.path}")
+        if tuple(stages) != ("report",):  # which takes a moment, and names its files
+            progress.tell(f"run        {run.path}")
         check_delivery(config, stages)
         pipeline = Pipeline(config, run, progress, fingerprints(config))
         federates = "federate" in stages and not run.done("federate", pipeline.marks["federate"])
@@ -97,6 +100,21 @@ def tracked(pipeline: Pipeline) -> Iterator[None]:
         ok = True
     finally:
         tracker.close(ok)
+
+
+def rehearse(config: Config, stages: Sequence[str]) -> None:
+    """Refuse what :func:`execute` would refuse before it trains, of a run that has not begun;
+    nothing is written.
+
+    Raises:
+        FedliteError: names the option and what would be right.
+    """
+    config = with_device(config)
+    with TemporaryDirectory() as folder, Progress(enabled=False) as progress:
+        run = RunDirectory(Path(folder), "rehearsal")
+        pipeline = Pipeline(config, run, progress, fingerprints(config))
+        check_delivery(config, stages)
+        check_run(pipeline, stages)
 
 
 def with_device(config: Config) -> Config:

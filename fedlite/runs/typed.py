@@ -76,13 +76,13 @@ def composable(overrides: Sequence[str]) -> list[str]:
 
 
 def values_of(overrides: Sequence[str]) -> dict[str, Any]:
-    """What options say, by option.
+    """What options say, by option; flags among them are left out.
 
     Raises:
         UsageError: one that cannot be read.
     """
     found: dict[str, Any] = {}
-    for text in overrides:
+    for text in (one for one in overrides if not one.startswith("--")):
         key, value = key_of(text), text.partition("=")[2]
         found[key] = _path_value(value) if is_path(key) else _read(text).value()
     return found
@@ -123,11 +123,12 @@ def unknown_option(key: str) -> str:
     return f"{key}: no such option{hint} (see `fedlite simulate --help`)"
 
 
-def unknown_choice(group: str, choice: str) -> str:
-    """What to say of a name that no file of a group has."""
+def unknown_choice(group: str, choice: str, there: Sequence[str] = ()) -> str:
+    """What to say of a name that no file of a group has; ``there`` are the names, where they are
+    not those of ``conf/`` alone."""
     if choice.startswith(("{", "[")):
         return f"{group}={choice}: takes a name; for values give {group}.OPTION=VALUE"
-    there = choices(group)
+    there = there or choices(group)
     own = ", or a FILE.yaml" if group in (*MODELS, "experiment") else ""
     hint = did_you_mean(choice, there)
     return f"{group}={choice}: no such choice{hint or ';'} choose from {', '.join(there)}{own}"

@@ -1,6 +1,7 @@
 """A sweep: jobs checked before the first begins, one line for each, and the table at the end."""
 
 import csv
+import json
 import shlex
 from collections.abc import Callable
 from io import StringIO
@@ -25,6 +26,7 @@ from fedlite.cli.sweep_results import (
     sweep_table,
 )
 from fedlite.runs.config import Config
+from tests.conftest import TINY
 from tests.e2e.command import refusal
 from tests.report.runs import Report
 
@@ -69,28 +71,30 @@ def printed(table: Any, width: int) -> list[str]:
 
 
 def test_the_table_compares_finished_and_failed_jobs(jobs: list[SweepJob]) -> None:
-    rows = [" ".join(line.split()) for line in printed(sweep_table(jobs), 140)]
+    rows = [" ".join(line.split()) for line in printed(sweep_table(jobs, 140), 140)]
     assert "1 example 8 80.0% 87.0% 86.5% 7.92 24.1 kB 0.038 ms" in rows
     assert "2 none – 80.0% 86.0% 85.5% NOT PRIVATE 24.1 kB 0.038 ms" in rows
-    assert "10 example 9 failed – – – – –" in rows
+    assert "10 example 9 – – failed – – –" in rows
     assert failures_of(jobs) == ["job 10 failed: student: too small"]
 
 
 def test_several_seeds_are_averaged_with_their_spread(repeated: list[SweepJob]) -> None:
     first, second, failed = rows_of(repeated)
-    assert first[:5] == ["0, 1", "2", "2", "80.0% ± 0.0", "82.0% ± 2.8"]
+    assert first[:5] == ["0, 1", "2", "2", "80.0% ±0.0", "82.0% ±2.8"]
     assert second[:5] == ["2", "8", "1", "80.0%", "87.0%"]
-    assert failed[:4] == ["3", "8", "–", "failed"]
+    assert failed[:6] == ["3", "8", "–", "–", "–", "failed"]
     assert [len(group) for group in repeats(repeated)] == [2, 1]
-    assert "mean ± standard deviation over seeds" in printed(sweep_table(repeated), 100)[0]
+    assert "mean ± standard deviation over seeds" in printed(sweep_table(repeated, 100), 100)[0]
 
 
 @pytest.mark.parametrize("which", ["jobs", "repeated"])
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [50, 80, 200])
 def test_the_table_fits_a_terminal(which: str, width: int, request: pytest.FixtureRequest) -> None:
-    lines = printed(sweep_table(request.getfixturevalue(which)), width)
+    lines = printed(sweep_table(request.getfixturevalue(which), width), width)
     assert "…" not in "".join(lines)
     assert max(map(len, lines)) <= width
+    assert "failed" in lines[-1] + lines[-2]
+    assert "7.92" in "".join(lines)
 
 
 def test_options_are_named_by_their_last_part_where_that_says_which() -> None:
@@ -126,7 +130,8 @@ def test_files_and_terminal_say_the_same(
     assert float(rows[0]["epsilon_example_level"]) == pytest.approx(7.92)
     assert float(rows[1]["quantized_student_bytes"]) == 24_100
     text = (tmp_path / "sweep.md").read_text()
-    assert "| 0, 1 | 2 | 2 | 80.0% ± 0.0 | 82.0% ± 2.8 |" in text
+    assert "| Job | privacy.epsilon | Seeds |" in text
+    assert "| 0, 1 | 2 | 2 | 80.0% ±0.0 | 82.0% ±2.8 |" in text
     assert "job 3 failed: no memory" in text
     assert "(sweep.png)" in text
 
@@ -149,6 +154,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         return SimpleNamespace(run=SimpleNamespace(facts={"teacher": evaluation}))
 
     monkeypatch.setattr(fedlite.runs.execute, "execute", execute)
+    monkeypatch.setattr(fedlite.runs.execute, "rehearse", lambda *_: None)
     return seen
 
 
@@ -170,7 +176,8 @@ def test_a_job_that_fails_keeps_no_other_from_running(
 ) -> None:
     assert run(["teacher", "-m", f"run.dir={tmp_path}", "dataset=digits", "seed=0,1,2"]) == 1
     assert [one.seed for one in begun] == [0, 1, 2]
-    (line,) = capsys.readouterr().err.splitlines()
+    checking, line = capsys.readouterr().err.splitlines()
+    assert checking == "checking 3 jobs"
     assert line.startswith("fedlite: job 1: seed 1 is unlucky; the run lies in ")
 
 
@@ -200,21 +207,54 @@ def test_an_interrupted_sweep_says_how_to_go_on(
     tmp_path: Path, begun: list[Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["teacher", "-m", f"run.dir={tmp_path / 'my sweep'}", "dataset=digits", "seed=0,9,2"]
-    line = refusal(capsys, 1, *command)
+    assert run(command) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
     assert f"interrupted; the sweep lies in {tmp_path / 'my sweep'}; go on with: " in line
     assert shlex.split(line.partition("go on with: ")[2])[1:] == [
         *("teacher", "-m", f"run.dir={tmp_path / 'my sweep'}", "dataset=digits", "seed=0,9,2")
     ]
 
 
-def test_paths_with_commas_are_swept_one_by_one(tmp_path: Path, begun: list[Config]) -> None:
+def test_paths_with_commas_are_swept_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[Config]
+) -> None:
     (tmp_path / "a,b.pt").write_text("")
     option = f"teacher.checkpoint={tmp_path}/a,b.pt"
     assert run(["teacher", "-m", f"run.dir={tmp_path / 'x,y'}", "dataset=digits", option]) == 0
     assert [one.teacher.checkpoint for one in begun] == [f"{tmp_path}/a,b.pt"]
     assert begun[0].run.dir == str(tmp_path / "x,y" / "0")
-    (tmp_path / "a,b.pt").unlink()
+    (tmp_path / "a,b.pt").rename(tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_text("")
+    monkeypatch.chdir(tmp_path)
     begun.clear()
     option = f"teacher.checkpoint={tmp_path}/a.pt,b.pt"
     assert run(["teacher", "-m", f"run.dir={tmp_path}", option]) == 0
     assert [one.teacher.checkpoint for one in begun] == [f"{tmp_path}/a.pt", "b.pt"]
+
+
+def test_what_only_the_data_tell_is_refused_before_the_first_job_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def execute(*_: Any, **__: Any) -> None:
+        raise AssertionError("a job began")
+
+    monkeypatch.setattr(fedlite.runs.execute, "execute", execute)
+    command = ["simulate", "-m", *TINY, f"run.dir={tmp_path / 'x'}", "privacy.accountant=rdp"]
+    assert run([*command, "privacy.delta=1e-5,0.02"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("fedlite: job 1 of 2: privacy.delta=0.02: must be below 1/n")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_sweep_over_a_run_that_is_there_is_refused(
+    tmp_path: Path, begun: list[Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "overrides.json").write_text("[]")
+    said = "fedlite compress: works on one run; leave out -m"
+    assert said in refusal(capsys, 2, "compress", str(tmp_path), "-m", "compress.ratio=0.1,0.2")
+    (tmp_path / "1").mkdir()
+    state = {"run_id": "x", "stages": {"teacher": {}}}
+    (tmp_path / "1" / "state.json").write_text(json.dumps(state))
+    command = ("simulate", "-m", f"run.dir={tmp_path}", "dataset=digits", "seed=0,2")
+    assert "1: holds a run already" in refusal(capsys, 2, *command)
+    assert begun == []

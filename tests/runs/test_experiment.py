@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import fedlite
 from fedlite.base.errors import UsageError
 from fedlite.runs.compose import compose_config, expand_files
+from fedlite.runs.directory import portable
 from fedlite.runs.experiment import experiment_overrides, experiment_yaml
 from fedlite.runs.typed import values_of
 
@@ -109,3 +110,22 @@ def test_a_run_from_python_keeps_what_the_file_said(
     with pytest.raises(UsageError, match="enough"):
         fedlite.simulate("experiment=mine.yaml", dir="run")
     assert kept == ["++federation.rounds=7", f"run.dir={tmp_path / 'run'}"]
+
+
+def test_a_folder_of_ones_own_adds_to_what_there_is_to_choose(tmp_path: Path) -> None:
+    folder = tmp_path / "my conf"
+    (folder / "dataset").mkdir(parents=True)
+    (folder / "experiment").mkdir()
+    write(folder / "dataset" / "tiny.yaml", "defaults: [_base, _self_]\nname: t\nsource: digits\n")
+    write(folder / "experiment" / "short.yaml", "# @package _global_\nfederation: {rounds: 7}\n")
+    write(folder / "mine.yaml", "defaults: [config, override dataset: tiny, _self_]\nseed: 77\n")
+    own = f"--config-dir={folder}"
+    found = compose_config([own, "run.dir=x", "dataset=tiny", "experiment=short"])
+    assert (found.dataset.name, found.federation.rounds, found.seed) == ("t", 7, 0)
+    named = compose_config([own, "--config-name=mine", "run.dir=x"])
+    assert (named.dataset.name, named.seed) == ("t", 77)
+    assert portable([own, "--config-name=mine"]) == [own, "--config-name=mine"]
+    with pytest.raises(UsageError, match="dataset=tny: no such choice; did you mean tiny"):
+        compose_config([own, "dataset=tny"])
+    with pytest.raises(UsageError, match=r"--config-name=his: no such file in .*my conf"):
+        compose_config([own, "--config-name=his"])
