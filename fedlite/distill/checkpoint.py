@@ -4,7 +4,6 @@ Nothing is unpickled. What a wrapper put around the arrays (an optimizer beside 
 ``DataParallel``, ``torch.compile`` or Lightning before theirs) is taken off.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
@@ -26,21 +27,6 @@ HOLDERS = ("state_dict", "model_state_dict", "model")  # looked at first; then a
 NOT_NEEDED = ("num_batches_tracked", FACTOR, SHIFT)
 DEEPEST = 3  # mappings within each other
 SAVE = "save its arrays alone, torch.save(model.state_dict(), path)"
-
-# How the format's own documentation writes types; the rest is not for networks.
-SAFETENSORS_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-LARGEST_HEADER = 100_000_000  # bytes, by the format
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -80,32 +66,15 @@ def read_states(path: Path) -> list[State]:
 
 
 def read_safetensors(path: Path) -> State:
-    """The arrays of a ``.safetensors`` file: a header in JSON that says where each of them lies.
-
-    https://github.com/huggingface/safetensors#format
+    """The arrays of a ``.safetensors`` file.
 
     Raises:
-        UsageError: damaged, or of a type that no network has.
+        UsageError: damaged, or no such file.
     """
-    raw = path.read_bytes()
-    size = int.from_bytes(raw[:8], "little")
-    start = 8 + size
     try:
-        if size > min(LARGEST_HEADER, len(raw)):
-            raise ValueError("its header is longer than the file")
-        header = json.loads(raw[8:start])
-        header.pop("__metadata__", None)
-        state = {}
-        for name, facts in header.items():
-            first, last = facts["data_offsets"]
-            part = bytearray(raw[start + first : start + last])
-            kind = SAFETENSORS_TYPES[facts["dtype"]]
-            flat = torch.frombuffer(part, dtype=kind) if part else torch.empty(0, dtype=kind)
-            state[name] = flat.reshape(facts["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = f"its header lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"{path}: not a .safetensors file, or damaged ({reason})") from error
-    return state
+        return load_file(path)
+    except (SafetensorError, KeyError) as error:  # a KeyError is a type that torch has not
+        raise UsageError(f"{path}: not a .safetensors file, or damaged ({error})") from error
 
 
 def _read_torch(path: Path) -> Any:

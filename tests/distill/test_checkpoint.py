@@ -1,7 +1,6 @@
 """Checkpoints as people have them: wrapped, prefixed, of another format, or of no use."""
 
 import argparse
-import json
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fedlite.base.errors import UsageError
@@ -47,23 +47,6 @@ def same(model: nn.Module) -> bool:
     return torch.equal(model(INPUTS), TRAINED(INPUTS))
 
 
-def write_safetensors(path: Path, state: State) -> None:
-    """As the format's documentation describes it."""
-    header, parts, place = {"__metadata__": {"format": "pt"}}, [], 0
-    types = {torch.float32: "F32", torch.int64: "I64", torch.float64: "F64"}
-    for name, value in state.items():
-        part = value.numpy().tobytes()
-        header[name] = {
-            "dtype": types[value.dtype],
-            "shape": list(value.shape),
-            "data_offsets": [place, place + len(part)],
-        }
-        parts.append(part)
-        place += len(part)
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -94,7 +77,7 @@ def test_the_arrays_are_found_whatever_is_around_them(content: object, tmp_path:
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_safetensors_are_read(prefix: str, tmp_path: Path) -> None:
-    write_safetensors(tmp_path / "teacher.safetensors", prefixed(prefix))
+    save_file(prefixed(prefix), tmp_path / "teacher.safetensors")
     assert same(loaded(tmp_path / "teacher.safetensors"))
 
 
@@ -111,7 +94,7 @@ def test_safetensors_are_read(prefix: str, tmp_path: Path) -> None:
 )
 def test_damaged_safetensors_are_one_line(spoil, tmp_path: Path) -> None:
     path = tmp_path / "teacher.safetensors"
-    write_safetensors(path, state_of())
+    save_file(state_of(), path)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(UsageError, match=r"teacher.safetensors: not a .safetensors file, or"):
         loaded(path)
