@@ -17,10 +17,12 @@ def shaped(input_shape: tuple[int, ...], num_classes: int = 10, name: str = "mad
     )
 
 
-def texts(length: int = 6, num_classes: int = 3, name: str = "made up") -> Task:
-    """A task of texts of up to ``length`` words."""
-    words = "the cat sat on a mat and the dog ran to a log"
-    tokenizer = learn_tokenizer([words, words], "words", 100, lowercase=True)
+def texts(
+    length: int = 6, num_classes: int = 3, name: str = "made up", kind: str = "words"
+) -> Task:
+    """A task of texts of up to ``length`` tokens."""
+    words = "the cat sat on a mat, and the dog ran to a café's log_7!"
+    tokenizer = learn_tokenizer([words, words], kind, 100, lowercase=True)
     return Task(
         name=name,
         input_shape=(length,),

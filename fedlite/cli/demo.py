@@ -70,10 +70,10 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     if not entries:
         raise UsageError(f"{bundle}: holds no {DEFAULT}; add onnx to compress.formats")
     splits = splits_of(config)
-    if splits.task.vocabulary is not None:
+    if splits.task.vocabulary is not None and config.dataset.text.tokenizer == "pieces":
         raise UsageError(
-            f"run.dir={run_dir}: its student reads texts, and the page has no box for them yet;"
-            f" use fedlite predict {quote(str(run_dir))} FILE.txt"
+            f"run.dir={run_dir}: its tokens are pieces of words (dataset.text.tokenizer), which the"
+            f" page cannot make; use fedlite predict {quote(str(run_dir))} FILE.txt"
         )
     samples = choose_samples(splits.public_validation, splits.task)
     facts = page_facts(load_report(run_dir / "report.json"), entries[0])

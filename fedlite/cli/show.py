@@ -23,7 +23,7 @@ def show_report(pipeline: "Pipeline") -> None:
         "tensorboard": f"tensorboard --logdir {here}",
         "predict": f"fedlite predict {here} input=FILE",
     }
-    if "onnx" in pipeline.config.compress.formats and pipeline.splits.task.vocabulary is None:
+    if "onnx" in pipeline.config.compress.formats:
         paths["demo"] = f"fedlite demo {here}"
     print_summary(assemble_report(pipeline), paths, Console())
 

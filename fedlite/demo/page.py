@@ -14,7 +14,8 @@ from fedlite.demo.facts import PageFacts
 from fedlite.demo.ort import FILES
 from fedlite.demo.typical import Typical
 from fedlite.serve.predict import DEFAULT
-from fedlite.serve.preprocessing import read_preprocessing
+from fedlite.serve.preprocessing import read_json, read_preprocessing
+from fedlite.serve.tokens import TOKENIZER
 
 STATIC = Path(__file__).parent / "static"
 FACTS = "demo.json"
@@ -69,6 +70,8 @@ def write_demo(
             "labels": json.loads((bundle / "labels.json").read_text("utf-8")),
             "samples": [asdict(sample) for sample in samples],
         }
+        if (bundle / TOKENIZER).is_file():
+            content["tokenizer"] = read_json(bundle / TOKENIZER)
         card = _html_of((bundle / "MODEL_CARD.md").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise FedliteError(f"{bundle}: damaged ({error})") from error

@@ -17,6 +17,7 @@ from torch import nn
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import read_json
 from fedlite.compress.bundle import write_bundle
+from fedlite.compress.onnx.export import export_onnx
 from fedlite.compress.onnx.quantize import quantize_onnx
 from fedlite.compress.options import CompressOptions
 from fedlite.data.types import Normalise, PublicData, Task
@@ -25,8 +26,11 @@ from fedlite.demo.ort import cached_ort
 from fedlite.demo.page import Sample, write_demo
 from fedlite.demo.samples import choose_samples
 from fedlite.demo.typical import typical_of
+from fedlite.models.build import build_model
+from fedlite.models.options import ModelOptions
 from tests.compress.conftest import Digits, digits, student, student_path
 from tests.int8 import is_exact
+from tests.tasks import texts
 
 __all__ = ["digits", "student", "student_path"]  # fixtures of the folder next door
 
@@ -122,7 +126,7 @@ def site(
     ort: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A folder of four pages, and the bundles (``NAME_bundle``) of those that are not digits."""
+    """A folder of six pages, and the bundles (``NAME_bundle``) of those that are not digits."""
     root = tmp_path_factory.mktemp("site")
     typical = typical_of([digits.public], digits.task)
     facts = facts_of(bundle, digits.task)
@@ -134,6 +138,12 @@ def site(
         typical = typical_of([public], task)
         shown = choose_samples(public, task)
         write_demo(root / task.name, folder, shown, facts_of(folder, task), ort, typical=typical)
+    for kind in ("words", "characters"):
+        task, folder = texts(length=12, name=kind, kind=kind), root / f"{kind}_bundle"
+        export_onnx(_text_student(task), task, root / f"{kind}.onnx", CompressOptions().opset)
+        ship(folder, root / f"{kind}.onnx", task)
+        shown = choose_samples(_noise(task), task)
+        write_demo(root / kind, folder, shown, facts_of(folder, task), ort)
     return root
 
 
@@ -154,6 +164,10 @@ TABLE = Task(
 def _noise(task: Task) -> PublicData:
     generator = torch.Generator().manual_seed(1)
     return PublicData(task.random(30, generator), torch.arange(30) % task.num_classes)
+
+
+def _text_student(task: Task) -> nn.Module:
+    return build_model(ModelOptions("text_bag", "fedlite.models.text.TextBag"), task, seed=0)
 
 
 def _linear_student(task: Task, folder: Path) -> Path:

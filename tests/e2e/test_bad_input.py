@@ -175,7 +175,7 @@ def test_networks_for_images_are_refused_for_vectors_with_both_remedies(
 ) -> None:
     mine = [*npz(tmp_path / "data")[:2], *TINY[1:], f"run.dir={tmp_path / 'run'}"]
     line = refusal(capsys, 2, "simulate", *mine)
-    assert "student=cnn and teacher=cnn: for images or series" in line
+    assert "student=cnn and teacher=cnn: not for inputs of" in line
     assert "vectors of 6 features; use student=mlp teacher=mlp" in line
     mine = [one for one in mine if not one.startswith("teacher.kwargs")]
     line = refusal(capsys, 2, "simulate", *mine, "teacher=mlp")

@@ -76,7 +76,6 @@ def test_texts_are_learnt_from_shipped_and_answered(
     assert len(lines) == 600
     assert right > 540
 
-    assert "has no box" in refusal(capsys, 2, "demo", str(folder))
     assert "give txt (a text on each line)" in refusal(
         capsys, 2, "predict", str(folder), str(folder / "pictures" / "accuracy.png")
     )

@@ -3,11 +3,18 @@
 import { Model } from "./model.js";
 import { PictureInput } from "./picture.js";
 import { MapInput, SeriesInput } from "./plots.js";
+import { TextInput } from "./text.js";
 import { unlikeness } from "./typical.js";
 import { VectorInput } from "./vector.js";
 import { humanBytes, percent, showBars } from "./views.js";
 
-const INPUTS = { picture: PictureInput, map: MapInput, series: SeriesInput, vector: VectorInput };
+const INPUTS = {
+  picture: PictureInput,
+  map: MapInput,
+  series: SeriesInput,
+  vector: VectorInput,
+  text: TextInput,
+};
 const byId = (id) => document.getElementById(id);
 
 export async function start() {

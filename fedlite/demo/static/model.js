@@ -51,7 +51,10 @@ export class Model {
 
   #feeds(raw) {
     const shape = [1, ...this.#preprocessing.input_shape];
-    const input = new ort.Tensor("float32", normalise(raw, this.#preprocessing), shape);
+    const input =
+      this.#preprocessing.kind === "tokens"
+        ? new ort.Tensor("int64", BigInt64Array.from(raw, BigInt), shape)
+        : new ort.Tensor("float32", normalise(raw, this.#preprocessing), shape);
     return { [this.#session.inputNames[0]]: input };
   }
 

@@ -16,7 +16,7 @@ export class VectorInput {
     byId("stage").hidden = true;
     byId("sliders").hidden = false;
     const [length] = preprocessing.input_shape;
-    this.#sliders = Array.from({ length }, (_, i) => slider(i, this.#range(i, typical)));
+    this.#sliders = Array.from({ length }, (_, i) => slider(preprocessing.columns?.[i] ?? `value ${i + 1}`, this.#range(i, typical)));
     byId("sliders").append(...this.#sliders.map(({ row }) => row));
     const raw = () => this.#sliders.map(({ value }) => value());
     byId("sliders").addEventListener("input", () => ask({ raw, passing: true }));
@@ -52,10 +52,10 @@ export class VectorInput {
   }
 }
 
-function slider(i, { low, high, whole }) {
+function slider(title, { low, high, whole }) {
   const row = document.createElement("label");
   const name = document.createElement("span");
-  name.textContent = `value ${i + 1}`;
+  name.textContent = title;
   const input = document.createElement("input");
   input.type = "range";
   const shown = document.createElement("output");
