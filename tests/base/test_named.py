@@ -41,6 +41,7 @@ def test_every_kind_of_thing_is_here() -> None:
         "federation.strategy.name",
         "compress.formats",
         "search_student.blocks",
+        "tracking.tracker",
     } == set(OF_OPTIONS)
 
 
