@@ -43,7 +43,7 @@ TABLES = (".csv", ".json")
 
 def run(arguments: Arguments) -> int:
     """Print or write what the model answers to files; the exit code."""
-    from fedlite.serve.predict import class_names, predict
+    from fedlite.serve.predict import class_names, predict, takes_text
     from fedlite.serve.verify import deploy_folder
 
     arguments.refuse_flags(("--json", "--invert"))
@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> int:
         print(f"{len(found):,} predictions  {output}")
     else:
         print(*map(_line, found), sep="\n", end="\n" if found else "")
-    for hint in (*_left_out(inputs), *_notes(found)):
+    for hint in (*_left_out(inputs, takes_text(folder)), *_notes(found)):
         print(hint, file=sys.stderr)
     return max((error.exit_code for error in failures), default=0)
 
@@ -154,13 +154,15 @@ def _csv(found: "Sequence[Prediction]", classes: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
-def _left_out(inputs: Sequence[Path]) -> list[str]:
+def _left_out(inputs: Sequence[Path], text: bool) -> list[str]:
     """What in the folders is of a kind that cannot be predicted."""
     from fedlite.serve.inputs import contents_of
 
     found = []
     for folder in filter(Path.is_dir, inputs):
-        kinds = Counter(path.suffix.lower() or "no suffix" for path in contents_of(folder)[1])
+        kinds = Counter(
+            path.suffix.lower() or "no suffix" for path in contents_of(folder, text=text)[1]
+        )
         if kinds:
             counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             found.append(f"left out of {folder}: files of other kinds: {counts}")

@@ -3,10 +3,12 @@
 import csv
 import gzip
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from fedlite.serve.preprocessing import Preprocessing
 from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
 from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
+DELIMITERS = ",;\t|"
+DECIMAL_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
 KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz")
 KINDS_IN_WORDS = "png, jpg, npy, npz or csv"  # of what is no text
 
@@ -40,17 +44,17 @@ def files_of(inputs: Sequence[Path], *, text: bool = False) -> list[Path]:
     Raises:
         UsageError: something is not there, holds nothing that can be read, or is of another kind.
     """
-    kinds, words = (TEXTS, TEXTS_IN_WORDS) if text else (KINDS, KINDS_IN_WORDS)
+    words = TEXTS_IN_WORDS if text else KINDS_IN_WORDS
     found = []
     for path in inputs:
         if path.is_dir():
-            files, _ = contents_of(path, kinds)
+            files, _ = contents_of(path, text=text)
             if not files:
                 raise UsageError(f"input={path}: nothing to predict there; give {words}")
             found += files
         elif not path.is_file():
             raise UsageError(f"input={path}: no such file or folder; give {words}")
-        elif not _readable(path, kinds):
+        elif not _readable(path, text):
             kind = path.suffix.lower() or "(none)"
             raise UsageError(f"input={path}: unknown kind {kind}; give {words}")
         else:
@@ -58,21 +62,19 @@ def files_of(inputs: Sequence[Path], *, text: bool = False) -> list[Path]:
     return found
 
 
-def contents_of(
-    folder: Path, kinds: tuple[str, ...] = (*KINDS, *TEXTS)
-) -> tuple[list[Path], list[Path]]:
-    """The files below a folder of some kinds, and the others; hidden ones are neither."""
+def contents_of(folder: Path, *, text: bool = False) -> tuple[list[Path], list[Path]]:
+    """The files below a folder that can be read, and the others; hidden ones are neither."""
     files = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
-    others = [path for path in files if not _readable(path, kinds)]
-    return [path for path in files if _readable(path, kinds)], others
+    others = [path for path in files if not _readable(path, text)]
+    return [path for path in files if _readable(path, text)], others
 
 
-def _readable(path: Path, kinds: tuple[str, ...]) -> bool:
-    return path.name.lower().endswith(kinds)
+def _readable(path: Path, text: bool) -> bool:
+    return path.name.lower().endswith(TEXTS if text else KINDS)
 
 
 def refuse_what_does_not_fit(
@@ -180,10 +182,9 @@ def _read_csv(
     lines, rows = [], []
     places: list[int] | None = None
     try:
-        for number, cells in enumerate(csv.reader(_lines_of(path)), start=1):
-            names = [cell.strip() for cell in cells]
-            if number == 1 and columns and set(columns) <= set(names):
-                places = [names.index(name) for name in columns]
+        for number, cells in enumerate(_cells_of(path), start=1):
+            if number == 1 and columns and not any(map(_is_number, cells)):
+                places = _places(cells, columns, path)
                 continue
             if not cells or (number == 1 and not any(map(_is_number, cells))):
                 continue
@@ -203,6 +204,34 @@ def _read_csv(
     if not rows:
         raise UsageError(f"input={path}: holds no example; expected {width} values per line")
     return lines, np.array(rows)
+
+
+def _places(header: Sequence[str], columns: Sequence[str], path: Path) -> list[int] | None:
+    """Where the columns are in a header; None if it has none of them, and they are as they come."""
+    names = [cell.strip() for cell in header]
+    missing = [name for name in columns if name not in names]
+    if len(missing) == len(columns):
+        return None
+    if missing:
+        raise UsageError(
+            f"input={path}: lacks {len(missing)} of the model's {len(columns)} columns, such as"
+            f" {missing[0]!r}; it has {', '.join(names)}"
+        )
+    return [names.index(name) for name in columns]
+
+
+def _cells_of(path: Path) -> Iterator[list[str]]:
+    """The cells of each line; its delimiter is what the first line has most, and beside another one
+    than a comma, a comma is a decimal point."""
+    lines = _lines_of(path)
+    first = next(lines, "")
+    outside = re.sub(r'"[^"]*"', "", first)
+    delimiter = max(DELIMITERS, key=outside.count)
+    for cells in csv.reader(chain([first], lines), delimiter=delimiter):
+        if delimiter == ",":
+            yield cells
+        else:
+            yield [DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells]
 
 
 def _lines_of(path: Path) -> Iterator[str]:

@@ -114,6 +114,17 @@ def _batches(
         yield names, np.concatenate(parts), notes
 
 
+def takes_text(model_path: Path) -> bool:
+    """Whether a model is one of texts.
+
+    Raises:
+        UsageError: there is no ``preprocessing.json`` beside it.
+        FedliteError: that is damaged.
+    """
+    path = choose_model(model_path).with_name("preprocessing.json")
+    return read_preprocessing(path).kind == "text"
+
+
 def class_names(model_path: Path) -> list[str]:
     """The classes that a model answers, in the order of its logits.
 

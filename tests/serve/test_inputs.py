@@ -93,3 +93,29 @@ def test_arrays_of_pictures_are_inverted_in_their_own_range(tmp_path: Path) -> N
     for name in ("x.npy", "x.png"):
         found = rows(tmp_path / name, PICTURES, invert=True)
         np.testing.assert_allclose(found[0, 0], 255.0 - pixels, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "age,weight\n1.5,-2\n3,4e1\n",
+        "who;weight;age\nx;-2;1,5\ny;4e1;3\n",
+        "age\tmore\tweight\n1,5\t\t-2\n3\t7\t40\n",
+        "1.5|-2\n3|40\n",
+        "a;b\n1,5;-2,0\n3;40\n",
+    ],
+)
+def test_a_table_of_any_dialect_is_read_by_the_names_of_its_columns(
+    content: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    known = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("age", "weight"))
+    found = read_examples(tmp_path / "a.csv", known, name="a.csv", invert=False)
+    assert found.raw.tolist() == [[1.5, -2.0], [3.0, 40.0]]
+
+
+def test_a_table_that_lacks_a_column_says_which(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("age;height\n1;2\n")
+    known = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("age", "weight"))
+    with pytest.raises(UsageError, match=r"lacks 1 of the model's 2 columns, such as 'weight'"):
+        read_examples(tmp_path / "a.csv", known, name="a.csv", invert=False)
