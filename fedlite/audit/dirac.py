@@ -14,7 +14,7 @@ from fedlite.audit.targets import OVERSHOOT, Target, make_target
 from fedlite.data.types import Task
 from fedlite.distill.loss import LogitLoss, Loss
 from fedlite.distill.options import LossOptions
-from fedlite.models.options import ScaledModelOptions
+from fedlite.models.options import ModelOptions, ScaledModelOptions
 
 CLASSES = 2  # the second one's weights hold nothing but noise
 IDLE = 64  # outputs of the small layer that no canary pushes
@@ -52,10 +52,11 @@ def one_hot_target(audited: AuditedRun, canaries: int) -> Target:
     """As many canaries, each with a weight of its own; they push by ten times the run's clip."""
     plan = audited.plans.example
     task = Task("one-hot", (canaries,), ("pushed", "left"), AS_THEY_ARE, "accuracy", "a canary")
-    layer = ScaledModelOptions("one-hot", f"{__name__}.{OneHotLayer.__name__}")
+    named = "one-hot", f"{__name__}.{OneHotLayer.__name__}"
     state = OneHotLayer((canaries,), CLASSES).state_dict()
     loss = LossOptions(f"{__name__}.{steady_loss.__name__}")
-    networks = Networks(task, layer, layer, loss, state, state)
+    teacher, student = ScaledModelOptions(*named), ModelOptions(*named)
+    networks = Networks(task, teacher, student, loss, state, state)
     inputs: Tensor = OVERSHOOT * (plan.max_grad_norm if plan else 1.0) * torch.eye(canaries)
     labels = torch.zeros(canaries, dtype=torch.long)
     words = "a one-hot layer with a weight for each canary, in the place of the run's student"
