@@ -2,8 +2,11 @@
 
 import errno
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from fedlite.base.errors import FedliteError
 
@@ -18,11 +21,29 @@ def say(line: str, code: int) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """What ``work`` answers: 0 done, 1 failed, 2 wrong usage; no error passes."""
+    """What ``work`` answers: 0 done, 1 failed, 2 wrong usage; no error passes.
+
+    Where who reads the output has left (``fedlite ... | head``), nothing is said.
+    """
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()
+        return code
     except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 1
         return say(*explained(error))
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more; what is left of it then goes nowhere."""
+    asked = select.poll()
+    asked.register(sys.stdout, select.POLLOUT)
+    left = any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+    if left:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return left
 
 
 def explained(error: BaseException) -> tuple[str, int]:

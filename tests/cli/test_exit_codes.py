@@ -1,12 +1,14 @@
 """Exit codes: 2 for what a user has to type otherwise, 1 for what failed; one line each."""
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import refusal
+from tests.e2e.command import COMMAND, refusal
 
 ON_A_RUN = ("compress", "evaluate", "report", "audit", "demo", "plan")
 WRITTEN = {"state.json": ("{", "[]", "{}"), "overrides.json": ("nope", '{"a": 1}', "[1]")}
@@ -72,3 +74,11 @@ def test_a_ledger_needs_a_whole_state(
     for text in ("{", "[]", "{}"):
         folder = made("state.json", text)
         assert "state.json" in refusal(capsys, 1, "ledger", str(folder))
+
+
+def test_a_reader_that_leaves_is_no_error_to_be_told() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "w") as gone:
+        done = subprocess.run([*COMMAND, "--help"], stdout=gone, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
