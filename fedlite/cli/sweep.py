@@ -21,6 +21,7 @@ from fedlite.report.words import epsilon_text, human_seconds, is_private, percen
 from fedlite.runs.directory import has_begun, portable, refuse_begun
 from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.literal import key_of
+from fedlite.runs.sweeps import write_swept
 from fedlite.runs.typed import values_swept
 
 if TYPE_CHECKING:  # what runs jobs is imported when they are checked
@@ -44,6 +45,7 @@ def run_sweep(arguments: Arguments, command: StageCommand, options: Sequence[str
     _refuse_now_what_would_be_refused_later(jobs, command, resumes)
     swept = swept_options(jobs)
     folder, results = jobs[0].directory.parent, []
+    write_swept(folder, swept)
     with _told_how_the_sweep_goes_on(arguments.command, options, folder):
         for number, job in enumerate(jobs):
             values = {key: _value(job, key) for key in swept}

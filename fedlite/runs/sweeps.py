@@ -1,30 +1,33 @@
 """What a job of a sweep was given that its siblings were not, and its name in TensorBoard."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
-
+from fedlite.base.files import read_json, write_json
 from fedlite.runs.directory import OVERRIDES_FILE, load_overrides
 from fedlite.runs.literal import key_of
 
-MULTIRUN_FILE = "multirun.yaml"  # written by Hydra before the first job
+SWEPT_FILE = "swept.json"  # in a sweep's directory: the options that its jobs vary
 MOST_CHARACTERS = 60
+
+
+def write_swept(sweep_dir: Path, options: Sequence[str]) -> None:
+    """Keep which options a sweep varies, before its first job."""
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    write_json(sweep_dir / SWEPT_FILE, list(options))
 
 
 def swept_values(run_dir: Path) -> dict[str, str]:
     """The options that the sweep around a job varies, with the job's values; else none.
 
-    Told by what Hydra wrote into the sweep's directory, so that it is the same whichever command
-    goes on with the job.
+    Told by what lies in the sweep's directory, so that it is the same whichever command goes on
+    with the job.
     """
-    sweep_file = run_dir.parent / MULTIRUN_FILE
-    if not sweep_file.is_file() or not (run_dir / OVERRIDES_FILE).is_file():
+    kept = run_dir.parent / SWEPT_FILE
+    if not kept.is_file() or not (run_dir / OVERRIDES_FILE).is_file():
         return {}
-    typed = OmegaConf.select(OmegaConf.load(sweep_file), "hydra.overrides.task") or []
-    parsed = OverridesParser.create().parse_overrides([str(text) for text in typed])
-    swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    swept = set(read_json(kept))
     pairs = [(key_of(text), text.partition("=")[2]) for text in load_overrides(run_dir)]
     return {key: value for key, value in pairs if key in swept}
 

@@ -33,6 +33,7 @@ class Fixed:
 
     name = "fixed 1.0 cpu"
     input_shape = (2,)
+    input_type = "float32"
 
     def __init__(self, batch_size: int | None = None) -> None:
         self.batch_size = batch_size

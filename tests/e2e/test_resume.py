@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedlite.base.tensors import load_tensors, state_sha256
 from fedlite.cli.main import run
@@ -33,6 +34,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     """Everything that two runs of the same options must agree on."""
     report = json.loads((folder / "report.json").read_text())
     onnx = sorted((folder / "models").glob("*.onnx"))
+    board = EventAccumulator(str(folder)).Reload()
     return {
         "states": {
             name: state_sha256(load_tensors(folder / f"{name}.pt"))
@@ -42,6 +44,10 @@ def outcome(folder: Path) -> dict[str, Any]:
         "accuracy": {name: model["accuracy"] for name, model in report["models"].items()},
         "units": report["privacy"]["units"],
         "traffic": report["traffic"],
+        "board": {
+            tag: {event.step: event.value for event in board.Scalars(tag)}
+            for tag in ("1_how_good/accuracy", "5_baselines/accuracy_of_teacher")
+        },
         "history": [
             {key: value for key, value in entry.items() if key != "seconds"}
             for entry in report["history"]

@@ -366,6 +366,7 @@ def test_a_sweep_runs_its_jobs_and_ends_with_a_table(
     board = EventAccumulator(str(folder)).Reload()
     (event,) = board.Scalars("2_how_private/example_level_epsilon_of_all_jobs")
     assert event.value == pytest.approx(epsilon)
+    assert list((folder / "1" / "epsilon=8").glob("events.out.tfevents.*"))
 
 
 @pytest.mark.slow

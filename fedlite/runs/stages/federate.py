@@ -58,7 +58,8 @@ def run(pipeline: Pipeline) -> FederateFacts:
         [round_entry(record) for record in history],
         history[-1].epsilons if history else [],
     )
-    board = pipeline.board(purge_step=finished + 1 if finished else None)
+    # The last finished round is written again: a run may be broken off between round and board.
+    board = pipeline.board(purge_step=finished or None)
     probe = pipeline.build(config.student).to(pipeline.device)
     measure = evaluator(probe, splits.test, splits.task.num_classes)
 
@@ -72,8 +73,12 @@ def run(pipeline: Pipeline) -> FederateFacts:
         watcher = Watcher(bar, board, table, pipeline.plans, pipeline.tested, config.dataset.metric)
         federation = make_federation(pipeline, checkpoint)
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
-        if board is not None and not finished:
-            log_start(pipeline, board)
+        if board is not None:
+            log_baselines(pipeline, board)
+            if not finished:
+                log_start(pipeline, board)
+            else:
+                watcher.write(history[-1])
         simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
         try:
             with shared_world(simulation, splits):
@@ -190,6 +195,10 @@ class Watcher:
             fields["simulated_hours"] = record.simulated["clock_seconds"] / 3600
         self.bar.advance(1, **fields)
         self.table.add(record)
+        self.write(record)
+
+    def write(self, record: RoundRecord) -> None:
+        """Write one round for TensorBoard."""
         example, client = self.plans.example, self.plans.client
         if self.board is not None:
             self.board.log_round(
@@ -201,10 +210,14 @@ class Watcher:
 
 
 def log_start(pipeline: Pipeline, board: RunBoard) -> None:
-    """What TensorBoard shows before round 1: who holds what, the plan, the models to beat."""
+    """What TensorBoard shows before round 1: who holds what, and the plan."""
     splits = pipeline.splits
     board.log_partition(splits.class_counts(), splits.task.class_names)
     board.log_plan(privacy_section(pipeline.config, splits, pipeline.plans, spent=None))
+
+
+def log_baselines(pipeline: Pipeline, board: RunBoard) -> None:
+    """The models to beat, which stand beside every round."""
     facts = pipeline.run.facts
     board.log_baseline("teacher", Evaluation(**facts["teacher"]["evaluation"]))
     board.log_baseline("public_student", Evaluation(**facts["warm_start"]["evaluation"]))
