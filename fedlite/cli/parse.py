@@ -1,5 +1,6 @@
 """The one parser of what a user types: flags, words, and options of the form ``key=value``."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -124,10 +125,18 @@ def run_directory(text: str) -> Path:
     if text != LAST or Path(text).exists():
         return user_path(text)
     files = Path("outputs").rglob("overrides.json")
-    begun = max(files, key=lambda file: file.stat().st_mtime, default=None)
-    if begun is None:
+    newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+    if not newest:
         raise UsageError(f"{LAST}: no run below {Path('outputs').absolute()}; give its directory")
-    return begun.parent
+    # One that was refused before its first stage is no run to go on with.
+    return next(filter(_has_a_stage, (file.parent for file in newest)), newest[0].parent)
+
+
+def _has_a_stage(run_dir: Path) -> bool:
+    try:
+        return bool(json.loads((run_dir / "state.json").read_text("utf-8")).get("stages"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def parse(command: str, arguments: Sequence[str]) -> Arguments:

@@ -6,7 +6,8 @@ usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
                      an exported student (.onnx, .tflite, .pte, .mlpackage) with
                      labels.json and preprocessing.json beside it
   INPUT (or input=)  a picture (png, jpg, ...), an npy, an npz (array `inputs`),
-                     a csv (one example per line), or a folder of such files
+                     a csv or tsv (one example per line), a txt (one text per
+                     line), or a folder of such files
   output=FILE        writes the probabilities of all classes: .csv or .json
   --json             prints them as JSON, and nothing else on standard output
   --invert           pictures as their negatives: dark ink on white paper for a

@@ -15,6 +15,7 @@ from rich.text import Text
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import write_json, write_whole
 from fedlite.base.records import ModelKey
+from fedlite.report.judged import ships_public_only
 from fedlite.report.schema import Report
 from fedlite.report.sections import TogetherSection
 from fedlite.report.table import plain_table
@@ -27,6 +28,7 @@ from fedlite.report.words import (
     final_model,
     human_bytes,
     is_private,
+    model_labels,
     percent,
     tested_on,
 )
@@ -105,8 +107,9 @@ def result_cells(reports: Sequence[Report]) -> list[str]:
     if not shipped:
         return [*cells, NONE, NONE]
     milliseconds = statistics.mean(model["latency_ms"]["p50"] for model in shipped)
-    size = round(statistics.mean(model["bytes"] for model in shipped))
-    return [*cells, human_bytes(size), f"{milliseconds:.3f} ms"]
+    least, most = (human_bytes(of(model["bytes"] for model in shipped)) for of in (min, max))
+    size = least if least == most else f"{least} to {most}"
+    return [*cells, size, f"{milliseconds:.3f} ms"]
 
 
 def spread(values: Sequence[float | None], shown: Callable[[float], str]) -> str:
@@ -209,10 +212,26 @@ def failures_of(jobs: Sequence[SweepJob]) -> list[str]:
     ]
 
 
+def shipped_of(jobs: Sequence[SweepJob]) -> str:
+    """What ships of which jobs, where that is not one kind for all; else nothing."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.report is not None and (key := final_model(job.report)) is not None:
+            kind = model_labels(job.report)[key].removeprefix("Student, ").lower()
+            if ships_public_only(job.report):
+                kind += ", of the public-only student"
+            found.setdefault(kind, []).append(job.name)
+    if len(found) < 2 and not any("public-only" in kind for kind in found):
+        return ""
+    return "; ".join(f"{kind} ({', '.join(names)})" for kind, names in found.items())
+
+
 def warnings_of(jobs: Sequence[SweepJob], together: TogetherSection) -> list[str]:
     """What the table does not show: what all jobs spent, and what choosing by the table does."""
     found = together_sentences(together)
     reports = [job.report for job in jobs if job.report]
+    if shipped := shipped_of(jobs):
+        found.append(f"Final is what ships: {shipped}.")
     if len(reports) > 1 and any(tested_on(report) == "test" for report in reports):
         found.append(
             "The accuracies are on the test set, and that of the best job flatters it: choose with"

@@ -14,6 +14,7 @@ from fedlite.models.options import SCALES, Scale, ScaledModelOptions
 from fedlite.models.scaling import factor_and_shift
 
 EXAMPLES = 500  # public ones that are asked about, at most
+FEWEST = 30  # of fewer nothing is said of chance
 FAR_BETTER = 0.05  # of accuracy, and no chance: a scale that is worth a word
 UNLIKELY = 1e-3  # that chance alone tells two scales apart
 LARGE = 1.5  # stored numbers of which some are larger are tried between 0 and 1 as well
@@ -43,7 +44,7 @@ def doubts_of(
         return [doubt]
     counts = torch.bincount(labels, minlength=task.num_classes)
     most, share = int(counts.argmax()), float(counts.max()) / len(labels)
-    if wilson_interval(float(right.mean()), len(right))[0] > share:
+    if len(right) < FEWEST or wilson_interval(float(right.mean()), len(right))[0] > share:
         return []
     return [
         f"teacher: it answers {right.mean():.1%} of {len(right)} public examples right, and always"

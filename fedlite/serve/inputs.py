@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.serve.dialect import delimiter_of
 from fedlite.serve.pictures import PICTURES, read_picture
 from fedlite.serve.preprocessing import Preprocessing
 from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
 from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
-DELIMITERS = ",;\t|"
 DECIMAL_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
-KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz")
-KINDS_IN_WORDS = "png, jpg, npy, npz or csv"  # of what is no text
+KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+KINDS_IN_WORDS = "png, jpg, npy, npz, csv or tsv"  # of what is no text
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,10 @@ def _read_csv(
                 cells = [cells[place] for place in places if place < len(cells)]
             values = _numbers(cells)
             if values is None:
-                raise UsageError(f"input={path}: line {number} holds more than finite numbers")
+                wrong = next(cell for cell in cells if _numbers([cell]) is None)
+                raise UsageError(
+                    f"input={path}: line {number} holds {wrong!r}, which is no finite number"
+                )
             if len(values) != width:
                 raise UsageError(
                     f"input={path}: line {number} has {len(values)} values; expected {width}"
@@ -225,8 +228,7 @@ def _cells_of(path: Path) -> Iterator[list[str]]:
     than a comma, a comma is a decimal point."""
     lines = _lines_of(path)
     first = next(lines, "")
-    outside = re.sub(r'"[^"]*"', "", first)
-    delimiter = max(DELIMITERS, key=outside.count)
+    delimiter = delimiter_of(first)
     for cells in csv.reader(chain([first], lines), delimiter=delimiter):
         if delimiter == ",":
             yield cells

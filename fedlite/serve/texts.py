@@ -6,12 +6,14 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
+from fedlite.serve.dialect import delimiter_of
 from fedlite.serve.tokens import Tokens, encode
 
 LONGEST_CELL = 2**31 - 1  # characters
@@ -111,7 +113,7 @@ def read_table(path: Path) -> Columns:
     try:
         if name.endswith(".jsonl"):
             return _records(path)
-        return _table(path, "\t" if name.endswith(".tsv") else ",")
+        return _table(path)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read ({error}); expected UTF-8") from error
 
@@ -123,9 +125,11 @@ def _lines(path: Path) -> Iterator[str]:
         yield from file
 
 
-def _table(path: Path, delimiter: str) -> Columns:
+def _table(path: Path) -> Columns:
     csv.field_size_limit(LONGEST_CELL)
-    rows = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    lines = _lines(path)
+    first = next(lines, "")
+    rows = csv.reader(chain([first], lines), delimiter=delimiter_of(first), strict=True)
     header = next(rows, [])
     if len(set(header)) < len(header):
         raise UsageError(f"{path}: two columns have one name; rename one of {', '.join(header)}")

@@ -82,7 +82,7 @@ def test_a_csv_may_begin_with_a_mark_or_a_header_and_be_zipped(
 
 def test_a_first_line_of_broken_numbers_is_no_header(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("1,2,nan,4\n5,6,7,8\n")
-    with pytest.raises(UsageError, match="line 1 holds more than finite numbers"):
+    with pytest.raises(UsageError, match="line 1 holds 'nan', which is no finite number"):
         rows(tmp_path / "x.csv", VECTOR)
 
 

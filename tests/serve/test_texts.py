@@ -19,6 +19,7 @@ from tests.tasks import texts
         ("a.txt", "The cat\n\n  sat on \n"),
         ("a.csv", 'label,text\n1,The cat\n2,"sat on"\n'),
         ("a.csv", "anything\nThe cat\nsat on\n"),
+        ("a.csv", 'label;text;more\n1;The cat;a,b\n2;"sat on";c\n'),
         ("a.tsv", "label\ttext\n1\tThe cat\n2\tsat on\n"),
         ("a.jsonl", '{"text": "The cat", "more": 1}\n{"text": "sat on"}\n'),
     ],
