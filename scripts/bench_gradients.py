@@ -40,6 +40,7 @@ class Images:
     """A task of square grey images."""
 
     num_classes = CLASSES
+    vocabulary = standardisation = None  # neither texts nor scaled
 
     def __init__(self, side: int) -> None:
         self.input_shape = (1, side, side)
