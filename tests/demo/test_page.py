@@ -48,6 +48,8 @@ def test_the_folder_holds_all_that_it_names(tmp_path, bundle, samples, digits: D
         "model.js",
         "picture.js",
         "plots.js",
+        "text.js",
+        "tokenizer.js",
         "typical.js",
         "vector.js",
         "views.js",
