@@ -21,9 +21,8 @@ class RawData:
 
     ``groups`` is the natural id (person, writer, device) of each training example.
     ``scale`` is what inputs are divided by; None means 255 for 8-bit inputs and 1 for others.
-    With
-    ``text``, inputs are texts (n,), as objects. ``columns`` names the features of inputs (n, F).
-    ``notes`` are lines on what a user may not have meant.
+    With ``text``, inputs are texts (n,), as objects. ``columns`` names the features of inputs
+    (n, F), or where the texts were. ``notes`` are lines on what a user may not have meant.
     """
 
     inputs_train: Array

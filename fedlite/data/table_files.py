@@ -14,10 +14,10 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from fedlite.base.errors import UsageError
+from fedlite.serve.dialect import delimiter_of, is_number
 
 TEXTS = (".csv", ".tsv", ".txt")
 PARQUETS = (".parquet", ".pq")
-DELIMITERS = ",;\t|"
 FIRST_BYTES = 2**16  # of a file, enough for its line of names
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
 _WILD = re.compile(r"[*?\[]")
@@ -172,8 +172,7 @@ class _Names:
 def _names(head: str) -> _Names:
     lines = [line for line in head.splitlines() if line.strip()]
     line = lines[0] if lines else ""
-    outside = re.sub(r'"[^"]*"', "", line)
-    delimiter = max(DELIMITERS, key=outside.count)
+    delimiter = delimiter_of(line)
     cells = next(csv.reader(io.StringIO(line), delimiter=delimiter), [])
     return _Names([cell.strip() for cell in cells], delimiter, alone=len(lines) == 1)
 
@@ -181,7 +180,7 @@ def _names(head: str) -> _Names:
 def _parse(path: Path, packing: str | None, encoding: str, names: _Names, decimal: str) -> pa.Table:
     if not any(names.names):
         raise UsageError(f"{path}: is empty; a table has a line of column names, and rows")
-    if all(map(_is_number, names.names)):
+    if all(map(is_number, names.names)):
         raise UsageError(
             f"{path}: has no line of column names (its first line is"
             f" {names.delimiter.join(names.names[:4])}...); add one"
@@ -225,11 +224,3 @@ def _decimal_commas(table: pa.Table) -> bool:
         if some and all(_DECIMAL_COMMA.fullmatch(one) or one.strip().isdigit() for one in some):
             return True
     return False
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -1,14 +1,12 @@
 """Raw examples out of files and folders: pictures, arrays and tables."""
 
 import csv
-import gzip
 import math
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.serve.dialect import delimiter_of
+from fedlite.serve.dialect import is_number, rows_of
 from fedlite.serve.pictures import PICTURES, read_picture
 from fedlite.serve.preprocessing import Preprocessing
 from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
@@ -183,10 +181,10 @@ def _read_csv(
     places: list[int] | None = None
     try:
         for number, cells in enumerate(_cells_of(path), start=1):
-            if number == 1 and columns and not any(map(_is_number, cells)):
+            if number == 1 and columns and not any(map(is_number, cells)):
                 places = _places(cells, columns, path)
                 continue
-            if not cells or (number == 1 and not any(map(_is_number, cells))):
+            if not cells or (number == 1 and not any(map(is_number, cells))):
                 continue
             if places is not None:
                 cells = [cells[place] for place in places if place < len(cells)]
@@ -224,31 +222,13 @@ def _places(header: Sequence[str], columns: Sequence[str], path: Path) -> list[i
 
 
 def _cells_of(path: Path) -> Iterator[list[str]]:
-    """The cells of each line; its delimiter is what the first line has most, and beside another one
-    than a comma, a comma is a decimal point."""
-    lines = _lines_of(path)
-    first = next(lines, "")
-    delimiter = delimiter_of(first)
-    for cells in csv.reader(chain([first], lines), delimiter=delimiter):
+    """The cells of each line; where they are parted by no comma, a comma is a decimal point."""
+    delimiter, rows = rows_of(path)
+    for cells in rows:
         if delimiter == ",":
             yield cells
         else:
             yield [DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells]
-
-
-def _lines_of(path: Path) -> Iterator[str]:
-    """Lines of text, unzipped; without the mark that some programs begin files with."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        yield from file
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _numbers(cells: list[str]) -> list[float] | None:

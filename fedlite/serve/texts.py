@@ -1,19 +1,17 @@
 """Texts out of files: csv, tsv and json lines by the names of columns, or a text on each line."""
 
 import csv
-import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
-from fedlite.serve.dialect import delimiter_of
+from fedlite.serve.dialect import lines_of, rows_of
 from fedlite.serve.tokens import Tokens, encode
 
 LONGEST_CELL = 2**31 - 1  # characters
@@ -63,7 +61,7 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
     """
     if path.suffix.lower() == ".txt":
         try:
-            found = [line.strip() for line in _lines(path) if line.strip()]
+            found = [line.strip() for line in lines_of(path) if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
     else:
@@ -83,12 +81,12 @@ def joined(table: Columns, names: Sequence[str], path: Path, role: str) -> list[
     """
     parts = [column(table, name, path, role) for name in names]
     for name, part in zip(names, parts, strict=True):
-        if wrong := next((one for one in part if not isinstance(one, str)), None):
-            raise UsageError(
-                f"{path}: column {name!r} holds {type(wrong).__name__} beside text; give text alone"
-            )
-        if (empty := sum(one is None for one in part)) > 0:
+        if empty := sum(one is None for one in part):
             raise UsageError(f"{path}: column {name!r}: {empty} rows are empty; fill them")
+        if others := {type(one).__name__ for one in part if not isinstance(one, str)}:
+            raise UsageError(
+                f"{path}: column {name!r} holds {min(others)} beside text; give text alone"
+            )
     return [BETWEEN.join(some) for some in zip(*parts, strict=True)]
 
 
@@ -118,18 +116,9 @@ def read_table(path: Path) -> Columns:
         raise UsageError(f"{path}: cannot be read ({error}); expected UTF-8") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines, unzipped; without the mark that some programs begin files with."""
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        yield from file
-
-
 def _table(path: Path) -> Columns:
     csv.field_size_limit(LONGEST_CELL)
-    lines = _lines(path)
-    first = next(lines, "")
-    rows = csv.reader(chain([first], lines), delimiter=delimiter_of(first), strict=True)
+    _, rows = rows_of(path, strict=True)
     header = next(rows, [])
     if len(set(header)) < len(header):
         raise UsageError(f"{path}: two columns have one name; rename one of {', '.join(header)}")
@@ -149,7 +138,7 @@ def _table(path: Path) -> Columns:
 def _records(path: Path) -> Columns:
     found: dict[str, list[Any]] = {}
     count = 0
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines_of(path), start=1):
         if not line.strip():
             continue
         try:

@@ -79,6 +79,7 @@ def test_columns_are_put_together_and_files_make_the_parts(tmp_path: Path) -> No
         ("a.csv", "text,label\na,\n", "column 'label': 1 rows are empty"),
         ("a.csv", "text,text\na,b\n", "two columns have one name"),
         ("a.jsonl", '{"text": 3, "label": 1}\n', "column 'text' holds int beside text"),
+        ("a.jsonl", '{"text": 0, "label": 1}\n', "column 'text' holds int beside text"),
         ("a.jsonl", '{"label": 1}\n{"text": "a", "label": 1}\n', "1 rows are empty"),
         ("a.jsonl", "[1]\n", "line 1 is no JSON object"),
         ("a.jsonl", "nonsense\n", "line 1 is no JSON object"),
