@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.command import COMMAND, refusal
 
 ON_A_RUN = ("compress", "evaluate", "report", "audit", "demo", "plan")
+DAMAGED = {"state.json": ("evaluate", "report", "audit"), "overrides.json": ON_A_RUN}
 WRITTEN = {"state.json": ("{", "[]", "{}"), "overrides.json": ("nope", '{"a": 1}', "[1]")}
 
 
@@ -44,28 +45,24 @@ def test_what_is_no_run_is_wrong_usage(
             assert str(tmp_path / name) in refusal(capsys, 2, command, typed, *more)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "report", "audit"])
-@pytest.mark.parametrize("text", WRITTEN["state.json"])
-def test_a_damaged_state_is_a_failure(
+@pytest.mark.parametrize(
+    ("file", "command", "text"),
+    [
+        (file, command, text)
+        for file, commands in DAMAGED.items()
+        for command in commands
+        for text in WRITTEN[file]
+    ],
+)
+def test_a_damaged_file_of_a_run_is_a_failure(
+    file: str,
     command: str,
     text: str,
     made: Callable[[str, str], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = made("state.json", text)
-    assert f"{folder}/state.json" in refusal(capsys, 1, command, str(folder))
-
-
-@pytest.mark.parametrize("command", ON_A_RUN)
-@pytest.mark.parametrize("text", WRITTEN["overrides.json"])
-def test_damaged_options_are_a_failure(
-    command: str,
-    text: str,
-    made: Callable[[str, str], Path],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = made("overrides.json", text)
-    assert f"{folder}/overrides.json" in refusal(capsys, 1, command, str(folder))
+    folder = made(file, text)
+    assert f"{folder}/{file}" in refusal(capsys, 1, command, str(folder))
 
 
 def test_a_ledger_needs_a_whole_state(

@@ -1,7 +1,6 @@
 """The page of a student that takes no pictures: series, maps and rows of numbers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,6 @@ import pytest
 from PIL import Image
 
 from .browser import SECONDS, answered, canvas_of, expected
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that must not complain."""
-    problems: list[str] = []
-    opened = browser.new_page()
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    yield opened
-    opened.close()
-    assert problems == []
 
 
 def content_of(site: Path, name: str) -> dict[str, Any]:

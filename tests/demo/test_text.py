@@ -1,6 +1,5 @@
 """The page of a student of texts: what is typed becomes the tokens that Python makes of it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,6 @@ TYPED = [
     "a " * 5_000 + "log",
     "\u0130stanbul STRASSE \u0645\u0631\u062d\u0628\u0627 x\u00b2 1.5e-3 don't",
 ]
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that must not complain."""
-    problems: list[str] = []
-    opened = browser.new_page()
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    yield opened
-    opened.close()
-    assert problems == []
 
 
 @pytest.mark.parametrize("kind", ["words", "characters"])
