@@ -76,6 +76,15 @@ def replace_folder(made: Path, path: Path) -> None:
             raise
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted; hidden ones, and those in hidden folders, are left out."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     write_whole(path, json.dumps(value, indent=2) + "\n")

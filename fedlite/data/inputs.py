@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 COLOURS = (1, 3, 4)  # channels of an image
 SPARSE = 0.25  # share of features from which on a hint is worth a line
-SOME = 1000  # examples that show whether a feature is sparse
+SOME = 1000  # examples that show whether a feature is sparse, or repeats itself
 FEW = 10  # examples: of fewer, all values of a column may well differ
 SHOWN = 5  # features in a message
 _ID = re.compile(r"(^|[^a-z])id$|^(index|unnamed: 0)?$", re.IGNORECASE)
@@ -52,7 +52,7 @@ def check_inputs(inputs: Array, where: str, columns: Sequence[str] | None = None
     return np.require(inputs, requirements=["C", "W"])
 
 
-def check_texts(texts: Array, where: str, columns: Sequence[str] | None = None) -> Array:
+def check_texts(texts: Array, where: str) -> Array:
     """Texts (n,), as objects; an empty one is a text.
 
     Raises:
@@ -79,16 +79,11 @@ def input_notes(
         options: how they were arranged and will be standardised.
         where: the data set.
         columns: names of the features of inputs (n, F).
-
-    Raises:
-        UsageError: an image whose channels are plainly elsewhere.
     """
     if inputs.ndim == 2:
         yield from _feature_notes(inputs, options.standardise == "standard", where, columns)
     elif inputs.ndim == 3:
         yield from _series_notes(inputs.shape[1:], options.layout, where)
-    else:
-        _check_image(inputs.shape[1:], options.layout, where)
 
 
 def named_as_id(name: str) -> bool:
@@ -98,7 +93,10 @@ def named_as_id(name: str) -> bool:
 
 def counts_examples(values: Array) -> bool:
     """Whether values (n,) are whole numbers of which no two are equal: an id, most likely."""
-    if len(values) < FEW or values.dtype.kind not in "iuf" or (values != np.floor(values)).any():
+    if len(values) < FEW or values.dtype.kind not in "iuf":
+        return False
+    some = values[:SOME]  # which tell of most columns, without sorting all
+    if len(np.unique(some)) < len(some) or (values != np.floor(values)).any():
         return False
     return len(np.unique(values)) == len(values)
 
@@ -127,9 +125,11 @@ def _feature_notes(
             f"{where}: {len(constant)} of {inputs.shape[1]} features are the same in every training"
             f" example and tell nothing ({_names(constant, columns)})"
         )
+    if not standardised:
+        return
     quartiles = np.quantile(inputs[:SOME], (0.25, 0.75), axis=0)
     sparse = int((quartiles[0] == quartiles[1]).sum()) - len(constant)
-    if standardised and sparse >= SPARSE * inputs.shape[1]:
+    if sparse >= SPARSE * inputs.shape[1]:
         yield (
             f"{where}: {sparse} of {inputs.shape[1]} features are sparse (most of their values are"
             " equal), and dividing by a small deviation makes outliers of the others; try"
@@ -148,8 +148,14 @@ def _series_notes(shape: tuple[int, ...], layout: str, where: str) -> Iterator[s
         yield f"{taken}; if channels come first, give dataset.layout=channels_first"
 
 
-def _check_image(shape: tuple[int, ...], layout: str, where: str) -> None:
-    """Refuse images of equal sides whose channels are on the other end."""
+def check_image(shape: tuple[int, ...], layout: str, where: str) -> None:
+    """Refuse images (C, H, W) of equal sides whose channels are on the other end; others pass.
+
+    Raises:
+        UsageError: says which layout to give.
+    """
+    if len(shape) != 3:
+        return
     channels, height, width = shape
     if layout == "channels_first" and channels == height > width and width in COLOURS:
         raise UsageError(

@@ -136,6 +136,29 @@ def _matrix(labels: Array) -> str:
     return "has several values for each example; give one class for each"
 
 
+def check_full(values: Array, where: str) -> None:
+    """Refuse missing values: None, NaN, and text of nothing but spaces.
+
+    Args:
+        values: (n,) of any type.
+        where: the data set and the part, for the error.
+
+    Raises:
+        UsageError: says how many are missing, and which is the first.
+    """
+    match values.dtype.kind:
+        case "O":
+            _check_missing(np.array([_is_missing(one) for one in values], dtype=bool), where)
+        case "f":
+            _check_missing(np.isnan(values), where)
+        case "U" | "S":
+            _check_missing(np.char.strip(values) == values.dtype.type(), where)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
 def _whole(labels: Array, where: str) -> Array:
     _check_missing(np.isnan(labels), where)
     broken = labels != np.floor(labels)

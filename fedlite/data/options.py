@@ -12,6 +12,8 @@ from fedlite.base.records import Metric
 SOURCES = Named("dataset.source", "fedlite.data.sources", "read")
 PARTITIONS = Named("partition.name", "fedlite.data.partitions", "PARTITION")
 
+Standardise = Literal["standard", "robust", "none"]
+
 
 @dataclass(frozen=True)
 class AugmentOptions(Options):
@@ -64,7 +66,7 @@ class DatasetOptions(Options):
     ] = "auto"
     text: Annotated[TextOptions, LATER] = field(default_factory=TextOptions)
     standardise: Annotated[
-        Literal["standard", "robust", "none"],
+        Standardise,
         LATER,
         Doc("by public mean and deviation; by median and quartiles; not at all"),
     ] = "standard"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
-from fedlite.data.inputs import check_inputs, check_texts, input_notes
-from fedlite.data.labels import number_labels
+from fedlite.data.inputs import check_image, check_inputs, check_texts, input_notes
+from fedlite.data.labels import check_full, number_labels
 from fedlite.data.options import SOURCES, DatasetOptions
 
 Array = NDArray[Any]
@@ -63,6 +63,33 @@ def root_path(config: DatasetOptions) -> Path:
     return root
 
 
+def listed(config: DatasetOptions, key: str) -> list[str]:
+    """The names in ``dataset.keys.KEY``, which commas part; empty where there are none."""
+    return [name.strip() for name in config.keys.get(key, "").split(",") if name.strip()]
+
+
+def input_columns(config: DatasetOptions) -> list[str]:
+    """The names of the input column or columns.
+
+    Raises:
+        UsageError: none is given.
+    """
+    if columns := listed(config, "inputs"):
+        return columns
+    raise UsageError("dataset.keys.inputs: missing; name the input column or columns")
+
+
+def label_column(config: DatasetOptions) -> str:
+    """The name of the label column.
+
+    Raises:
+        UsageError: it is not given.
+    """
+    if name := config.keys.get("labels"):
+        return name
+    raise UsageError("dataset.keys.labels: missing; name the label column")
+
+
 def arrange(inputs: Array, layout: str) -> Array:
     """Bring inputs into (n, C, H, W), (n, C, L) or (n, F).
 
@@ -102,11 +129,15 @@ def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
     where = f"dataset {config.name}"
     if (raw.inputs_test is None) != (raw.labels_test is None):
         raise UsageError(f"{where}: a test part needs both inputs and labels")
-    check = check_texts if raw.text else check_inputs
-    inputs_train = check(raw.inputs_train, f"{where}, training inputs", raw.columns)
+
+    def checked(inputs: Array, part: str) -> Array:
+        said = f"{where}, {part} inputs"
+        return check_texts(inputs, said) if raw.text else check_inputs(inputs, said, raw.columns)
+
+    inputs_train = checked(raw.inputs_train, "training")
     inputs_test = None
     if raw.inputs_test is not None:
-        inputs_test = check(raw.inputs_test, f"{where}, test inputs", raw.columns)
+        inputs_test = checked(raw.inputs_test, "test")
         _check_same_kind(inputs_train, inputs_test, where)
     classes = number_labels(
         raw.labels_train,
@@ -116,6 +147,7 @@ def check_raw(raw: RawData, config: DatasetOptions) -> RawData:
         given=config.class_names,
         named=raw.class_names,
     )
+    check_image(inputs_train.shape[1:], config.layout, where)
     notes = () if raw.text else input_notes(inputs_train, config, where, raw.columns)
     return replace(
         raw,
@@ -141,6 +173,7 @@ def _check_same_kind(train: Array, test: Array, where: str) -> None:
 def _groups(groups: Array, count: int, where: str) -> Array:
     if groups.shape != (count,):
         raise UsageError(f"{where}: natural ids have shape {groups.shape} for {count} examples")
+    check_full(groups, f"{where}, natural ids")
     if groups.dtype.kind == "O":
         groups = groups.astype(str)
     codes: Array = np.unique(groups, return_inverse=True)[1].astype(np.int64)

@@ -1,11 +1,11 @@
 """Constants that inputs are standardised by, from public examples alone."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Standardise = Literal["standard", "robust", "none"]
+from fedlite.data.options import Standardise
 
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +10,9 @@ import pyarrow.compute as pc
 from fedlite.base.errors import UsageError
 from fedlite.data.inputs import counts_examples, named_as_id
 from fedlite.data.options import DatasetOptions
-from fedlite.data.raw import Array, RawData
+from fedlite.data.raw import Array, RawData, label_column, listed
 from fedlite.data.table_files import Table
+from fedlite.serve.dialect import is_number
 
 MOSTLY = 0.5  # share of a text column's cells that are numbers: then the others are mistakes
 SHOWN = 5  # columns in a message
@@ -29,16 +29,14 @@ def examples_of(config: DatasetOptions, train: Table, test: Table | None) -> Raw
         UsageError: a column that is not there, or has cells that are missing or no numbers.
     """
     keys, notes = config.keys, list(train.notes)
-    label, groups = keys.get("labels"), keys.get("groups") or None
-    if not label:
-        raise UsageError("dataset.keys.labels: missing; name the label column")
+    label, groups = label_column(config), keys.get("groups") or None
     _check_there(train, [label], "labels")
     _check_there(train, [groups] if groups else [], "groups")
-    columns = _listed(keys.get("inputs"))
+    columns = listed(config, "inputs")
     if columns:
         _check_there(train, columns, "inputs")
     else:
-        unused = _listed(keys.get("leave_out"))
+        unused = listed(config, "leave_out")
         _check_there(train, unused, "leave_out")
         columns = _chosen(train, {label, groups, *unused}, notes)
     raw = RawData(
@@ -53,10 +51,6 @@ def examples_of(config: DatasetOptions, train: Table, test: Table | None) -> Raw
     _check_there(test, [label], "labels")
     _check_there(test, columns, "inputs")
     return replace(raw, inputs_test=_numbers(test, columns), labels_test=_plain(test, label))
-
-
-def _listed(names: str | None) -> list[str]:
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def _check_there(table: Table, columns: Sequence[str], key: str) -> None:
@@ -123,7 +117,7 @@ def _is_date(table: Table, name: str) -> bool:
 
 
 def _is_id(table: Table, name: str) -> bool:
-    """Whole numbers without gaps between rows' own, or under the name of an id."""
+    """Whole numbers of which no two are equal, or under the name of an id."""
     column = table.data.column(name)
     if not pa.types.is_integer(column.type) or column.null_count:
         return False
@@ -140,15 +134,7 @@ def _holds_text(column: pa.ChunkedArray) -> bool:
 
 def _number_share(column: pa.ChunkedArray) -> float:
     cells = column.drop_null().to_pylist()
-    return sum(map(_is_number, cells)) / max(1, len(cells))
-
-
-def _is_number(cell: Any) -> bool:
-    try:
-        float(cell)
-    except (TypeError, ValueError):
-        return False
-    return True
+    return sum(map(is_number, cells)) / max(1, len(cells))
 
 
 def _numbers(table: Table, columns: Sequence[str]) -> Array:
@@ -163,7 +149,8 @@ def _numbers(table: Table, columns: Sequence[str]) -> Array:
         _check_full(table, name)
         kind = column.type
         if _holds_text(column):
-            raise UsageError(_why_no_numbers(table, name))
+            column = _read_as_numbers(table, name)
+            kind = column.type
         if pa.types.is_temporal(kind):
             raise UsageError(
                 f"column {name!r} holds dates, which cannot be an input; give a number, such as"
@@ -184,6 +171,18 @@ def _numbers(table: Table, columns: Sequence[str]) -> Array:
     return found
 
 
+def _read_as_numbers(table: Table, name: str) -> pa.ChunkedArray:
+    """A column of text of which every cell is a number.
+
+    Raises:
+        UsageError: one is not.
+    """
+    cells = table.data.column(name).to_pylist()
+    if not all(map(is_number, cells)):
+        raise UsageError(_why_no_numbers(table, name))
+    return pa.chunked_array([pa.array([float(cell) for cell in cells], pa.float64())])
+
+
 def _check_full(table: Table, name: str) -> None:
     column = table.data.column(name)
     if column.null_count:
@@ -196,7 +195,7 @@ def _check_full(table: Table, name: str) -> None:
 
 def _why_no_numbers(table: Table, name: str) -> str:
     cells = table.data.column(name).to_pylist()
-    wrong = [row for row, cell in enumerate(cells) if not _is_number(cell)]
+    wrong = [row for row, cell in enumerate(cells) if not is_number(cell)]
     if 1 - len(wrong) / len(cells) >= MOSTLY:
         return (
             f"column {name!r}: {len(wrong)} of {len(cells)} cells are no numbers (the first is"

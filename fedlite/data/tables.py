@@ -8,8 +8,7 @@ import numpy as np
 
 from fedlite.base.errors import UsageError
 from fedlite.data.raw import Array
-
-LONGEST_CELL = 2**31 - 1  # characters
+from fedlite.serve.dialect import LONGEST_CELL
 
 
 def read_columns(path: Path, numbers: Sequence[str], text: str, option: str) -> tuple[Array, Array]:

@@ -59,8 +59,8 @@ def tokenized(
         texts, options.tokenizer, options.vocabulary, lowercase=options.lowercase
     )
     vocabulary = len(words_of(tokenizer))
-    shown = encode(tokenizer, texts, options.length or MOST_TOKENS)
-    lengths = (shown != PAD).sum(axis=1)
+    train = encode(tokenizer, list(raw.inputs_train), options.length or MOST_TOKENS)
+    lengths = (train[public] != PAD).sum(axis=1)
     if vocabulary <= len(SPECIAL) or not lengths.any():
         raise UsageError(
             f"dataset: nothing to learn from {len(texts)} public texts: no token occurs twice; give"
@@ -68,7 +68,7 @@ def tokenized(
         )
     length = options.length or max(1, int(np.percentile(lengths, COVERED, method="higher")))
 
-    train = encode(tokenizer, list(raw.inputs_train), length)
+    train = np.ascontiguousarray(train[:, :length])
     test = None if raw.inputs_test is None else encode(tokenizer, list(raw.inputs_test), length)
     known = known_share(train[validation])
     log.info(

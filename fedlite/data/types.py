@@ -122,8 +122,8 @@ class Task:
     """What the model sees and answers.
 
     ``input_shape`` is (C, H, W), (C, L), (F,), or (length,) of a text; ``preprocessing`` makes a
-    model's inputs of raw ones. ``columns`` names the features of a table, or
-    where texts were; empty for other inputs.
+    model's inputs of raw ones. ``columns`` names the features of a table, or where texts were;
+    empty for other inputs.
     """
 
     name: str

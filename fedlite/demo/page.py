@@ -64,10 +64,10 @@ def write_demo(
     try:
         content = {
             **facts,
-            "preprocessing": json.loads((bundle / "preprocessing.json").read_text("utf-8")),
+            "preprocessing": read_json(bundle / "preprocessing.json"),
             "kind": read_preprocessing(bundle / "preprocessing.json").kind,
             "typical": typical,
-            "labels": json.loads((bundle / "labels.json").read_text("utf-8")),
+            "labels": read_json(bundle / "labels.json"),
             "samples": [asdict(sample) for sample in samples],
         }
         if (bundle / TOKENIZER).is_file():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+LONGEST_CELL = 2**31 - 1  # characters; Python's own limit takes a long cell for damage
 DELIMITERS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -43,6 +44,7 @@ def rows_of(path: Path, *, strict: bool = False) -> tuple[str, Iterator[list[str
     Raises:
         OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error: it cannot be read.
     """
+    csv.field_size_limit(LONGEST_CELL)
     lines = lines_of(path)
     first = next(lines, "")
     delimiter = delimiter_of(first)

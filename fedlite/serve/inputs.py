@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.files import visible_files
 from fedlite.serve.dialect import is_number, rows_of
 from fedlite.serve.pictures import PICTURES, read_picture
 from fedlite.serve.preprocessing import Preprocessing
@@ -21,6 +22,7 @@ from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
 from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
 DECIMAL_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
+TRUTH = {"true": 1.0, "false": 0.0}  # as a table is trained on
 KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 KINDS_IN_WORDS = "png, jpg, npy, npz, csv or tsv"  # of what is no text
 
@@ -62,11 +64,7 @@ def files_of(inputs: Sequence[Path], *, text: bool = False) -> list[Path]:
 
 def contents_of(folder: Path, *, text: bool = False) -> tuple[list[Path], list[Path]]:
     """The files below a folder that can be read, and the others; hidden ones are neither."""
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    ]
+    files = visible_files(folder)
     others = [path for path in files if not _readable(path, text)]
     return [path for path in files if _readable(path, text)], others
 
@@ -181,10 +179,10 @@ def _read_csv(
     places: list[int] | None = None
     try:
         for number, cells in enumerate(_cells_of(path), start=1):
-            if number == 1 and columns and not any(map(is_number, cells)):
-                places = _places(cells, columns, path)
+            if not cells:
                 continue
-            if not cells or (number == 1 and not any(map(is_number, cells))):
+            if number == 1 and _is_header(cells, columns):
+                places = _places(cells, columns, path) if columns else None
                 continue
             if places is not None:
                 cells = [cells[place] for place in places if place < len(cells)]
@@ -205,6 +203,12 @@ def _read_csv(
     if not rows:
         raise UsageError(f"input={path}: holds no example; expected {width} values per line")
     return lines, np.array(rows)
+
+
+def _is_header(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a first line names columns: it has no number, or all the names of the model's."""
+    named = bool(columns) and set(columns) <= {cell.strip() for cell in cells}
+    return named or not any(map(is_number, cells))
 
 
 def _places(header: Sequence[str], columns: Sequence[str], path: Path) -> list[int] | None:
@@ -233,7 +237,7 @@ def _cells_of(path: Path) -> Iterator[list[str]]:
 
 def _numbers(cells: list[str]) -> list[float] | None:
     try:
-        values = [float(cell) for cell in cells]
+        values = [float(TRUTH.get(cell.strip().lower(), cell)) for cell in cells]
     except ValueError:
         return None
     return values if all(map(math.isfinite, values)) else None

@@ -41,8 +41,8 @@ def predict(
 
     ``model_path`` is an exported file of any format, or its folder (:func:`choose_model`);
     ``labels.json`` and ``preprocessing.json`` are read beside it. A file is a picture, or an npy,
-    npz or csv (:func:`fedlite.serve.inputs.read_examples`); a folder stands for all such files
-    below it.
+    npz, csv or tsv, and for a model of texts a txt, csv, tsv or jsonl
+    (:func:`fedlite.serve.inputs.read_examples`); a folder stands for all such files below it.
 
     Args:
         model_path: the model.

@@ -92,16 +92,9 @@ def read_preprocessing(path: Path) -> Preprocessing | TextPreprocessing:
         FedliteError: it is damaged.
     """
     found = read_json(path)
+    if isinstance(found, dict) and found.get("kind") == "tokens":
+        return _of_texts(found, path)
     try:
-        if found.get("kind") == "tokens":
-            tokenizer = path.with_name(found["tokenizer"])
-            if tokenizer.name != found["tokenizer"] or not tokenizer.is_file():
-                raise UsageError(f"{tokenizer}: no such file; it belongs beside the model")
-            return TextPreprocessing(
-                input_shape=tuple(int(size) for size in found["input_shape"]),
-                tokenizer=tokenizer.read_text(encoding="utf-8"),
-                columns=tuple(map(str, found["columns"])),
-            )
         return Preprocessing(
             input_shape=tuple(int(size) for size in found["input_shape"]),
             scale=float(found["scale"]),
@@ -109,5 +102,19 @@ def read_preprocessing(path: Path) -> Preprocessing | TextPreprocessing:
             std=tuple(float(value) for value in found["std"]),
             columns=tuple(map(str, found.get("columns", ()))),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: needs input_shape, scale, mean and std") from error
+
+
+def _of_texts(found: dict[str, Any], path: Path) -> TextPreprocessing:
+    try:
+        tokenizer = path.with_name(found["tokenizer"])
+        if tokenizer.name != found["tokenizer"] or not tokenizer.is_file():
+            raise UsageError(f"{tokenizer}: no such file; it belongs beside the model")
+        return TextPreprocessing(
+            input_shape=tuple(int(size) for size in found["input_shape"]),
+            tokenizer=tokenizer.read_text(encoding="utf-8"),
+            columns=tuple(map(str, found["columns"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FedliteError(f"{path}: needs input_shape, tokenizer and columns") from error

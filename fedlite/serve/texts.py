@@ -14,7 +14,6 @@ from fedlite.base.errors import UsageError
 from fedlite.serve.dialect import lines_of, rows_of
 from fedlite.serve.tokens import Tokens, encode
 
-LONGEST_CELL = 2**31 - 1  # characters
 BETWEEN = " \n "  # columns of one text
 TABLES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 TEXTS = (".txt", *TABLES)
@@ -117,7 +116,6 @@ def read_table(path: Path) -> Columns:
 
 
 def _table(path: Path) -> Columns:
-    csv.field_size_limit(LONGEST_CELL)
     _, rows = rows_of(path, strict=True)
     header = next(rows, [])
     if len(set(header)) < len(header):

@@ -27,6 +27,7 @@ def test_a_folder_is_a_class_and_grey_pictures_stay_grey(tmp_path: Path) -> None
     paint(tmp_path / "light (1)" / "ä,=#.png", 200)
     (tmp_path / "light (1)" / "notes.txt").write_text("not a picture")
     (tmp_path / "light (1)" / ".hidden.png").write_text("not a picture")
+    paint(tmp_path / "light (1)" / ".thumbnails" / "a.png", 30)
     raw = read_raw(options(tmp_path))
     assert raw.class_names == ("dark", "light (1)")
     assert raw.inputs_train.shape == (3, 1, 8, 8)

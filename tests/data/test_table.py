@@ -207,3 +207,11 @@ def test_columns_that_were_chosen_are_said_to_come_from_private_data() -> None:
     assert "dataset.keys.inputs" in derived_constants(compose_config(table))
     given = compose_config([*table, "dataset.keys.inputs='age,height'"])
     assert "dataset.keys.inputs" not in derived_constants(given)
+
+
+def test_a_column_of_text_of_which_every_cell_is_a_number_is_one_of_numbers(tmp_path: Path) -> None:
+    table = pa.table({"a": ["1", "2.5"], "answer": [0, 1]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    keys = {"inputs": "a", "labels": "answer"}
+    raw = read_raw(DatasetOptions("mine", "table", str(tmp_path / "a.parquet"), keys=keys))
+    assert raw.inputs_train.tolist() == [[1.0], [2.5]]

@@ -83,7 +83,7 @@ def test_columns_are_put_together_and_files_make_the_parts(tmp_path: Path) -> No
         ("a.jsonl", '{"label": 1}\n{"text": "a", "label": 1}\n', "1 rows are empty"),
         ("a.jsonl", "[1]\n", "line 1 is no JSON object"),
         ("a.jsonl", "nonsense\n", "line 1 is no JSON object"),
-        ("a.parquet", "nonsense", "no parquet file, or damaged"),
+        ("a.parquet", "nonsense", "cannot be loaded; it is damaged, or no parquet file"),
         ("a.csv.gz", "nonsense", "cannot be read"),
         ("a.docx", "nonsense", "of unknown kind; expected csv, tsv or jsonl"),
     ],
@@ -166,3 +166,20 @@ def test_length_and_inputs_follow_from_the_options(tmp_path: Path) -> None:
     inputs = made.client(0).inputs
     assert inputs.dtype == made.public.inputs.dtype == made.test.inputs.dtype
     assert (made.task.input_type, made.task.blank(2).tolist()) == ("int64", [[PAD] * 6] * 2)
+
+
+def test_owners_that_are_missing_are_refused(tmp_path: Path) -> None:
+    """All of them would be one person, who has one budget."""
+    (tmp_path / "a.csv").write_text("text,label,who\na,0,x\nb,1,\n")
+    keys = {"inputs": "text", "labels": "label", "groups": "who"}
+    with pytest.raises(
+        UsageError, match=r"natural ids: 1 of 2 are missing"
+    ):
+        read_raw(options(tmp_path / "a.csv", keys=keys))
+
+
+def test_a_test_file_lies_beside_the_file_of_the_training_part(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("text,label\na,0\nb,1\n")
+    raw = read_raw(options(tmp_path / "a.csv", files={"train": "", "test": "b.csv"}))
+    assert raw.inputs_test is not None

@@ -103,6 +103,7 @@ def test_arrays_of_pictures_are_inverted_in_their_own_range(tmp_path: Path) -> N
         "age\tmore\tweight\n1,5\t\t-2\n3\t7\t40\n",
         "1.5|-2\n3|40\n",
         "a;b\n1,5;-2,0\n3;40\n",
+        "age,2019,weight\n1.5,True,-2\n3,false,40\n",
     ],
 )
 def test_a_table_of_any_dialect_is_read_by_the_names_of_its_columns(
@@ -119,3 +120,10 @@ def test_a_table_that_lacks_a_column_says_which(tmp_path: Path) -> None:
     known = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("age", "weight"))
     with pytest.raises(UsageError, match=r"lacks 1 of the model's 2 columns, such as 'weight'"):
         read_examples(tmp_path / "a.csv", known, name="a.csv", invert=False)
+
+
+def test_truth_is_read_as_a_table_is_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("2019,smoker\n1.5,True\n2,false\n")
+    known = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("2019", "smoker"))
+    found = read_examples(tmp_path / "a.csv", known, name="a.csv", invert=False)
+    assert found.raw.tolist() == [[1.5, 1.0], [2.0, 0.0]]

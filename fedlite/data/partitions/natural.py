@@ -22,7 +22,7 @@ class Natural(Partition):
         if groups is None:
             raise UsageError(
                 "partition=natural: the data set gives no natural ids; name them in"
-                " dataset.keys.groups_train (groups for huggingface) or use another partition"
+                " dataset.keys.groups (groups_train of arrays) or use another partition"
             )
         found = len(np.unique(groups))
         if num_clients not in (None, found):

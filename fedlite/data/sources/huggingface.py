@@ -9,7 +9,7 @@ import numpy as np
 from fedlite.base.errors import UsageError
 from fedlite.data.hub import offline_where_unreachable
 from fedlite.data.options import DatasetOptions
-from fedlite.data.raw import Array, RawData, arrange, root_path
+from fedlite.data.raw import Array, RawData, arrange, input_columns, label_column, root_path
 from fedlite.data.table import examples_of
 from fedlite.data.table_files import is_text_table, read_files
 
@@ -32,7 +32,7 @@ def read(config: DatasetOptions) -> RawData:
         names.append(test_name)
     if files := _text_tables(config):
         _check_splits(config, names, list(files))
-        _require_inputs(config)
+        input_columns(config)
         tables = [read_files([files[name]]) for name in names]
         return examples_of(config, tables[0], tables[1] if len(tables) > 1 else None)
     train, *rest = _load(config, names)
@@ -78,14 +78,6 @@ def _check_splits(config: DatasetOptions, names: list[str], has: list[str]) -> N
                 f"dataset.root={config.root}: no split {name!r}; has {', '.join(has)}; set"
                 " dataset.keys.split_train, and dataset.keys.split_test (empty for no test part)"
             )
-
-
-def _require_inputs(config: DatasetOptions) -> list[str]:
-    """The names of the input columns."""
-    columns = [name.strip() for name in config.keys.get("inputs", "").split(",") if name.strip()]
-    if not columns:
-        raise UsageError("dataset.keys.inputs: missing; name the input column or columns")
-    return columns
 
 
 def _is_local(root: str | None) -> bool:
@@ -156,7 +148,7 @@ def _inputs(split: Any, config: DatasetOptions) -> Array:
     """(n, C, H, W) uint8 from images, (n, ...) from an array column, (n, F) from many columns."""
     import datasets
 
-    columns = _require_inputs(config)
+    columns = input_columns(config)
     if isinstance(split.features.get(columns[0]), datasets.Image):
         return _images(split, columns[0])
     arrays = [_column(split, name) for name in columns]
@@ -184,9 +176,7 @@ def _labels(split: Any, config: DatasetOptions) -> tuple[Array, tuple[str, ...] 
     """The label column, and its class names where it is of class labels."""
     import datasets
 
-    name = config.keys.get("labels")
-    if not name:
-        raise UsageError("dataset.keys.labels: missing; name the label column")
+    name = label_column(config)
     feature = split.features.get(name)
     names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
     return _column(split, name), names

@@ -1,13 +1,14 @@
 """The ``pictures`` source: a folder for each class, with its pictures in it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fedlite.base.errors import UsageError
+from fedlite.base.files import visible_files
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, root_path
 from fedlite.serve.pictures import PICTURES, fit, in_colour, open_picture
@@ -33,28 +34,28 @@ def read(config: DatasetOptions) -> RawData:
             f"dataset.root={root}: not a folder; give one that holds one for each class"
         )
     train, test = _parts(root, config)
-    classes, files, labels = _listed(train)
-    images = _fitted(files, config.size)
+    found = _listed(train)
+    images = _fitted(found.files, config.size)
     grey = config.colour == "grey"
     if config.colour == "auto":
         grey = not any(map(in_colour, images))
     raw = RawData(
-        inputs_train=_stacked(images, files, grey),
-        labels_train=labels,
-        class_names=classes,
-        notes=_left_out(train, files),
+        inputs_train=_stacked(images, found.files, grey),
+        labels_train=found.labels,
+        class_names=found.classes,
+        notes=found.notes,
     )
     if test is None:
         return raw
-    test_classes, test_files, test_labels = _listed(test)
-    if unknown := set(test_classes) - set(classes):
+    tested = _listed(test)
+    if unknown := set(tested.classes) - set(found.classes):
         raise UsageError(f"{test}: class {min(unknown)!r} has no folder in {train}")
-    places = np.array([classes.index(name) for name in test_classes])
+    places = np.array([found.classes.index(name) for name in tested.classes])
     return replace(
         raw,
-        inputs_test=_stacked(_fitted(test_files, config.size), test_files, grey),
-        labels_test=places[test_labels],
-        notes=(*raw.notes, *_left_out(test, test_files)),
+        inputs_test=_stacked(_fitted(tested.files, config.size), tested.files, grey),
+        labels_test=places[tested.labels],
+        notes=(*found.notes, *tested.notes),
     )
 
 
@@ -76,34 +77,28 @@ def _parts(root: Path, config: DatasetOptions) -> tuple[Path, Path | None]:
     return root, None
 
 
-def _listed(folder: Path) -> tuple[tuple[str, ...], list[Path], Array]:
-    """Names of the classes, all pictures, and the class of each by its place."""
-    by_class = {
-        place.name: sorted(path for path in place.rglob("*") if _is_picture(path))
-        for place in sorted(folder.iterdir())
-        if place.is_dir() and not place.name.startswith(".")
-    }
-    found = {name: files for name, files in by_class.items() if files}
-    if not found:
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """What lies in the folders of the classes: their names, all pictures, the class of each by its
+    place, and a line on files that are no pictures."""
+
+    classes: tuple[str, ...]
+    files: list[Path]
+    labels: Array
+    notes: tuple[str, ...]
+
+
+def _listed(folder: Path) -> _Listed:
+    found = [path for path in visible_files(folder) if path.parent != folder]
+    files = [path for path in found if path.suffix.lower() in PICTURES]
+    if not files:
         kinds = ", ".join(one.removeprefix(".") for one in PICTURES)
         raise UsageError(f"{folder}: no folder with pictures ({kinds}); expected one a class")
-    files = [path for some in found.values() for path in some]
-    labels = np.repeat(np.arange(len(found)), [len(some) for some in found.values()])
-    return tuple(found), files, labels
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".") and path.is_file()
-
-
-def _left_out(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
-    others = sum(
-        path.is_file() and not path.name.startswith(".") and not _is_picture(path)
-        for path in folder.glob("*/**/*")
-    )
-    if not others:
-        return ()
-    return (f"{folder}: {others} files are no pictures and are left out of {len(files)} that are",)
+    names = [path.relative_to(folder).parts[0] for path in files]
+    classes, labels = np.unique(names, return_inverse=True)
+    others = len(found) - len(files)
+    note = f"{folder}: {others} files are no pictures and are left out of {len(files)} that are"
+    return _Listed(tuple(map(str, classes)), files, labels, (note,) if others else ())
 
 
 def _fitted(files: Sequence[Path], size: int | None) -> list[Image.Image]:

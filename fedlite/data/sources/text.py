@@ -10,7 +10,8 @@ import numpy as np
 
 from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions
-from fedlite.data.raw import Array, RawData, root_path
+from fedlite.data.raw import Array, RawData, input_columns, label_column, root_path
+from fedlite.data.table_files import PARQUETS, read_files
 from fedlite.serve.texts import TABLES, Columns, column, joined, read_table
 
 KINDS = "csv, tsv or jsonl (each also with .gz), or parquet"
@@ -20,15 +21,17 @@ _WHOLE = re.compile(r"-?\d{1,18}")  # a label that is a number, as a csv has it
 def read(config: DatasetOptions) -> RawData:
     """Read texts and labels by the names of their columns.
 
-    ``dataset.root`` is a file, or a folder in which ``dataset.files`` names ``train`` and, if there
-    is one, ``test``. ``dataset.keys``: ``inputs`` (a column of text, or several, which are put one
-    after the other), ``labels``, and optionally ``groups``. Everything in a csv is text as it
-    stands: a cell that says NA is no missing value. The class names are sorted, or given.
+    ``dataset.root`` is a file, or a folder in which ``dataset.files`` names ``train``;
+    ``dataset.files.test`` lies in the same folder. ``dataset.keys``: ``inputs`` (a column of text,
+    or several, which are put one after the other), ``labels``, and optionally ``groups``.
+    Everything in a csv is text as it stands: a cell that says NA is no missing value. The class
+    names are sorted, or given.
 
     Raises:
         UsageError: no such file or column, an empty label, or a file that cannot be read.
     """
     root = root_path(config)
+    folder = root if root.is_dir() else root.parent
     named = {part: config.files.get(part) for part in ("train", "test")}
     if root.is_dir() and not named["train"]:
         raise UsageError(
@@ -41,12 +44,12 @@ def read(config: DatasetOptions) -> RawData:
         inputs_train=_texts(table, config, train),
         labels_train=_labels(table, config, train),
         groups=_objects(column(table, groups, train, "dataset.keys.groups")) if groups else None,
-        columns=tuple(_names(config)),
+        columns=tuple(input_columns(config)),
         text=True,
     )
-    if not (root.is_dir() and named["test"]):
+    if not named["test"]:
         return raw
-    test = root / named["test"]
+    test = folder / named["test"]
     table = _read(test)
     return replace(
         raw,
@@ -56,25 +59,16 @@ def read(config: DatasetOptions) -> RawData:
 
 
 def _texts(table: Columns, config: DatasetOptions, path: Path) -> Array:
-    return _objects(joined(table, _names(config), path, "dataset.keys.inputs"))
-
-
-def _names(config: DatasetOptions) -> list[str]:
-    names = [name.strip() for name in config.keys.get("inputs", "").split(",") if name.strip()]
-    if not names:
-        raise UsageError("dataset.keys.inputs: missing; name the column, or columns, of text")
-    return names
+    return _objects(joined(table, input_columns(config), path, "dataset.keys.inputs"))
 
 
 def _labels(table: Columns, config: DatasetOptions, path: Path) -> Array:
-    name = config.keys.get("labels")
-    if not name:
-        raise UsageError("dataset.keys.labels: missing; name the label column")
-    found = column(table, name, path, "dataset.keys.labels")
+    name = label_column(config)
+    found = _objects(column(table, name, path, "dataset.keys.labels"))
     if empty := sum(one is None or one == "" for one in found):
         raise UsageError(f"{path}: column {name!r}: {empty} rows are empty; fill or remove them")
-    labels = np.array([str(one) for one in found])
-    return labels.astype(np.int64) if all(map(_WHOLE.fullmatch, labels)) else labels
+    whole = all(isinstance(one, str) and _WHOLE.fullmatch(one) for one in found)
+    return found.astype(np.int64) if whole else found
 
 
 def _objects(values: Sequence[Any]) -> Array:
@@ -89,17 +83,7 @@ def _read(path: Path) -> Columns:
         raise UsageError(f"{path}: no such file; check dataset.root and dataset.files")
     if path.name.lower().endswith(TABLES):
         return read_table(path)
-    if path.suffix.lower() == ".parquet":
-        return _parquet(path)
+    if path.suffix.lower() in PARQUETS:
+        found: Columns = read_files([path]).data.to_pydict()
+        return found
     raise UsageError(f"{path}: of unknown kind; expected {KINDS}")
-
-
-def _parquet(path: Path) -> Columns:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise UsageError(f"{path}: no parquet file, or damaged") from error
-    return {name: table.column(name).to_pylist() for name in table.column_names}
