@@ -178,7 +178,7 @@ def _inversion(audited: AuditedRun, progress: Progress) -> Found:
     public = splits.public_validation
     row = audited.seed("planted") % len(public)
     planted = PublicData(public.inputs[row : row + 1], public.labels[row : row + 1])
-    loss = build_loss(config.distill)
+    loss = build_loss(config.distill, audited.class_weights)
     taught = taught_answers(audited.teacher, planted.inputs, loss.teacher_taps)
     mode = config.privacy.randomness if config.privacy.private else "deterministic"
     gradients = inversion.observed_gradients(

@@ -10,6 +10,7 @@ from fedlite.audit.options import AuditOptions
 from fedlite.compress.options import CompressOptions
 from fedlite.data.options import DatasetOptions
 from fedlite.data.splits import Splits
+from fedlite.distill.class_weights import class_weights
 from fedlite.distill.options import DistillOptions
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.plans import Plans
@@ -72,6 +73,12 @@ class AuditedRun:
     participations: int
     rounds: int
     directory: Path
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Of the student's loss, as the run's clients were sent them."""
+        labels, classes = self.splits.public.labels, self.splits.task.num_classes
+        return class_weights(labels, classes, self.config.distill.class_weights)
 
     @property
     def delta(self) -> float:

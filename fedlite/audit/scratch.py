@@ -54,6 +54,7 @@ class Networks:
     teacher_state: State
     student_state: State
     frozen: frozenset[str] = frozenset()
+    class_weights: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, audited: AuditedRun) -> Self:
@@ -67,6 +68,7 @@ class Networks:
             teacher_state=dict(teacher.state_dict()),
             student_state={name: value.clone() for name, value in student.state_dict().items()},
             frozen=frozen_names(student),
+            class_weights=audited.class_weights,
         )
 
 
@@ -213,6 +215,7 @@ class Scratch:
             self.privacy,
             self.federation,
             self.seed,
+            networks.class_weights,
         )
         return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
 

@@ -82,7 +82,7 @@ def make_target(
     load_state(student, networks.student_state, where="audited student")
     teacher = build_model(networks.teacher, networks.task, seed=0)
     load_state(teacher, networks.teacher_state, where="teacher")
-    loss = build_loss(networks.loss)
+    loss = build_loss(networks.loss, networks.class_weights)
     taught = taught_answers(teacher, inputs, loss.teacher_taps)
     losses = TaughtExamples(loss, inputs, labels, taught)
     trained = {name: one for name, one in student.named_parameters() if one.requires_grad}

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from fedlite.cli.help import COMMANDS
 from fedlite.runs.conf import choices, groups
+from fedlite.runs.literal import CONFIG_DIR, CONFIG_NAME
 
 OWN_OPTIONS = {  # of commands that take no others
-    "predict": ("input", "model"),
+    "predict": ("input", "model", "output", "json", "invert"),
     "verify": ("key",),
     "ledger": ("client", "delta", "policy", "ledger-dir", "data_set"),
     "device": ("policy", "data"),
 }
 MORE_OPTIONS = {"demo": ("output", "ort"), "plan": ("output",)}  # beside those of a run
 FLAGS = ("--help",)
-RUN_FLAGS = ("-m", "--cfg", "--config-dir", "--config-name")  # of commands that run stages
+OWN_FLAGS = {"predict": ("--json", "--invert")}
+RUN_FLAGS = ("-m", "--cfg", "--resolve", CONFIG_DIR, CONFIG_NAME)  # of commands that run stages
 NO_STAGES = (*OWN_OPTIONS, *MORE_OPTIONS)
 
 BASH = """\
@@ -69,7 +71,8 @@ def offered(words: Sequence[str]) -> list[str]:
     if command == "--completion":
         return _begin(SCRIPTS, current)
     if current.startswith("-"):
-        return _begin([*FLAGS, *(() if command in NO_STAGES else RUN_FLAGS)], current)
+        more = OWN_FLAGS.get(command, () if command in NO_STAGES else RUN_FLAGS)
+        return _begin([*FLAGS, *more], current)
     if "=" in current:
         key, _, value = current.partition("=")
         return [f"{key}={one}" for one in _values(key, value)]

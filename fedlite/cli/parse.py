@@ -8,10 +8,10 @@ from pathlib import Path
 
 from fedlite.base.errors import UsageError
 from fedlite.base.nearest import did_you_mean
-from fedlite.runs.literal import key_of
+from fedlite.runs.literal import CONFIG_DIR, CONFIG_NAME, key_of
 
 RUN_DIR, RESUME = "run.dir", "run.resume"
-CONFIG_FLAGS = ("--config-dir", "--config-name")
+CONFIG_FLAGS = (CONFIG_DIR, CONFIG_NAME)
 FLAGS_WITH_VALUE = ("--cfg", *CONFIG_FLAGS)
 LAST = "last"  # a word for the latest run
 YES = ("true", "yes", "on", "1", "y", "t")
@@ -54,7 +54,7 @@ class Arguments:
         taken: dict[str, str] = {}
         for text in [text for text in self.options if key_of(text) in names]:
             self.options.remove(text)
-            name, value = key_of(text), text.split("=", 1)[1]
+            name, value = key_of(text), text.partition("=")[2]
             if not value:
                 raise UsageError(f"{name}=: missing; give {name}=VALUE")
             if name in taken:

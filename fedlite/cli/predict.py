@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import user_path, write_whole
 from fedlite.cli.errors import say
-from fedlite.cli.parse import RUN_DIR, Arguments
+from fedlite.cli.parse import RUN_DIR, Arguments, given_values
 from fedlite.runs.literal import key_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> int:
 
 def _model_and_inputs(arguments: Arguments, model: str | None) -> tuple[Path, list[Path]]:
     """The model's place and what it is asked; without ``input=``, the words behind the former."""
-    inputs = [text.split("=", 1)[1] for text in arguments.options if key_of(text) == "input"]
+    inputs = given_values(arguments, "input")
     arguments.options = [text for text in arguments.options if key_of(text) != "input"]
     if model is not None:
         arguments.words.insert(0, model)

@@ -68,7 +68,10 @@ def checked_jobs(options: Sequence[str]) -> list[Job]:
     combinations = [list(one) for one in itertools.product(*map(values_swept, options))]
     if len(combinations) > LARGEST:
         raise UsageError(f"-m: {len(combinations):,} jobs; at most {LARGEST:,} in one sweep")
-    folder = checked(combinations[0]).directory
+    from fedlite.runs.compose import compose_config
+
+    with _of_job(0, len(combinations)):
+        folder = Path(compose_config(combinations[0]).run.dir).resolve()
     jobs = []
     for number, one in enumerate(combinations):
         with _of_job(number, len(combinations)):
@@ -114,7 +117,8 @@ def swept_options(jobs: Sequence[Job]) -> list[str]:
 
 
 def _value(job: Job, key: str) -> str:
-    return next((text.partition("=")[2] for text in job.options if key_of(text) == key), "–")
+    given = {key_of(text): text.partition("=")[2] for text in job.options}
+    return given.get(key, "–")
 
 
 def _run(arguments: Arguments, command: StageCommand, job: Job, values: dict[str, str]) -> SweepJob:

@@ -133,7 +133,7 @@ def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
     The cells are the jobs, the values of the swept options but the seed, how many seeds, and
     ``RESULTS``.
     """
-    options = [option for option in _options(jobs) if option != "seed"]
+    options = _options(jobs)
     rows = []
     for group in repeats(jobs):
         values = [group[0].values[option] for option in options]
@@ -150,12 +150,13 @@ def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
 
 def columns_of(jobs: Sequence[SweepJob]) -> list[str]:
     """The heads of :func:`rows_of`."""
-    options = [option for option in _options(jobs) if option != "seed"]
+    options = _options(jobs)
     return ["Job", *short_names(options), "Seeds", *RESULTS]
 
 
 def _options(jobs: Sequence[SweepJob]) -> list[str]:
-    return list(jobs[0].values) if jobs else []
+    """The swept options but the seed."""
+    return [option for option in jobs[0].values if option != "seed"] if jobs else []
 
 
 def _without_seeds(jobs: Sequence[SweepJob]) -> tuple[list[str], list[list[str]]]:
@@ -193,7 +194,7 @@ def sweep_table(jobs: Sequence[SweepJob], width: int) -> Table:
 def sweep_markdown(jobs: Sequence[SweepJob], warnings: Sequence[str], picture: str | None) -> str:
     """``sweep.md``: the table, why jobs failed, the picture, and what the table does not show."""
     heads, rows = _without_seeds(jobs)
-    options = [option for option in _options(jobs) if option != "seed"]
+    options = _options(jobs)
     heads[1 : 1 + len(options)] = options  # whole: there is room
     marks = ["--:" if head in RESULTS else ":--" for head in heads]
     table = "\n".join(f"| {' | '.join(line)} |" for line in [heads, marks, *rows])
@@ -290,7 +291,7 @@ def _csv_row(job: SweepJob) -> dict[str, object]:
 def draw_sweep(jobs: Sequence[SweepJob], path: Path) -> bool:
     """Draw accuracy against the swept option; whether there is something to draw: one option
     beside the seed, of two or more values."""
-    options = [option for option in _options(jobs) if option != "seed"]
+    options = _options(jobs)
     groups = repeats(jobs)
     if len(options) != 1 or len(groups) < 2:
         return False

@@ -37,7 +37,7 @@ class Comparison:
     agreement: float
     accuracy: float
     reference_accuracy: float
-    macro_f1: float = 0.0
+    macro_f1: float
 
 
 def runs_in(path: Path, python: str | None = None) -> bool:
@@ -71,13 +71,14 @@ def compare(
     if found.shape != expected.shape:
         raise FedliteError(f"{path}: answers {found.shape[1:]}, the model {expected.shape[1:]}")
     labels = public.labels.numpy()
+    judged = evaluate_logits(found, labels, found.shape[1])
     chosen, reference_chosen = found.argmax(axis=1), expected.argmax(axis=1)
     return Comparison(
         snr_db=snr_db(expected, found),
         agreement=float(np.mean(chosen == reference_chosen)),
-        accuracy=float(np.mean(chosen == labels)),
+        accuracy=judged.accuracy,
         reference_accuracy=float(np.mean(reference_chosen == labels)),
-        macro_f1=evaluate_logits(found, labels, found.shape[1]).macro_f1,
+        macro_f1=judged.macro_f1,
     )
 
 

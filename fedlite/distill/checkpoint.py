@@ -40,9 +40,11 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
         UsageError: the file is missing, holds no state dict or more than arrays and plain values,
             does not fit the model, or has values that are not finite.
     """
-    found = [_without_prefix(state, model, path) for state in read_states(path)]
-    state = next((one for one in found if not _misfits(one, model)), found[0])
-    if misfits := _misfits(state, model):
+    states = read_states(path)
+    renamed = (_without_prefix(one, model, path) for one in states)
+    state = next((one for one in renamed if not _misfits(one, model)), None)
+    if state is None:
+        misfits = _misfits(_without_prefix(states[0], model, path), model)
         raise UsageError(f"{path}: does not fit the model: {'; '.join(misfits)}")
     for name, value in state.items():
         if not torch.isfinite(value).all():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fedlite.base.intervals import PairedComparison, Right, wilson_interval
 from fedlite.data.types import Normalise, PublicData, Task
 from fedlite.distill.evaluate import predict_logits
+from fedlite.distill.options import TeacherOptions
 from fedlite.distill.public import require_public
 from fedlite.models.options import SCALES, Scale, ScaledModelOptions
 from fedlite.models.scaling import factor_and_shift
@@ -20,12 +21,12 @@ UNLIKELY = 1e-3  # that chance alone tells two scales apart
 LARGE = 1.5  # stored numbers of which some are larger are tried between 0 and 1 as well
 
 
-def doubts_of(
-    teacher: nn.Module, options: ScaledModelOptions, task: Task, public: PublicData
-) -> list[str]:
-    """Why this teacher may be of no use, a line each; nothing where public data shows no reason.
+def doubt_of(
+    teacher: nn.Module, options: TeacherOptions, task: Task, public: PublicData
+) -> str | None:
+    """Why this teacher may be of no use; None where public data shows no reason.
 
-    One is that it knows inputs in another scale, in which it is far better; else, that it is right
+    One from elsewhere may know inputs in another scale, in which it is far better; any may be right
     no more often than always answering the most frequent class would be.
 
     Args:
@@ -40,17 +41,19 @@ def doubts_of(
     require_public(public)
     inputs, labels = public.inputs[:EXAMPLES], public.labels[:EXAMPLES]
     right = _right(teacher, inputs, labels)
-    if doubt := _of_scale(teacher, options, task, inputs, labels, right):
-        return [doubt]
+    if options.checkpoint is not None and (
+        doubt := _of_scale(teacher, options, task, inputs, labels, right)
+    ):
+        return doubt
     counts = torch.bincount(labels, minlength=task.num_classes)
     most, share = int(counts.argmax()), float(counts.max()) / len(labels)
     if len(right) < FEWEST or wilson_interval(float(right.mean()), len(right))[0] > share:
-        return []
-    return [
+        return None
+    return (
         f"teacher: it answers {right.mean():.1%} of {len(right)} public examples right, and always"
         f" answering {task.class_names[most]} {share:.1%}; it has nothing to teach beyond that:"
         " look at its checkpoint, classes and training"
-    ]
+    )
 
 
 def _of_scale(

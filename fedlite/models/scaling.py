@@ -6,7 +6,7 @@ means something else to it.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +41,19 @@ class InOtherScale(nn.Module):
     input_factor: Tensor
     input_shift: Tensor
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled by the class before which it stands: its own was made up."""
+        return _unbuilt, (type(self).__bases__[1],), self.__dict__
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Answers to ``inputs * input_factor + input_shift``."""
         answer: Tensor = super().forward(inputs * self.input_factor + self.input_shift)
         return answer
+
+
+def _unbuilt(cls: type[nn.Module]) -> nn.Module:
+    made = in_other_scale(cls)
+    return made.__new__(made)
 
 
 def in_other_scale(cls: type[nn.Module]) -> type[nn.Module]:

@@ -38,12 +38,12 @@ from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants
 from fedlite.runs.directory import SWEEP_FILE, RunDirectory, load_overrides
 from fedlite.runs.facts import (
+    MODEL_STAGES,
     BaselineFacts,
     CompressFacts,
     EvaluateFacts,
     FederateFacts,
     MeasurementFacts,
-    ModelStage,
     PairedFacts,
 )
 from fedlite.runs.fleet import device_entries
@@ -227,8 +227,7 @@ def _majority(pipeline: Pipeline) -> MajoritySection | None:
     """Whether the student that ships answers one class nearly always, by the test set."""
     facts, names = pipeline.run.facts, pipeline.splits.task.class_names
     kept = facts["compress"].get("kept", "federated_student")
-    stage: ModelStage = "warm_start" if kept == "public_student" else "federate"
-    return majority_of(kept, facts[stage]["evaluation"]["confusion"], names)
+    return majority_of(kept, facts[MODEL_STAGES[kept]]["evaluation"]["confusion"], names)
 
 
 def _judged(facts: PairedFacts | None) -> JudgedPair | None:

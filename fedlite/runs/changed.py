@@ -3,8 +3,6 @@
 from functools import lru_cache
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-
 from fedlite.base.options import NEUTRAL, options_of, value_at
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
@@ -26,10 +24,4 @@ def changed_options(config: Config) -> dict[str, Any]:
 
 @lru_cache
 def _default() -> dict[str, Any]:
-    instance = GlobalHydra.instance()
-    of_the_job = instance.hydra  # Hydra composes for nobody else while a job of its own runs
-    instance.clear()
-    try:
-        return compose_config().to_plain()
-    finally:
-        GlobalHydra.instance().hydra = of_the_job
+    return compose_config().to_plain()

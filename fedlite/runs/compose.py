@@ -21,11 +21,9 @@ from fedlite.base.files import user_path
 from fedlite.base.options import defaults
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config, config_from_plain
-from fedlite.runs.experiment import experiment_overrides
-from fedlite.runs.literal import key_of, literal
+from fedlite.runs.experiment import EXPERIMENT, experiment_overrides
+from fedlite.runs.literal import CONFIG_DIR, CONFIG_NAME, key_of, literal
 from fedlite.runs.typed import (
-    CONFIG_DIR,
-    CONFIG_NAME,
     composable,
     own_file,
     unknown_choice,
@@ -59,9 +57,9 @@ def expand_files(overrides: Sequence[str]) -> list[str]:
         path, group = own_file(text), key_of(text)
         if path is None:
             expanded.append(text)
-        elif group == "experiment":
+        elif group == EXPERIMENT:
             found = experiment_overrides(path)
-            expanded += [one for one in found if key_of(one) not in given - {"experiment"}]
+            expanded += [one for one in found if key_of(one) not in given - {EXPERIMENT}]
         else:
             expanded += _model_overrides(group, path)
     return expanded
@@ -105,7 +103,7 @@ def composed(overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         UsageError: an option that is not known or cannot be read.
     """
-    flags = dict(text.split("=", 1) for text in overrides if text.startswith("--"))
+    flags = _flags(overrides)
     ready = composable(expand_files([text for text in overrides if not text.startswith("--")]))
     store_defaults()
     name, own = flags.get(CONFIG_NAME, "config"), flags.get(CONFIG_DIR)
@@ -119,6 +117,17 @@ def composed(overrides: Sequence[str] = ()) -> DictConfig:
         ready.append(f"hydra.searchpath=[{literal(f'file://{places[1]}')}]")
     with composing(places), initialize_config_dir(str(places[0]), version_base="1.3"):
         return compose(name, overrides=ready)
+
+
+def _flags(overrides: Sequence[str]) -> dict[str, str]:
+    """The values of ``--config-dir`` and ``--config-name``, as far as they are given."""
+    found = {}
+    for text in (one for one in overrides if one.startswith("--")):
+        name, _, value = text.partition("=")
+        if name not in (CONFIG_DIR, CONFIG_NAME) or not value:
+            raise UsageError(f"{text}: give {CONFIG_DIR}=DIR or {CONFIG_NAME}=NAME")
+        found[name] = value
+    return found
 
 
 def parse_config(composed: DictConfig) -> Config:

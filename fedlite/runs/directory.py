@@ -15,8 +15,8 @@ from fedlite.base.files import read_json, read_record, user_path, write_json
 from fedlite.base.options import portable_path
 from fedlite.runs.config import Config
 from fedlite.runs.facts import Stages
-from fedlite.runs.literal import key_of
-from fedlite.runs.typed import CONFIG_DIR, is_path, may_be_name, unquoted
+from fedlite.runs.literal import CONFIG_DIR, key_of
+from fedlite.runs.typed import is_path, may_be_name, unquoted
 
 LOG_FILE = "fedlite.log"
 OVERRIDES_FILE = "overrides.json"
@@ -42,7 +42,7 @@ def load_overrides(run_dir: Path) -> list[str]:
 
 def run_id_of(run_dir: Path) -> str:
     """The id of the run in a directory."""
-    return str(read_json(run_dir / STATE_FILE)["run_id"])
+    return str(read_record(run_dir / STATE_FILE, *STATE)["run_id"])
 
 
 @dataclass

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+CONFIG_DIR, CONFIG_NAME = "--config-dir", "--config-name"  # flags that are kept among the options
+
 
 def key_of(override: str) -> str:
     """The option or group that an override string names."""

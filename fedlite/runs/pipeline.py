@@ -53,14 +53,18 @@ class Pipeline:
         """Where its networks compute."""
         return compute_device(self.config.device)
 
+    def warn(self, line: str) -> None:
+        """Tell the log and the person."""
+        log.warning("%s", line)
+        self.progress.warn(line)
+
     @cached_property
     def splits(self) -> Splits:
         """The data, read and split once; what a user may not have meant is said."""
         with self.progress.stage("data"):
             splits = splits_of(self.config)
         for note in splits.notes:
-            log.warning("%s", note)
-            self.progress.warn(note)
+            self.warn(note)
         return splits
 
     @property

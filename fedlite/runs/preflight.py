@@ -11,7 +11,7 @@ import torch
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
-from fedlite.base.options import options_of, shown, value_at
+from fedlite.base.options import options_of, parse, shown, value_at
 from fedlite.data.types import Task
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
@@ -169,7 +169,7 @@ def other_options(run: RunDirectory, config: Config) -> str:
 
 def changes(run: RunDirectory, config: Config) -> Iterator[tuple[str, Any, Any]]:
     """Key, old and new value of the options that keep a started run from going on."""
-    before = read_json(run.file(CONFIG_FILE))
+    before = parse(Config, read_json(run.file(CONFIG_FILE))).to_plain()
     after, mark = config.to_plain(), fingerprints(config)["plan"]
     for option in options_of(Config):
         old, new = (value_at(plain, option.key) for plain in (before, after))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from fedlite.base.files import read_json
+from fedlite.base.files import read_json, read_record
 from fedlite.base.options import deciding
 from fedlite.federation.plans import Plans
 from fedlite.privacy.accounting import Segment, compute_epsilon
@@ -23,7 +23,7 @@ from fedlite.privacy.ledger_folder import SERVER, present_ledgers, read_ledgers
 from fedlite.report.ledgers import EpsilonMeasure, find_ledgers
 from fedlite.report.sections import TogetherSection, TogetherUnit
 from fedlite.runs.config import Config, config_from_plain
-from fedlite.runs.directory import CONFIG_FILE, STATE_FILE
+from fedlite.runs.directory import CONFIG_FILE, STATE, STATE_FILE
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def config_of(run_dir: Path) -> Config | None:
 def _job(run_dir: Path) -> _Job | None:
     """A run whose rounds began; None where none did, or its ledgers were never begun."""
     config, file = config_of(run_dir), run_dir / STATE_FILE
-    state = read_json(file) if file.is_file() else {"stages": {}}
+    state = read_record(file, *STATE) if file.is_file() else {"stages": {}}
     plan = state["stages"].get("plan")
     if config is None or plan is None:
         return None

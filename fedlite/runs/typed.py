@@ -24,11 +24,12 @@ from fedlite.base.nearest import did_you_mean
 from fedlite.base.options import PATH, PATH_OR_NAME, Option, options_of
 from fedlite.runs.conf import choices, groups
 from fedlite.runs.config import Config
+from fedlite.runs.experiment import EXPERIMENT
 from fedlite.runs.literal import key_of, literal
 
-CONFIG_DIR, CONFIG_NAME = "--config-dir", "--config-name"  # flags that are kept among the options
 FILES = (".yaml", ".yml")
 MODELS = ("student", "teacher")  # groups that take a file of the user's own, as experiment does
+OWN_FILES = (*MODELS, EXPERIMENT)
 
 
 def unquoted(value: str) -> str:
@@ -61,7 +62,7 @@ def own_file(override: str) -> Path | None:
     ``conf/``, and for all other options."""
     key, _, value = override.partition("=")
     value = unquoted(value)
-    if key_of(key) not in (*MODELS, "experiment") or not value.endswith(FILES):
+    if key_of(key) not in OWN_FILES or not value.endswith(FILES):
         return None
     return user_path(value)
 
@@ -96,7 +97,7 @@ def values_swept(override: str) -> list[str]:
     """
     name, _, value = override.partition("=")
     key = key_of(override)
-    if key == "run.dir" or ((file := own_file(override)) and file.exists()):
+    if override.startswith("--") or key == "run.dir":
         return [override]
     if is_path(key):
         several = "," in value and not user_path(unquoted(value)).exists()
@@ -129,7 +130,7 @@ def unknown_choice(group: str, choice: str, there: Sequence[str] = ()) -> str:
     if choice.startswith(("{", "[")):
         return f"{group}={choice}: takes a name; for values give {group}.OPTION=VALUE"
     there = there or choices(group)
-    own = ", or a FILE.yaml" if group in (*MODELS, "experiment") else ""
+    own = ", or a FILE.yaml" if group in OWN_FILES else ""
     hint = did_you_mean(choice, there)
     return f"{group}={choice}: no such choice{hint or ';'} choose from {', '.join(there)}{own}"
 

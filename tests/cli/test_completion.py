@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fedlite.cli.completion import SCRIPTS, offered
+from fedlite.cli.completion import OWN_OPTIONS, SCRIPTS, offered
 from fedlite.cli.help import COMMANDS
 from fedlite.cli.main import run
+from fedlite.cli.predict import OPTIONS
 
 
 def test_commands_are_offered() -> None:
@@ -87,3 +88,8 @@ def test_the_script_of_a_shell_is_printed_and_read_by_it(
 def test_another_shell_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--completion", "tcsh"]) == 2
     assert capsys.readouterr().err == "fedlite: --completion: give one of bash, zsh, fish\n"
+
+
+def test_all_options_of_predict_are_offered() -> None:
+    assert set(OWN_OPTIONS["predict"]) == set(OPTIONS)
+    assert {"--json", "--invert"} <= set(offered(["predict", "--"]))

@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from fedlite.cli.main import run
+from tests.e2e.command import refusal
 
 DIGITS = 6
 
@@ -124,3 +125,8 @@ def test_an_input_is_not_written_over(finished_run, tmp_path, capsys) -> None:
     table.write_text(",".join(["0"] * 64) + "\n")
     _, err = shown(capsys, str(finished_run), str(table), f"output={table}", code=2)
     assert "is a folder or an input" in err
+
+
+@pytest.mark.parametrize("name", ["input", "output", "model"])
+def test_an_option_that_is_taken_away_is_one_line(name: str, tmp_path: Path, capsys) -> None:
+    refusal(capsys, 2, "predict", str(tmp_path), f"~{name}", "x.png")

@@ -172,9 +172,7 @@ def test_owners_that_are_missing_are_refused(tmp_path: Path) -> None:
     """All of them would be one person, who has one budget."""
     (tmp_path / "a.csv").write_text("text,label,who\na,0,x\nb,1,\n")
     keys = {"inputs": "text", "labels": "label", "groups": "who"}
-    with pytest.raises(
-        UsageError, match=r"natural ids: 1 of 2 are missing"
-    ):
+    with pytest.raises(UsageError, match=r"natural ids: 1 of 2 are missing"):
         read_raw(options(tmp_path / "a.csv", keys=keys))
 
 

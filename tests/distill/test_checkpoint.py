@@ -63,6 +63,7 @@ def same(model: nn.Module) -> bool:
         prefixed("module._orig_mod."),
         {"state_dict": prefixed("model.")},
         {"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(4)}},
+        {"state_dict": state_of(), "ema": {**prefixed("a."), **prefixed("b.")}},
         {name: value for name, value in state_of().items() if "num_batches" not in name},
         {name: value.double() for name, value in state_of().items()},
     ],

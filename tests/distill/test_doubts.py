@@ -7,7 +7,7 @@ import torch
 
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, Normalise, PublicData
-from fedlite.distill.doubts import doubts_of
+from fedlite.distill.doubts import doubt_of
 from fedlite.distill.teacher import train_teacher
 from fedlite.models.build import build_model
 
@@ -24,6 +24,12 @@ def trained(digits, task, teacher_config):
 
 
 @pytest.fixture(scope="module")
+def given(teacher_config):
+    """Of a teacher from elsewhere."""
+    return dataclasses.replace(teacher_config, checkpoint="teacher.pt")
+
+
+@pytest.fixture(scope="module")
 def dark(task):
     return dataclasses.replace(task, preprocessing=STANDARDISED)
 
@@ -35,42 +41,43 @@ def shown(digits):
     return PublicData((validation.inputs - 0.3) / 0.08, validation.labels)
 
 
-def test_a_teacher_of_another_scale_is_told_with_the_option(trained, dark, shown, teacher_config):
-    (line,) = doubts_of(trained, teacher_config, dark, shown)
+def test_a_teacher_of_another_scale_is_told_with_the_option(
+    trained, dark, shown, given, teacher_config
+):
+    line = doubt_of(trained, given, dark, shown)
     assert "where inputs are scaled as the data set is standardised" in line
     assert "with teacher.normalise=unit: " in line
     assert "\n" not in line
+    assert doubt_of(trained, teacher_config, dark, shown) is None  # this run has trained it
 
 
-def test_with_that_option_there_is_no_doubt(trained, dark, shown, teacher_config):
-    options = dataclasses.replace(teacher_config, normalise="unit")
+def test_with_that_option_there_is_no_doubt(trained, dark, shown, given):
+    options = dataclasses.replace(given, normalise="unit")
     model = build_model(options, dark, seed=1)
     model.load_state_dict({**model.state_dict(), **trained.state_dict()})
-    assert doubts_of(model.eval(), options, dark, shown) == []
-    wrong = dataclasses.replace(teacher_config, normalise="raw")
+    assert doubt_of(model.eval(), options, dark, shown) is None
+    wrong = dataclasses.replace(given, normalise="raw")
     other = build_model(wrong, dark, seed=1)
     other.load_state_dict({**other.state_dict(), **trained.state_dict()})
-    (line,) = doubts_of(other.eval(), wrong, dark, shown)
+    line = doubt_of(other.eval(), wrong, dark, shown)
     assert "where inputs are scaled as they are stored" in line
     assert "with teacher.normalise=unit: " in line
 
 
-def test_stored_numbers_that_were_scaled_by_their_largest_are_found(
-    trained, task, digits, teacher_config
-):
+def test_stored_numbers_that_were_scaled_by_their_largest_are_found(trained, task, digits, given):
     floats = dataclasses.replace(task, preprocessing=Normalise(1.0, (5.0,), (1.3,)))
     shown = PublicData((digits[1].inputs * 16 - 5.0) / 1.3, digits[1].labels)
-    (line,) = doubts_of(trained, teacher_config, floats, shown)
+    line = doubt_of(trained, given, floats, shown)
     assert "with teacher.normalise=custom teacher.mean=[0.0] teacher.std=[16.0]: " in line
 
 
-def test_a_teacher_that_fits_is_not_doubted(trained, task, digits, teacher_config):
-    assert doubts_of(trained, teacher_config, task, digits[1]) == []
+def test_a_teacher_that_fits_is_not_doubted(trained, task, digits, given):
+    assert doubt_of(trained, given, task, digits[1]) is None
 
 
 def test_a_random_teacher_is_told_to_be_one(task, digits, teacher_config):
     model = build_model(teacher_config, task, seed=0).eval()
-    (line,) = doubts_of(model, teacher_config, task, digits[1])
+    line = doubt_of(model, teacher_config, task, digits[1])
     assert "of 120 public examples right, and always answering" in line
     assert "nothing to teach" in line
 
@@ -78,12 +85,12 @@ def test_a_random_teacher_is_told_to_be_one(task, digits, teacher_config):
 def test_private_data_is_refused(trained, task, digits, teacher_config):
     private = ClientData(0, digits[1].inputs, digits[1].labels)
     with pytest.raises(TypeError, match="only PublicData"):
-        doubts_of(trained, teacher_config, task, private)
+        doubt_of(trained, teacher_config, task, private)
 
 
-def test_nothing_is_moved(trained, dark, shown, teacher_config):
+def test_nothing_is_moved(trained, dark, shown, given):
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     state = torch.get_rng_state()
-    doubts_of(trained, teacher_config, dark, shown)
+    doubt_of(trained, given, dark, shown)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())

@@ -1,5 +1,8 @@
 """A teacher that knows its inputs in another scale gets them so, under its own names."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -96,3 +99,13 @@ def test_values_for_other_channels_are_refused():
     grey = Task("t", (1, 2, 2), ("a", "b"), Normalise(1.0, (0.0,), (1.0,)), "accuracy", "one")
     with pytest.raises(UsageError, match=r"its mean has 3 values, .* have 1 channels"):
         build_model(teacher("imagenet"), grey, seed=0)
+
+
+def test_it_is_copied_and_pickled_as_any_network():
+    model = build_model(teacher("unit"), PICTURES, seed=3).eval()
+    inputs = PICTURES.prepare(RAW)
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(made(inputs), model(inputs))
+        assert set(made.state_dict()) == set(model.state_dict())
+        made.input_factor.add_(1.0)
+        assert not torch.equal(made(inputs), model(inputs))

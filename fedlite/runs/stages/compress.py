@@ -70,8 +70,7 @@ def run(pipeline: Pipeline) -> CompressFacts:
     if kept.scores is not None:
         scores = {"validation_scores": scores_facts(kept.scores)}
     for line in without_effect(config, made.folded_norms):
-        log.warning(line)
-        pipeline.progress.warn(line)
+        pipeline.warn(line)
     # New files replace those of an earlier compression, which count no longer.
     pipeline.run.forget("compress", "evaluate", "report")
     replace_folder(unfinished, pipeline.run.file(MODELS_FOLDER))

@@ -23,8 +23,7 @@ def run(pipeline: Pipeline) -> PlanFacts:
     lines = (far_off_line(config, sizes), uneven_line(config, sizes), *_drowned(pipeline))
     for line in lines:
         if line:
-            log.warning("%s", line)
-            pipeline.progress.warn(line)
+            pipeline.warn(line)
     return {
         "plans": pipeline.plans.to_facts(),
         "ledger_dir": config.privacy.ledger_dir,

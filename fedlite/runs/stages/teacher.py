@@ -1,18 +1,16 @@
 """The teacher: loaded, taken from the cache, or trained on public data."""
 
-import logging
 from typing import Literal
 
 from fedlite.base.tensors import on_cpu, save_tensors
+from fedlite.distill.answers import in_channels_last
 from fedlite.distill.cache import cached_teacher
-from fedlite.distill.doubts import doubts_of
-from fedlite.distill.evaluate import evaluator
+from fedlite.distill.doubts import doubt_of
+from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.teacher import freeze, load_teacher_checkpoint
 from fedlite.privacy.randomness import derive_seed
 from fedlite.runs.facts import ModelFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
-
-log = logging.getLogger(__name__)
 
 
 def run(pipeline: Pipeline) -> ModelFacts:
@@ -43,11 +41,13 @@ def run(pipeline: Pipeline) -> ModelFacts:
                 bar.conclude(f"stopped early: no better for {config.teacher.patience} epochs")
         save_tensors(pipeline.run.file("teacher.pt"), on_cpu(teacher.state_dict()))
         seen = splits.public_validation if config.teacher.checkpoint is None else splits.public
-        doubts = doubts_of(teacher, config.teacher, splits.task, seen)
-        evaluation = evaluator(teacher, splits.test, splits.task.num_classes)()
+        doubt = doubt_of(teacher, config.teacher, splits.task, seen)
+        # Its features alone would be those of inputs in the data set's scale.
+        evaluation = evaluate_model(
+            in_channels_last(teacher, splits.test.inputs[:2]), splits.test, splits.task.num_classes
+        )
         shown = {f"{pipeline.tested}_accuracy": evaluation.accuracy}
         bar.advance(0, validation_accuracy=None, **shown)
-    for doubt in doubts:
-        log.warning(doubt)
-        pipeline.progress.warn(doubt)
+    if doubt:
+        pipeline.warn(doubt)
     return {"source": source, "evaluation": evaluation_facts(evaluation)}
