@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 def run(arguments: Arguments) -> int:
     """Print what a configuration will spend, and its alternatives; draw it where asked to."""
-    from fedlite.runs.class_jobs import has_classes
-    from fedlite.runs.compose import compose_config
-
     arguments.refuse_flags()
     output = arguments.take("output").get("output")
     options = options_of_run(arguments, existing=bool(arguments.words))
+    from fedlite.runs.class_jobs import has_classes
+    from fedlite.runs.compose import compose_config
+
     config = compose_config(options)
     if has_classes(config):
         return _plan_classes(config, options, output)
