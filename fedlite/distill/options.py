@@ -71,3 +71,18 @@ class DistillOptions(LossOptions):
         Doc("of the student's loss, on private data too; by the public labels"),
     ] = "none"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)
+
+
+@dataclass(frozen=True)
+class CascadeOptions(Options):
+    """When the student on the device asks the teacher on a server (docs/cascade.md)."""
+
+    share: Annotated[
+        float, Ge(0), Le(1), LATER, Doc("of inputs that may be sent, by public data, at most")
+    ] = 0.1
+    accuracy: Annotated[
+        float | None, Gt(0), Le(1), LATER, Doc("wished for; the smallest share that reaches it")
+    ] = None
+    round_trip_ms: Annotated[
+        float, Ge(0), LATER, Doc("to the server and back, in the report's estimate")
+    ] = 50.0

@@ -37,6 +37,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "federation": ("plan", "tune"),
     "federation.keep": ("compress",),
     "fleet": ("plan",),
+    "cascade": ("report",),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),
     "compress.measure.eager": ("evaluate",),

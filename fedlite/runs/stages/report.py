@@ -58,5 +58,24 @@ def _bundle(pipeline: Pipeline, report: Report) -> None:
         report,
         privacy_statement=privacy_statement(report["privacy"]),
         metrics_table=comparison_markdown(report),
+        calibration=_calibration(report, manifest),
         signing_key=Path(key) if key else None,
     )
+
+
+def _calibration(report: Report, manifest: list[ShippedFile]) -> dict[str, dict[str, float]]:
+    """By shipped file, what was fitted and chosen for it on public data."""
+    quality, found = report.get("quality", {}), {}
+    for entry in manifest:
+        known = quality.get(entry["name"])
+        if known and known["calibrated_on"]:
+            found[entry["file"]] = {
+                "temperature": known["temperature"],
+                "examples": known["calibrated_on"],
+            }
+            if "cascade" in report and report["cascade"]["student"] == entry["name"]:
+                cascade = report["cascade"]
+                found[entry["file"]]["threshold"] = cascade["public"][cascade["chosen"]][
+                    "threshold"
+                ]
+    return found
