@@ -50,13 +50,13 @@ def run(arguments: Arguments) -> int:
     certificate = _certificate(taken)
     if certificate is None and host not in LOOPBACK:
         raise UsageError(f"host={host}: inputs would travel in the clear; give cert=FILE key=FILE")
-    token = read_token(user_path(taken["token_file"]) if "token_file" in taken else None)
     path = directory / "models" / "teacher.onnx"
     if not path.is_file():
         raise UsageError(
             f"run.dir={directory}: holds no models/teacher.onnx; finish the run with:"
             f" {command_to_go_on('simulate', [], directory)}"
         )
+    token = read_token(user_path(taken["token_file"]) if "token_file" in taken else None)
     model = ServedModel(
         open_runtime(path, numbers["threads"]),
         class_names(directory / "deploy"),
