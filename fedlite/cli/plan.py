@@ -24,11 +24,12 @@ from fedlite.cli.parse import Arguments, options_of_run
 
 def run(arguments: Arguments) -> int:
     """Print what a configuration will spend, and its alternatives; draw it where asked to."""
-    from fedlite.runs.compose import compose_config
-
     arguments.refuse_flags()
     output = arguments.take("output").get("output")
-    config = compose_config(options_of_run(arguments, existing=bool(arguments.words)))
+    options = options_of_run(arguments, existing=bool(arguments.words))
+    from fedlite.runs.compose import compose_config
+
+    config = compose_config(options)
     from fedlite.cli.show_plan import show_forecast  # what accounts takes seconds to import
     from fedlite.runs.forecast import forecast
 

@@ -12,7 +12,7 @@ from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 from fedlite.report.fleet import fleet_section
 from fedlite.report.sections import FleetSection
 from fedlite.runs.config import Config
-from fedlite.runs.derived import uneven_line
+from fedlite.runs.derived import few_line, uneven_line
 
 SMALL_DELTA = 1e-4  # no client is expected to hold 10,000 examples
 UNEVEN_PARTITIONS = ("dirichlet", "size")
@@ -61,7 +61,8 @@ class Forecast:
     """What a configuration will spend: the guarantees it chooses, then the alternatives at the same
     budget; ``refusals`` says by trust why an alternative cannot be had. ``fleet`` is what the
     rounds take on simulated devices, if there are any, and ``most_visits`` how often the busiest
-    of them is asked, if that may be known. ``uneven`` says that one nominal size misleads."""
+    of them is asked, if that may be known. ``remarks`` say that one nominal size misleads, or that
+    batches hold few examples."""
 
     config: Config
     clients: int
@@ -69,7 +70,7 @@ class Forecast:
     refusals: dict[str, str]
     fleet: FleetSection | None = None
     most_visits: int | None = None
-    uneven: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def forecast(config: Config) -> Forecast:
@@ -81,8 +82,10 @@ def forecast(config: Config) -> Forecast:
     """
     sizes = nominal_sizes(config)
     guarantees, refusals = plan_guarantees(config, sizes)
-    uneven = uneven_line(config, sizes)
-    found = Forecast(config, len(sizes), guarantees, refusals, uneven=uneven)
+    known = max(sizes) > 1  # nominal_sizes
+    remarks = [uneven_line(config, sizes), few_line(config, sizes)] if known else []
+    said = tuple(filter(None, remarks))
+    found = Forecast(config, len(sizes), guarantees, refusals, remarks=said)
     return _on_fleet(found, sizes) if config.fleet.simulated else found
 
 
