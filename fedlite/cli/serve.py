@@ -17,6 +17,7 @@ as it is (docs/cascade.md). No input is kept or logged. GET /healthz says that i
 is there, GET /metrics (with the token) what it did. Ctrl-C ends it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,9 @@ def run(arguments: Arguments) -> int:
     shown = f"[{host}]" if ":" in host else host
     print(f"teacher  {path}")
     print(f"ask      {scheme}://{shown}:{listening.getsockname()[1]}", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):  # the way to end it
         run_server(app, listening, certificate, limits.at_once)
-    except KeyboardInterrupt:
-        print("stopped")
+    print("stopped")
     return 0
 
 
