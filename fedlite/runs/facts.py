@@ -161,11 +161,15 @@ class TestedPair(TypedDict, total=False):
 
 
 class EvaluateFacts(TestedPair, AnswersFacts):
-    """Measurements: of models by key, of artefacts by name, and of what they are compared with."""
+    """Measurements: of models by key, of artefacts by name, and of what they are compared with.
+
+    ``confusion`` is that of the file that ships as ONNX; runs of before lack it.
+    """
 
     models: dict[ModelKey, MeasurementFacts]
     artefacts: dict[str, MeasurementFacts]
     baselines: list[BaselineFacts]
+    confusion: NotRequired[list[list[int]]]
 
 
 class StudentSearchFacts(SearchSection):
@@ -193,6 +197,12 @@ class TuneFacts(TypedDict):
     experiment_file: str
 
 
+class ClassesFacts(TypedDict):
+    """Of a run of several classes of students: the numbers of the clients of each."""
+
+    members: dict[str, list[int]]
+
+
 class NoFacts(TypedDict):
     """Of a stage whose result lies in files alone."""
 
@@ -204,6 +214,7 @@ class Stages(TypedDict, total=False):
     (:meth:`fedlite.runs.directory.RunDirectory.stage`).
     """
 
+    classes: ClassesFacts
     teacher: ModelFacts
     warm_start: ModelFacts
     plan: PlanFacts

@@ -36,7 +36,8 @@ FULL_MODELS: tuple[ModelKey, ...] = ("teacher", *STUDENTS)
 def run(pipeline: Pipeline) -> EvaluateFacts:
     """Measure all that the compression made, and the models before it."""
     facts, config = pipeline.run.facts["compress"], pipeline.config.compress
-    artefacts = facts["artefacts"]
+    metric, measured_as = pipeline.config.dataset.metric, pipeline.measured_as
+    artefacts, onnx = facts["artefacts"], facts["shipped"].get("onnx", "")
     full = {name: pipeline.load(name) for name in FULL_MODELS}
     parameters = {name: count_parameters(model) for name, model in full.items()}
     parameters |= dict.fromkeys(COMPRESSED, facts["parameters_after"])
@@ -49,11 +50,11 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     with pipeline.progress.stage("measure", total=total) as bar:
         for name, model in full.items():
             found["models"][name] = _export_and_measure(pipeline, model, name, "onnx", tested)
-            bar.advance(**{f"{pipeline.tested}_accuracy": found["models"][name]["accuracy"]})
+            bar.advance(**{measured_as: found["models"][name][metric]})
         first, second = (torch.from_numpy(tested[f"{name}.onnx"]) for name in STUDENTS)
         labels = pipeline.splits.test.labels
         found["tested_pair"] = paired_facts(compare_pairs(first, second, labels))
-        if pipeline.config.dataset.metric == "macro_f1":
+        if metric == "macro_f1":
             found["tested_scores"] = scores_facts(compare_scores(first, second, labels))
         for format_name in others:
             found["baselines"] += _teacher_baseline(pipeline, full["teacher"], format_name)
@@ -64,19 +65,21 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
         if facts["folded_norms"]:
             path = pipeline.run.file(MODELS_FOLDER) / "folded_student.onnx"
             measured = _measure(pipeline, path, "onnx", facts["parameters_folded"], tested)
-            found["models"]["folded_student"] = measured
+            found["models"]["folded_student"] = _measurement_facts(measured)
         bar.advance()
         for artefact in artefacts:
             file, key, format_name = artefact["file"], artefact["model"], artefact["format"]
             if file and runs_in(pipeline.run.file(file), config.converters.get(format_name)):
                 path = pipeline.run.file(file)
                 measured = _measure(pipeline, path, format_name, parameters[key], tested)
-                found["artefacts"][artefact["name"]] = measured
+                found["artefacts"][artefact["name"]] = _measurement_facts(measured)
                 if format_name == "onnx" and key in COMPRESSED:
-                    found["models"][key] = measured
+                    found["models"][key] = _measurement_facts(measured)
+                if artefact["name"] == onnx:
+                    found["confusion"] = measured.confusion
             bar.advance()
-        if ships := found["artefacts"].get(facts["shipped"].get("onnx", "")):
-            bar.advance(0, **{f"{pipeline.tested}_accuracy": ships["accuracy"]})
+        if ships := found["artefacts"].get(onnx):
+            bar.advance(0, **{measured_as: ships[metric]})
     return {**found, **answers_facts(pipeline, found, tested)}
 
 
@@ -105,12 +108,13 @@ def _export_and_measure(
     config = pipeline.config.compress
     path = pipeline.run.file(MODELS_FOLDER) / f"{name}{suffix_of(format_name)}"
     export_file(format_name, model, pipeline.splits.task, path, config, None, quantized=False)
-    return _measure(pipeline, path, format_name, count_parameters(model), tested)
+    measured = _measure(pipeline, path, format_name, count_parameters(model), tested)
+    return _measurement_facts(measured)
 
 
 def _measure(
     pipeline: Pipeline, path: Path, format_name: str, parameters: int, tested: Tested
-) -> MeasurementFacts:
+) -> Measurement:
     """Quality and cost of a file; its logits on the test set go into ``tested``."""
     config, splits = pipeline.config.compress, pipeline.splits
     measurement = measure_file(
@@ -123,7 +127,7 @@ def _measure(
     )
     assert measurement.logits is not None
     tested[path.name] = measurement.logits
-    return _measurement_facts(measurement)
+    return measurement
 
 
 def _eager(
