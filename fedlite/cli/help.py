@@ -83,10 +83,10 @@ def general_help() -> str:
 
 usage: fedlite <command> [DIR] [option=value ...] [-m] [--cfg job]
 
-commands:
+commands (`fedlite help <command>`: its options):
 {commands}
 
-option groups (choose a file of conf/ by name):
+option groups (choose a file of conf/ by name; all options: simulate --cfg job):
 {list_groups()}
 
 examples:
@@ -94,7 +94,6 @@ examples:
   fedlite simulate -m privacy.epsilon=1,2,4,8
   fedlite simulate run.dir=DIR run.resume=true
 
-`fedlite help <command>`: its options. `fedlite simulate --cfg job`: all.
 DIR is a run directory, also run.dir=DIR, or last: the latest below outputs/.
 Completion in bash (zsh, fish): eval "$(fedlite --completion bash)"."""
 

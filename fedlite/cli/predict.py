@@ -19,7 +19,7 @@ rest of the model's frame has the colour of the picture's border. Of several
 files, one that cannot be read is told and left out, with exit code 1 or 2.
 
   ask=URL            asks the teacher of `fedlite serve` where the student is
-                     unsure. SENDS THOSE INPUTS AWAY as they are (docs/cascade.md)
+                     unsure: SENDS THOSE INPUTS THERE (docs/cascade.md)
   threshold=P        unsure: below this probability (default: calibration.json)
   token_file=FILE    the server's token; else it is taken from FEDLITE_TOKEN
   ca=FILE            the certificate to trust, in PEM; default: the system's

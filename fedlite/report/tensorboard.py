@@ -322,12 +322,11 @@ class RunBoard:
         for name, entry in report["quality"].items():
             words = f"# {file_label(name, report)}\n\n{quality_markdown(name, report)}"
             self._writer.add_text(f"{ARTEFACTS}/classes/{name}", words)
-            scalars = {f"calibration_error/{name}": entry["calibration_error"]}
-            for one in entry["classes"]:
+            error = entry["calibration_error"]
+            self._writer.add_scalar(f"{ARTEFACTS}/calibration_error/{name}", error, 0)
+            for place, one in enumerate(entry["classes"]):
                 if one["f1"] is not None:
-                    scalars[f"f1/{name}/{one['class_name']}"] = one["f1"]
-            for tag, value in scalars.items():
-                self._writer.add_scalar(f"{ARTEFACTS}/{tag}", value, 0)
+                    self._writer.add_scalar(f"{ARTEFACTS}/f1_by_class/{name}", one["f1"], place)
         self._picture(f"{PICTURES}/reliability", quality_charts.reliability_diagram(report))
         if "cascade" in report:
             self._writer.add_text(f"{ARTEFACTS}/cascade", cascade_markdown(report))
