@@ -71,6 +71,21 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
+class JoinRecord:
+    """What the join after a round made of one class of students.
+
+    ``before`` and ``after`` are accuracies on public validation examples, None where there are
+    none. ``taken`` is False where the class went on with its own student.
+    """
+
+    round: int
+    class_name: str
+    taken: bool
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
 class PeakMemory:
     """The most bytes of memory that the processes of a federation have had so far.
 

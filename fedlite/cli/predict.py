@@ -6,7 +6,7 @@ usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
                      an exported student (.onnx, .tflite, .pte, .mlpackage) with
                      labels.json and preprocessing.json beside it
   INPUT (or input=)  a picture (png, jpg, ...), an npy, an npz (array `inputs`),
-                     a csv or tsv (one example per line), a txt (one text per
+                     a csv, tsv or parquet (an example a row), a txt (a text a
                      line), or a folder of such files
   output=FILE        writes the probabilities of all classes: .csv or .json
   --json             prints them as JSON, and nothing else on standard output

@@ -1,4 +1,4 @@
-"""The options of distillation: ``teacher``, and ``distill`` with the warm start."""
+"""The options of distillation: ``teacher``, ``distill`` and its warm start, joins of classes."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -71,3 +71,13 @@ class DistillOptions(LossOptions):
         Doc("of the student's loss, on private data too; by the public labels"),
     ] = "none"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)
+
+
+@dataclass(frozen=True)
+class JoinOptions(Options):
+    """How classes learn from each other, on public data alone (Lin et al. 2020, FedDF)."""
+
+    every: Annotated[int, Ge(0), Doc("rounds from one join to the next; 0: each class alone")] = 5
+    steps: Annotated[int, Ge(1), Doc("public batches that teach a student in one join")] = 100
+    batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 64
+    learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 1e-3

@@ -74,7 +74,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
     spent = read_spending(
         config,
         plans,
-        splits.num_clients,
+        splits.all_numbers,
         pipeline.ledger_dir,
         run.run_id,
         history,

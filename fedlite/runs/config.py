@@ -17,7 +17,7 @@ from fedlite.federation.options import EngineOptions, FederationOptions, FleetOp
 from fedlite.models.options import ModelOptions, check_scaling
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.report.options import TrackingOptions
-from fedlite.runs.rules import check_fleet, check_together
+from fedlite.runs.rules import check_fleet, check_student_classes, check_together
 from fedlite.search.options import StudentSearchOptions, TuneOptions, check_student_search
 
 
@@ -78,4 +78,5 @@ def config_from_plain(plain: Mapping[str, Any]) -> Config:
     check_student_search(config.search_student)
     check_together(config.dataset, config.privacy, config.federation)
     check_fleet(config.fleet, config.privacy, config.federation)
+    check_student_classes(config.federation, config.privacy, config.fleet, config.engine)
     return config

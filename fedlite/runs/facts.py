@@ -195,6 +195,12 @@ class TuneFacts(TypedDict):
     experiment_file: str
 
 
+class ClassesFacts(TypedDict):
+    """Of a run of several classes of students: the numbers of the clients of each."""
+
+    members: dict[str, list[int]]
+
+
 class NoFacts(TypedDict):
     """Of a stage whose result lies in files alone."""
 
@@ -206,6 +212,7 @@ class Stages(TypedDict, total=False):
     (:meth:`fedlite.runs.directory.RunDirectory.stage`).
     """
 
+    classes: ClassesFacts
     teacher: ModelFacts
     warm_start: ModelFacts
     plan: PlanFacts

@@ -41,7 +41,7 @@ def predict(
 
     ``model_path`` is an exported file of any format, or its folder (:func:`choose_model`);
     ``labels.json`` and ``preprocessing.json`` are read beside it. A file is a picture, or an npy,
-    npz, csv or tsv, and for a model of texts a txt, csv, tsv or jsonl
+    npz, csv, tsv or parquet, and for a model of texts a txt, csv, tsv, jsonl or parquet
     (:func:`fedlite.serve.inputs.read_examples`); a folder stands for all such files below it.
 
     Args:

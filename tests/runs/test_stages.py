@@ -36,6 +36,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "privacy.expected_examples": ("tune",),  # the plan keeps it: another one is refused
     "federation": ("plan", "tune"),
     "federation.keep": ("compress",),
+    "federation.compare": (),
     "fleet": ("plan",),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedlite.base.options import deciding, value_at
 from fedlite.compress.options import MeasureOptions
+from fedlite.federation.class_options import StudentClass
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
@@ -196,7 +197,17 @@ def _without_public_figures(config: Config) -> Config:
 
 def _rounds(config: Config) -> dict[str, Any]:
     """What decides the rounds: not which student is kept after them (a matter of compression)."""
-    return {key: value for key, value in deciding(config.federation).items() if key != "keep"}
+    found = {key: value for key, value in deciding(config.federation).items() if key != "keep"}
+    if "classes" in found:
+        found["classes"] = {name: _class(one) for name, one in config.federation.classes.items()}
+    return found
+
+
+def _class(one: StudentClass) -> dict[str, Any]:
+    """What a class of students decides: not its limit, which is checked and changes nothing."""
+    values = asdict(one)
+    del values["max_bytes"]
+    return values
 
 
 def _privacy(config: Config) -> list[Any]:
