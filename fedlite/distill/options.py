@@ -81,3 +81,18 @@ class JoinOptions(Options):
     steps: Annotated[int, Ge(1), Doc("public batches that teach a student in one join")] = 100
     batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 64
     learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 1e-3
+
+
+@dataclass(frozen=True)
+class CascadeOptions(Options):
+    """When the student on the device asks the teacher on a server (docs/cascade.md)."""
+
+    share: Annotated[
+        float, Ge(0), Le(1), LATER, Doc("of inputs that may be sent, by public data, at most")
+    ] = 0.1
+    accuracy: Annotated[
+        float | None, Gt(0), Le(1), LATER, Doc("wished for; the smallest share that reaches it")
+    ] = None
+    round_trip_ms: Annotated[
+        float, Ge(0), LATER, Doc("to the server and back, in the report's estimate")
+    ] = 50.0

@@ -38,6 +38,7 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "federation.keep": ("compress",),
     "federation.compare": (),
     "fleet": ("plan",),
+    "cascade": ("report",),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),
     "compress.measure.eager": ("evaluate",),

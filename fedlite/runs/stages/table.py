@@ -9,6 +9,7 @@ from typing import Any
 
 from fedlite.base.options import deciding, value_at
 from fedlite.compress.options import MeasureOptions
+from fedlite.distill.options import CascadeOptions
 from fedlite.federation.class_options import StudentClass
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
@@ -79,7 +80,7 @@ STAGES: tuple[Stage, ...] = (
         lambda config: [*_compression(config), *_keep(config.federation)],
     ),
     Stage("evaluate", "compress", lambda config: _measure(config.compress.measure)),
-    Stage("report", "evaluate", options(), always=True),
+    Stage("report", "evaluate", lambda config: _cascade(config.cascade), always=True),
     Stage("audit", "evaluate", options("audit")),
     Stage(
         "search_student",
@@ -225,6 +226,12 @@ def _measure(measure: MeasureOptions) -> list[Any]:
     """What decides measurements. Eager torch beside the files adds nothing: it always was there."""
     values = deciding(measure)
     return [values] if values.pop("eager") else [values, "without eager"]
+
+
+def _cascade(cascade: CascadeOptions) -> list[Any]:
+    """What a cascade decides. The defaults add nothing: runs from before there were any go on."""
+    values = deciding(cascade)
+    return [values] if values else []
 
 
 def _fleet(fleet: FleetOptions) -> list[Any]:
