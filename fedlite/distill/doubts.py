@@ -26,8 +26,8 @@ def doubt_of(
 ) -> str | None:
     """Why this teacher may be of no use; None where public data shows no reason.
 
-    One from elsewhere may know inputs in another scale, in which it is better beyond chance; any may
-    be right no more often than always answering the most frequent class would be.
+    One from elsewhere may know inputs in another scale, in which it is better beyond chance; any
+    may be right no more often than always answering the most frequent class would be.
 
     Args:
         teacher: as it will teach; left as it is.
