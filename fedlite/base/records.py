@@ -1,7 +1,7 @@
 """Plain facts that stages hand each other: evaluations, rounds, measured models."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 ModelKey = Literal[
     "teacher",
@@ -113,12 +113,31 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Quality on the test set and cost of an exported file, in the runtime that serves it."""
+    """Quality on the test set and cost of an exported file, in the runtime that serves it;
+    ``confusion`` as in :class:`Evaluation`."""
 
     accuracy: float
     macro_f1: float
     parameters: int
     cost: Cost
+    confusion: list[list[int]] = field(default_factory=list)
+
+
+class Scored(Protocol):
+    """What was evaluated."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the examples that are answered right."""
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes."""
+
+
+def score_of(found: Scored, metric: Metric) -> float:
+    """What ``found`` is judged by."""
+    return found.accuracy if metric == "accuracy" else found.macro_f1
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
+from fedlite.base.records import METRIC_NAMES
 from fedlite.cli.errors import explained, say
 from fedlite.cli.jobs import Job, StageCommand, checked, run_job
 from fedlite.cli.parse import RESUME, RUN_DIR, Arguments
-from fedlite.cli.sweep_results import SweepJob, accuracy_of, show_sweep
+from fedlite.cli.sweep_results import show_sweep
+from fedlite.cli.sweep_scores import SweepJob, score_in
 from fedlite.report.schema import Report
-from fedlite.report.words import epsilon_text, human_seconds, is_private, percent
+from fedlite.report.words import (
+    epsilon_text,
+    human_seconds,
+    is_private,
+    metric_of,
+    score_text,
+    tested_on,
+    tested_words,
+)
 from fedlite.runs.directory import has_begun, portable, refuse_begun
 from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.literal import key_of
@@ -134,24 +144,31 @@ def _run(arguments: Arguments, command: StageCommand, job: Job, values: dict[str
     from fedlite.report.write import load_report
 
     report = load_report(pipeline.run.file("report.json")) if "report" in command.stages else None
-    said = _came_to(report) if report else _last_accuracy(pipeline)
+    said = _came_to(report) if report else _last_score(pipeline)
     print(f"{name}  {said}  {human_seconds(monotonic() - started)}", flush=True)
     return SweepJob(job.directory, values, report=report)
 
 
 def _came_to(report: Report) -> str:
-    accuracy = accuracy_of(report, "Final")
-    said = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
+    metric = metric_of(report)
+    score = score_in(report, "Final", metric)
+    said = []
+    if score is not None:
+        said.append(f"{tested_on(report)} {METRIC_NAMES[metric]} {score_text(score, metric)}")
     if is_private(report["privacy"]):
         units = report["privacy"]["units"]
         said.append(f"epsilon {', '.join(epsilon_text(one['epsilon_max']) for one in units)}")
     return "  ".join(said)
 
 
-def _last_accuracy(pipeline: "Pipeline") -> str:
-    done, made = pipeline.run.facts, MODEL_STAGES.values()
-    facts = [done[name] for name in made if name in done]
-    return f"accuracy {percent(facts[-1]['evaluation']['accuracy'])}" if facts else "done"
+def _last_score(pipeline: "Pipeline") -> str:
+    done, dataset = pipeline.run.facts, pipeline.config.dataset
+    facts = [done[name] for name in MODEL_STAGES.values() if name in done]
+    if not facts:
+        return "done"
+    metric, where = dataset.metric, tested_words(dataset.evaluate_on)
+    score = score_text(facts[-1]["evaluation"][metric], metric)
+    return f"{where} {METRIC_NAMES[metric]} {score}"
 
 
 @contextmanager

@@ -51,7 +51,9 @@ def measure_file(
         extra = ["--inputs", str(inputs), "--logits", str(logits)]
         cost = _file_cost(path, config, python, extra)
         evaluation = evaluate_logits(np.load(logits), data.labels, num_classes)
-    return Measurement(evaluation.accuracy, evaluation.macro_f1, parameters, cost)
+    return Measurement(
+        evaluation.accuracy, evaluation.macro_f1, parameters, cost, evaluation.confusion
+    )
 
 
 def measure_cost(path: Path, config: MeasureOptions, python: str | None = None) -> Cost:

@@ -7,7 +7,7 @@ lacked is ``NotRequired``. docs/report.md tells the same to those who read the f
 
 from typing import Any, Literal, NotRequired, TypedDict, final
 
-from fedlite.base.records import ModelKey
+from fedlite.base.records import Metric, ModelKey
 from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.sections import (
     EnvironmentSection,
@@ -301,10 +301,12 @@ class SearchSection(TypedDict):
     ``chosen`` holds options by name. ``default`` and ``best`` are what the hand-set options and
     those found came to; ``default`` is None where that trial failed. ``reached`` says whether all
     limits were kept to, ``text`` what was found, in one line. ``trials_file`` is relative to the
-    run directory, ``pictures`` are names in ``pictures/`` without their ending.
+    run directory, ``pictures`` are names in ``pictures/`` without their ending. ``metric`` is what
+    ``accuracy`` stands for (absent: accuracy).
     """
 
     kind: str
+    metric: NotRequired[Metric]
     trials: int
     feasible: int
     failed: int

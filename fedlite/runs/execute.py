@@ -13,9 +13,9 @@ from fedlite.base.options import NEUTRAL, PATH, PATH_OR_NAME, options_of, value_
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.federation.transport.engines import prepare_engine
 from fedlite.privacy.ledger_folder import any_ledger
-from fedlite.report.events import TrackedRun, Tracker
+from fedlite.report.events import TrackedRun
 from fedlite.report.progress import Progress
-from fedlite.report.trackers import TRACKERS
+from fedlite.report.tracking import Forgiving, open_tracker, require_library
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory, open_run
 from fedlite.runs.outline import outline
@@ -32,6 +32,7 @@ def execute(
     *,
     resume: bool,
     again: str | None = None,
+    quiet: bool = False,
 ) -> Pipeline:
     """Run stages in ``run.dir``; finished ones with the same options are kept.
 
@@ -41,6 +42,7 @@ def execute(
         stages: names of the table, in order.
         resume: go on in a directory that holds a run.
         again: a stage that is run although it is done.
+        quiet: no progress is shown, whatever ``tracking.progress`` says.
 
     Raises:
         FedliteError: anything a person can put right; what is finished stays on disk.
@@ -49,7 +51,7 @@ def execute(
     with (
         memory_explained(),
         open_run(config, list(overrides), resume=resume) as run,
-        Progress(config.tracking.progress) as progress,
+        Progress(config.tracking.progress and not quiet) as progress,
     ):
         if tuple(stages) != ("report",):  # which takes a moment, and names its files
             progress.tell(f"run        {run.path}")
@@ -72,7 +74,8 @@ def execute(
 
 @contextmanager
 def tracked(pipeline: Pipeline) -> Iterator[None]:
-    """Within, the run is open in the tracker that its options name.
+    """Within, the run is open in the tracker that its options name; what fails there later is a
+    warning.
 
     Raises:
         FedliteError: the tracker's library or its store cannot be used.
@@ -90,11 +93,12 @@ def tracked(pipeline: Pipeline) -> Iterator[None]:
             if not {NEUTRAL, PATH, PATH_OR_NAME} & set(option.marks)
         },
     )
-    tracker: Tracker | None = TRACKERS.find(config.tracking.tracker)(described)
-    if tracker is None:
+    opened = open_tracker(config.tracking.tracker, described)
+    if opened is None:
         yield
         return
-    pipeline.tracker, ok = tracker, False
+    pipeline.tracker = tracker = Forgiving(opened, pipeline.warn)
+    ok = False
     try:
         yield
         ok = True
@@ -110,6 +114,7 @@ def rehearse(config: Config, stages: Sequence[str]) -> None:
         FedliteError: names the option and what would be right.
     """
     config = with_device(config)
+    require_library(config.tracking.tracker)
     with TemporaryDirectory() as folder, Progress(enabled=False) as progress:
         run = RunDirectory(Path(folder), "rehearsal")
         pipeline = Pipeline(config, run, progress, fingerprints(config))

@@ -159,11 +159,15 @@ class TestedPair(TypedDict, total=False):
 
 
 class EvaluateFacts(TestedPair):
-    """Measurements: of models by key, of artefacts by name, and of what they are compared with."""
+    """Measurements: of models by key, of artefacts by name, and of what they are compared with.
+
+    ``confusion`` is that of the file that ships as ONNX; runs of before lack it.
+    """
 
     models: dict[ModelKey, MeasurementFacts]
     artefacts: dict[str, MeasurementFacts]
     baselines: list[BaselineFacts]
+    confusion: NotRequired[list[list[int]]]
 
 
 class StudentSearchFacts(SearchSection):

@@ -73,6 +73,11 @@ class Pipeline:
         return "test" if self.config.dataset.evaluate_on == "test" else "held_out"
 
     @property
+    def measured_as(self) -> str:
+        """The name of a score in the progress: ``test_accuracy``, ``held_out_macro_f1``."""
+        return f"{self.tested}_{self.config.dataset.metric}"
+
+    @property
     def class_weights(self) -> tuple[float, ...]:
         """Of the student's loss, from public labels; empty where all are 1."""
         splits, how = self.splits, self.config.distill.class_weights

@@ -35,7 +35,8 @@ FULL_MODELS: tuple[ModelKey, ...] = ("teacher", "public_student", FEDERATED)
 def run(pipeline: Pipeline) -> EvaluateFacts:
     """Measure all that the compression made, and the models before it."""
     facts, config = pipeline.run.facts["compress"], pipeline.config.compress
-    artefacts = facts["artefacts"]
+    metric, measured_as = pipeline.config.dataset.metric, pipeline.measured_as
+    artefacts, onnx = facts["artefacts"], facts["shipped"].get("onnx", "")
     full = {name: pipeline.load(name) for name in FULL_MODELS}
     parameters = {name: count_parameters(model) for name, model in full.items()}
     parameters |= dict.fromkeys(COMPRESSED, facts["parameters_after"])
@@ -47,10 +48,10 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     with pipeline.progress.stage("measure", total=total) as bar:
         for name, model in full.items():
             found["models"][name] = _export_and_measure(pipeline, model, name, "onnx")
-            bar.advance(**{f"{pipeline.tested}_accuracy": found["models"][name]["accuracy"]})
+            bar.advance(**{measured_as: found["models"][name][metric]})
         first, second, labels = _tested_pair(pipeline)
         found["tested_pair"] = paired_facts(compare_pairs(first, second, labels))
-        if pipeline.config.dataset.metric == "macro_f1":
+        if metric == "macro_f1":
             found["tested_scores"] = scores_facts(compare_scores(first, second, labels))
         for format_name in others:
             found["baselines"] += _teacher_baseline(pipeline, full["teacher"], format_name)
@@ -61,19 +62,21 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
         if facts["folded_norms"]:
             path = pipeline.run.file(MODELS_FOLDER) / "folded_student.onnx"
             measured = _measure(pipeline, path, "onnx", facts["parameters_folded"])
-            found["models"]["folded_student"] = measured
+            found["models"]["folded_student"] = _measurement_facts(measured)
         bar.advance()
         for artefact in artefacts:
             file, key, format_name = artefact["file"], artefact["model"], artefact["format"]
             if file and runs_in(pipeline.run.file(file), config.converters.get(format_name)):
                 path = pipeline.run.file(file)
                 measured = _measure(pipeline, path, format_name, parameters[key])
-                found["artefacts"][artefact["name"]] = measured
+                found["artefacts"][artefact["name"]] = _measurement_facts(measured)
                 if format_name == "onnx" and key in COMPRESSED:
-                    found["models"][key] = measured
+                    found["models"][key] = _measurement_facts(measured)
+                if artefact["name"] == onnx:
+                    found["confusion"] = measured.confusion
             bar.advance()
-        if ships := found["artefacts"].get(facts["shipped"].get("onnx", "")):
-            bar.advance(0, **{f"{pipeline.tested}_accuracy": ships["accuracy"]})
+        if ships := found["artefacts"].get(onnx):
+            bar.advance(0, **{measured_as: ships[metric]})
     return found
 
 
@@ -113,12 +116,12 @@ def _export_and_measure(
     config = pipeline.config.compress
     path = pipeline.run.file(MODELS_FOLDER) / f"{name}{suffix_of(format_name)}"
     export_file(format_name, model, pipeline.splits.task, path, config, None, quantized=False)
-    return _measure(pipeline, path, format_name, count_parameters(model))
+    return _measurement_facts(_measure(pipeline, path, format_name, count_parameters(model)))
 
 
-def _measure(pipeline: Pipeline, path: Path, format_name: str, parameters: int) -> MeasurementFacts:
+def _measure(pipeline: Pipeline, path: Path, format_name: str, parameters: int) -> Measurement:
     config, splits = pipeline.config.compress, pipeline.splits
-    measurement = measure_file(
+    return measure_file(
         path,
         splits.test,
         splits.task.num_classes,
@@ -126,7 +129,6 @@ def _measure(pipeline: Pipeline, path: Path, format_name: str, parameters: int) 
         config.measure,
         python=config.converters.get(format_name),
     )
-    return _measurement_facts(measurement)
 
 
 def _eager(

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.base.records import Evaluation, Metric, RoundRecord, score_of
 from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.data.types import Task
 from fedlite.distill.evaluate import evaluator
@@ -70,7 +70,9 @@ def run(pipeline: Pipeline) -> FederateFacts:
     with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
         bar.advance(finished)
         table = RoundsCsv(pipeline.run.file(FILE), history, config.dataset.evaluate_on)
-        watcher = Watcher(bar, board, table, pipeline.plans, pipeline.tested, config.dataset.metric)
+        watcher = Watcher(
+            bar, board, table, pipeline.plans, pipeline.measured_as, config.dataset.metric
+        )
         federation = make_federation(pipeline, checkpoint)
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
         if board is not None:
@@ -179,14 +181,14 @@ class Watcher:
     board: RunBoard | None
     table: RoundsCsv
     plans: Plans
-    tested: str
-    metric: str
+    measured_as: str
+    metric: Metric
 
     def on_round(self, record: RoundRecord) -> None:
         """Show one round."""
         fields: dict[str, Field] = {}
         if record.evaluation is not None:
-            fields[f"{self.tested}_{self.metric}"] = getattr(record.evaluation, self.metric)
+            fields[self.measured_as] = score_of(record.evaluation, self.metric)
         if record.epsilons:
             fields["epsilon"] = max(record.epsilons)
         if record.client_level_epsilon is not None:

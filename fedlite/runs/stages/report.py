@@ -5,9 +5,11 @@ from pathlib import Path
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.format import suffix_of
 from fedlite.report.card import ShippedFile
+from fedlite.report.charts import FEDERATED
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.report.schema import Report
 from fedlite.report.table import comparison_markdown
+from fedlite.report.words import final_model, model_labels
 from fedlite.report.write import write_report
 from fedlite.runs.assemble import assemble_report
 from fedlite.runs.facts import NoFacts
@@ -19,13 +21,17 @@ def run(pipeline: Pipeline) -> NoFacts:
     pipeline.need("evaluate")
     report = assemble_report(pipeline)
     names = pipeline.splits.task.class_names
-    confusion = pipeline.run.facts["federate"]["evaluation"]["confusion"]
-    write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion)
+    facts = pipeline.run.facts
+    confusion, whose = facts["federate"]["evaluation"]["confusion"], FEDERATED
+    final = final_model(report)
+    if (measured := facts["evaluate"].get("confusion")) and final is not None:
+        confusion, whose = measured, f"what ships ({model_labels(report)[final].lower()})"
+    write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion, whose)
     _bundle(pipeline, report)
     board = pipeline.board(purge_step=pipeline.config.federation.rounds + 1)
     if board is not None:
         with board:
-            board.log_final(report, names, confusion)
+            board.log_final(report, names, confusion, whose)
             if report["search"]:
                 board.log_search(report["search"], pipeline.run.file("pictures"))
     return {}
