@@ -153,8 +153,8 @@ def _records(path: Path) -> Columns:
             record = None
         if not isinstance(record, dict):
             raise UsageError(f"{path}: line {number} is no JSON object; expected one a line")
-        for name in record.keys() - found.keys():
-            found[name] = [None] * count
+        for name in record:  # in the order of the file
+            found.setdefault(name, [None] * count)
         for name, values in found.items():
             values.append(record.get(name))
         count += 1
