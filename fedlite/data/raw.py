@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.data.inputs import check_image, check_inputs, check_texts, input_notes
 from fedlite.data.labels import check_full, number_labels
 from fedlite.data.options import SOURCES, DatasetOptions
@@ -56,8 +57,9 @@ def root_path(config: DatasetOptions) -> Path:
         raise UsageError(f"dataset.root: missing for dataset {config.name}; give a path")
     root = Path(config.root).expanduser()
     if not root.exists():
+        hint = did_you_mean_file(root) or ";"
         raise UsageError(
-            f"dataset.root={config.root}: no such path; give the folder of {config.name},"
+            f"dataset.root={config.root}: no such path{hint} give the data of {config.name},"
             " or set the environment variable FEDLITE_DATA to the folder that holds the data sets"
         )
     return root

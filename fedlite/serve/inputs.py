@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import visible_files
+from fedlite.base.nearest import did_you_mean, did_you_mean_file
 from fedlite.serve.dialect import is_number, rows_of
 from fedlite.serve.parquet import PARQUETS, array_of, is_parquet, read_parquet, rows_of_parquet
 from fedlite.serve.pictures import PICTURES, read_picture
@@ -54,7 +55,8 @@ def files_of(inputs: Sequence[Path], *, text: bool = False) -> list[Path]:
                 raise UsageError(f"input={path}: nothing to predict there; give {words}")
             found += files
         elif not path.is_file():
-            raise UsageError(f"input={path}: no such file or folder; give {words}")
+            hint = did_you_mean_file(path) or ";"
+            raise UsageError(f"input={path}: no such file or folder{hint} give {words}")
         elif not _readable(path, text):
             kind = path.suffix.lower() or "(none)"
             raise UsageError(f"input={path}: unknown kind {kind}; give {words}")
@@ -229,9 +231,10 @@ def _places(header: Sequence[str], columns: Sequence[str], path: Path) -> list[i
     if len(missing) == len(columns):
         return None
     if missing:
+        hint = did_you_mean(missing[0], names) or ";"
         raise UsageError(
             f"input={path}: lacks {len(missing)} of the model's {len(columns)} columns, such as"
-            f" {missing[0]!r}; it has {', '.join(names)}"
+            f" {missing[0]!r}{hint} it has {', '.join(names)}"
         )
     return [names.index(name) for name in columns]
 
