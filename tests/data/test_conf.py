@@ -15,7 +15,7 @@ from fedlite.runs.splits import splits_of
 
 TEXTS = ["trec", "ag_news", "sms_spam"]
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10", *TEXTS]
-OWN_DATA = ["npz", "npy", "idx", "pictures", "table", "text", "huggingface"]
+OWN_DATA = ["npz", "npy", "idx", "pictures", "sound", "table", "text", "huggingface"]
 PARTITIONS = ["iid", "dirichlet", "pathological", "shards", "size", "natural"]
 
 
