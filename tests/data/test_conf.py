@@ -60,6 +60,14 @@ def test_partition_has_every_key_and_natural_counts_clients_itself(name: str) ->
     assert OmegaConf.select(config, "federation.rounds") == 20
 
 
+def test_in_har_a_client_is_a_person_whom_client_level_privacy_protects() -> None:
+    config = parse_config(composed("experiment=har", "privacy=client"))
+    assert (config.partition.name, config.privacy.unit) == ("natural", "client")
+    if not Path(str(config.dataset.root)).exists():
+        pytest.skip(f"{config.dataset.root} is not there")
+    assert splits_of(config).num_clients == 17  # tests/data/test_splits.py: each a whole person
+
+
 def test_overrides_reach_a_natural_partition() -> None:
     config = composed("partition=natural", "partition.alpha=2", "federation.num_clients=16")
     assert (config.partition.alpha, config.federation.num_clients) == (2, 16)
