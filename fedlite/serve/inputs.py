@@ -17,6 +17,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import visible_files
 from fedlite.serve.dialect import is_number, rows_of
 from fedlite.serve.logmel import LogMel
+from fedlite.serve.parquet import PARQUETS, array_of, is_parquet, read_parquet, rows_of_parquet
 from fedlite.serve.pictures import PICTURES, read_picture
 from fedlite.serve.preprocessing import Kind, Preprocessing
 from fedlite.serve.sounds import SOUNDS, clips_of, read_clip
@@ -25,8 +26,8 @@ from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
 DECIMAL_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
 TRUTH = {"true": 1.0, "false": 0.0}  # as a table is trained on
-KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-KINDS_IN_WORDS = "png, jpg, npy, npz, csv or tsv"  # of what is neither text nor sound
+KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", *PARQUETS)
+KINDS_IN_WORDS = "png, jpg, npy, npz, csv, tsv or parquet"  # of what is neither text nor sound
 SOUNDS_IN_WORDS = "wav, npy or npz"
 
 
@@ -91,7 +92,7 @@ def refuse_what_does_not_fit(
         return
     if invert:
         raise UsageError(f"invert: only of pictures; this model takes {preprocessing.words}")
-    words = SOUNDS_IN_WORDS if preprocessing.kind == "sound" else "npy, npz or csv"
+    words = SOUNDS_IN_WORDS if preprocessing.kind == "sound" else "npy, npz, csv or parquet"
     for path in files:
         if path.suffix.lower() in PICTURES:
             raise UsageError(
@@ -109,10 +110,11 @@ def read_examples(
     (:func:`fedlite.serve.pictures.read_picture`). An npy holds raw values, an npz too, in the array
     ``inputs`` or in its only or first one: one example or many, channels first or last, or
     flattened. A csv holds one flattened example per line, channels first, with or without a
-    header; where the model is of a table, a header with its columns among others. Where the model
-    takes texts, a txt holds one on each line, and a csv, tsv or jsonl in the columns that the
-    training data had (:func:`fedlite.serve.texts.read_texts`). Where it takes recordings, a wav is
-    one, and an npy or npz holds spectrograms as above, or samples at the model's rate
+    header; where the model is of a table, a header with its columns among others. A parquet is read
+    as a csv with a header, or holds an array in each row. Where the model takes texts, a txt holds
+    one on each line, and a csv, tsv, jsonl or parquet in the columns that the training data had
+    (:func:`fedlite.serve.texts.read_texts`). Where it takes recordings, a wav is one, and an npy,
+    npz or parquet holds spectrograms as above, or samples at the model's rate
     (:func:`fedlite.serve.sounds.clips_of`).
 
     Raises:
@@ -130,14 +132,20 @@ def read_examples(
     if kind in PICTURES:
         picture = read_picture(path, preprocessing, invert=invert)
         return Examples([name], picture.pixels[None] * preprocessing.scale, picture.notes)
-    if kind in (".npy", ".npz"):
-        array = _read_array(path)
+    if is_parquet(path):
+        table = read_parquet(path)
+        array = None if preprocessing.columns else array_of(table, path)
+        cells = rows_of_parquet(table)
+    else:
+        array = _read_array(path) if kind in (".npy", ".npz") else None
+        cells = _cells_of(path)
+    if array is not None:
         if front is not None and array.ndim <= 2 and array.shape != shape[1:]:
             return _sounds(array, front, path, name)
         raw = shaped(array, shape, path)
         names = [f"{name}[{i}]" for i in range(len(raw))]
     else:
-        lines, rows = _read_csv(path, math.prod(shape), preprocessing.columns)
+        lines, rows = _read_rows(path, cells, math.prod(shape), preprocessing.columns)
         names, raw = [f"{name}:{line}" for line in lines], rows.reshape(-1, *shape)
     return Examples(names, preprocessing.scale - raw if invert else raw)
 
@@ -190,20 +198,22 @@ def shaped(array: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray
     )
 
 
-def _read_csv(
-    path: Path, width: int, columns: Sequence[str] = ()
+def _read_rows(
+    path: Path, all_cells: Iterator[list[str]], width: int, columns: Sequence[str]
 ) -> tuple[list[int], NDArray[np.float64]]:
-    """Line numbers and values (n, width); a first line of words is a header.
+    """Numbers of lines (of a parquet: of rows) and values (n, width); a first line of words is a
+    header.
 
     A header that holds all of ``columns`` says where they are, whatever lies between them.
     """
     lines, rows = [], []
     places: list[int] | None = None
+    first, word = (0, "row") if is_parquet(path) else (1, "line")
     try:
-        for number, cells in enumerate(_cells_of(path), start=1):
+        for number, cells in enumerate(all_cells, start=first):
             if not cells:
                 continue
-            if number == 1 and _is_header(cells, columns):
+            if number == first and (first == 0 or _is_header(cells, columns)):
                 places = _places(cells, columns, path) if columns else None
                 continue
             if places is not None:
@@ -212,18 +222,18 @@ def _read_csv(
             if values is None:
                 wrong = next(cell for cell in cells if _numbers([cell]) is None)
                 raise UsageError(
-                    f"input={path}: line {number} holds {wrong!r}, which is no finite number"
+                    f"input={path}: {word} {number} holds {wrong!r}, which is no finite number"
                 )
             if len(values) != width:
                 raise UsageError(
-                    f"input={path}: line {number} has {len(values)} values; expected {width}"
+                    f"input={path}: {word} {number} has {len(values)} values; expected {width}"
                 )
             lines.append(number)
             rows.append(values)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise FedliteError(f"input={path}: not a csv file, or damaged") from error
     if not rows:
-        raise UsageError(f"input={path}: holds no example; expected {width} values per line")
+        raise UsageError(f"input={path}: holds no example; expected {width} values per {word}")
     return lines, np.array(rows)
 
 
