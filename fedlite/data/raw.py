@@ -12,6 +12,7 @@ from fedlite.base.nearest import did_you_mean_file
 from fedlite.data.inputs import check_image, check_inputs, check_texts, input_notes
 from fedlite.data.labels import check_full, number_labels
 from fedlite.data.options import SOURCES, DatasetOptions
+from fedlite.serve.logmel import LogMel
 
 Array = NDArray[Any]
 
@@ -23,7 +24,8 @@ class RawData:
     ``groups`` is the natural id (person, writer, device) of each training example.
     ``scale`` is what inputs are divided by; None means 255 for 8-bit inputs and 1 for others.
     With ``text``, inputs are texts (n,), as objects. ``columns`` names the features of inputs
-    (n, F), or where the texts were. ``notes`` are lines on what a user may not have meant.
+    (n, F), or where the texts were. ``sound`` is what made inputs of recordings. ``notes`` are
+    lines on what a user may not have meant.
     """
 
     inputs_train: Array
@@ -35,6 +37,7 @@ class RawData:
     scale: float | None = None
     columns: tuple[str, ...] | None = None
     text: bool = False
+    sound: LogMel | None = None
     notes: tuple[str, ...] = ()
 
 
