@@ -20,8 +20,15 @@ class TeacherOptions(ScaledModelOptions):
     """The teacher: loaded from ``checkpoint`` or trained on public data with early stopping."""
 
     checkpoint: Annotated[
-        str | None, PATH, Doc("a state dict, .safetensors or torch.save: loaded, not trained")
+        str | None,
+        PATH,
+        Doc("a state dict (.safetensors, torch.save), or a folder of Hugging Face for transformer"),
     ] = None
+    fine_tune: Annotated[
+        Literal["none", "head", "all"],
+        LATER,
+        Doc("what public data trains of a checkpoint; all: the head 100 times as fast as the rest"),
+    ] = "none"
     cache_dir: Annotated[
         str | None,
         PATH,
