@@ -125,11 +125,13 @@ def cached_warm_start(
     """
     path = None
     if cache_dir is not None:
+        settings = dataclasses.asdict(config)
+        del settings["word_vectors"]  # they are the start's
         facts = {
             "start": state_sha256(student.state_dict()),
             "kwargs": model.kwargs,
             "teacher": state_sha256(teacher.state_dict()),
-            "distill": dataclasses.asdict(config),
+            "distill": settings,
             "augment": dataclasses.asdict(augment),
             "seed": seed,
         }

@@ -77,4 +77,9 @@ class DistillOptions(LossOptions):
         LATER,
         Doc("of the student's loss, on private data too; by the public labels"),
     ] = "none"
+    word_vectors: Annotated[
+        Literal["random", "teacher"],
+        LATER,
+        Doc("what a student of texts begins with; teacher: principal components of its vectors"),
+    ] = "random"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)
