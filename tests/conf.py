@@ -1,5 +1,7 @@
 """What lies in ``conf/``: its groups, their files, and what some of them need beside them."""
 
+from pathlib import Path
+
 from fedlite.runs.conf import conf_dir
 
 GROUPS = sorted(path for path in conf_dir().iterdir() if path.is_dir())
@@ -9,6 +11,7 @@ OPTIONS = [
     for path in sorted(folder.glob("*.yaml"))
     if not path.stem.startswith("_")
 ]
+PRETRAINED = Path(__file__).parent / "models" / "files" / "encoder"
 # What a person must give with an option that stands for their own data or network.
 NEEDS = {
     ("dataset", "huggingface"): ("dataset.root=somewhere",),
@@ -16,5 +19,7 @@ NEEDS = {
     ("dataset", "idx"): ("dataset.root=somewhere",),
     ("student", "custom"): ("student.module=fedlite.models.mlp.MLP",),
     ("teacher", "custom"): ("teacher.module=fedlite.models.mlp.MLP",),
+    ("teacher", "transformer"): (f"teacher.checkpoint={PRETRAINED}",),
+    ("teacher", "minilm"): (f"teacher.checkpoint={PRETRAINED}",),  # its package may be missing
     ("distill", "relational"): ("privacy=none",),
 }

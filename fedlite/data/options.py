@@ -26,17 +26,21 @@ class AugmentOptions(Options):
 
 @dataclass(frozen=True)
 class TextOptions(Options):
-    """How texts become numbers. Vocabulary and length come from public texts alone."""
+    """How texts become numbers. Vocabulary and length come from public texts alone.
+
+    ``tokenizer`` null is the one of the teacher's folder, where it has one, else ``words``.
+    """
 
     tokenizer: Annotated[
-        Literal["words", "pieces", "characters"],
-        Doc("what a token is; pieces: parts of words, on bytes (BPE)"),
-    ] = "words"
+        str | None,
+        PATH_OR_NAME,
+        Doc("words, pieces (of words, on bytes), characters, or a tokenizer.json or its folder"),
+    ] = None
     vocabulary: Annotated[int, Ge(3), Doc("most tokens; rarer ones are unknown")] = 2000
     length: Annotated[
         int | None, Ge(1), Doc("tokens that a model sees; null: what 95% of public texts have")
     ] = None
-    lowercase: Annotated[bool, Doc("read capitals as small letters")] = True
+    lowercase: Annotated[bool, Doc("read capitals as small letters; not of a file")] = True
 
 
 @dataclass(frozen=True)

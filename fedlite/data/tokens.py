@@ -1,4 +1,4 @@
-"""Tokenizers that are learnt from public texts alone, and texts as numbers."""
+"""Tokenizers that public texts alone decide, learnt or cut, and texts as numbers."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean
+from fedlite.base.pretrained import read_tokenizer
 from fedlite.data.draws import Rows
+from fedlite.data.given_tokenizer import cut
 from fedlite.data.options import TextOptions
 from fedlite.data.raw import RawData
 from fedlite.data.types import Tokens
@@ -27,8 +30,7 @@ SPECIAL = [PAD_TOKEN, UNKNOWN_TOKEN]  # the first numbers, in this order
 
 FEWEST_PIECES = len(SPECIAL) + 256  # each byte is a token
 
-WORDS, PIECES, CHARACTERS = "words", "pieces", "characters"
-
+WORDS, PIECES, CHARACTERS = LEARNT = ("words", "pieces", "characters")
 
 COVERED = 95  # per cent of the public texts that are seen whole, where no length is given
 MOST_TOKENS = 128  # of a text, where no length is given
@@ -47,21 +49,26 @@ def tokenized(
         options: what a token is.
 
     Raises:
-        UsageError: there is nothing to learn from the public texts, or no room for the tokens.
+        UsageError: there is nothing to learn from the public texts, or no room for the tokens; or
+            the tokenizer that was given cannot be read.
     """
-    if options.tokenizer == PIECES and options.vocabulary < FEWEST_PIECES:
+    kind = options.tokenizer or WORDS
+    if kind == PIECES and options.vocabulary < FEWEST_PIECES:
         raise UsageError(
             f"dataset.text.vocabulary={options.vocabulary}: must be {FEWEST_PIECES} or more with"
             " dataset.text.tokenizer=pieces, where every byte is a token"
         )
     texts = list(raw.inputs_train[public])
-    tokenizer = learn_tokenizer(
-        texts, options.tokenizer, options.vocabulary, lowercase=options.lowercase
-    )
+    if kind in LEARNT:
+        tokenizer = learn_tokenizer(texts, kind, options.vocabulary, lowercase=options.lowercase)
+    else:
+        tokenizer = cut(given_tokenizer(kind), texts, options.vocabulary, kind)
     vocabulary = len(words_of(tokenizer))
     train = encode(tokenizer, list(raw.inputs_train), options.length or MOST_TOKENS)
     lengths = (train[public] != PAD).sum(axis=1)
     if vocabulary <= len(SPECIAL) or not lengths.any():
+        if kind not in LEARNT:
+            raise UsageError(f"{kind}: knows no token of {len(texts)} public texts; give another")
         raise UsageError(
             f"dataset: nothing to learn from {len(texts)} public texts: no token occurs twice; give"
             " more of them (dataset.public_size), or dataset.text.tokenizer=characters"
@@ -72,7 +79,7 @@ def tokenized(
     test = None if raw.inputs_test is None else encode(tokenizer, list(raw.inputs_test), length)
     known = known_share(train[validation])
     log.info(
-        "%d tokens, learnt from %d public texts; a model sees the first %d of a text, and knows"
+        "%d tokens, of %d public texts; a model sees the first %d of a text, and knows"
         " %.1f%% of those in other public texts",
         vocabulary,
         len(texts),
@@ -89,6 +96,19 @@ def tokenized(
         notes = (*notes, unknown)
     made = replace(raw, inputs_train=train, inputs_test=test, notes=notes)
     return made, Tokens(tokenizer, vocabulary)
+
+
+def given_tokenizer(name: str) -> str:
+    """The JSON of the tokenizer that ``dataset.text.tokenizer`` names: a file, or in a folder.
+
+    Raises:
+        UsageError: nothing is there, or nothing that can be read.
+    """
+    try:
+        return read_tokenizer(name)
+    except UsageError as error:
+        hint = did_you_mean(name, LEARNT)
+        raise UsageError(f"dataset.text.tokenizer={name}: {error}{hint}") from error
 
 
 def learn_tokenizer(texts: Sequence[str], kind: str, vocabulary: int, *, lowercase: bool) -> str:

@@ -21,7 +21,7 @@ from fedlite.base.version import __version__
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import PublicData, Task
 from fedlite.distill.options import DistillOptions, TeacherOptions
-from fedlite.distill.teacher import freeze, train_teacher
+from fedlite.distill.teacher import freeze, load_teacher, train_teacher
 from fedlite.distill.warm_start import warm_start
 from fedlite.models.build import build_model, import_class, load_state
 from fedlite.models.options import ModelOptions
@@ -40,12 +40,14 @@ def teacher_cache_key(
     augment: AugmentOptions,
     seed: int,
     device: torch.device = CPU,
+    start: nn.Module | None = None,
 ) -> str:
     """The sha256 (hex) of all that decides the trained weights.
 
     Model and training settings, the source file of the model's class, the input shape and number
     of classes, every byte of the public data, augmentation, seed, versions, that of the training
-    among them, and the kind of device, which rounds in its own way; not where the cache lies.
+    among them, and the kind of device, which rounds in its own way; not where the cache lies. Of a
+    teacher from a checkpoint also the weights that ``start`` begins with.
     """
     settings = dataclasses.asdict(config)
     for key in ("name", "checkpoint", "cache_dir", "normalise", "mean", "std"):
@@ -58,6 +60,10 @@ def teacher_cache_key(
         "augment": dataclasses.asdict(augment),
         "seed": seed,
     }
+    if start is None:
+        del settings["fine_tune"]
+    else:
+        facts["start"] = state_sha256(start.state_dict())
     return _key(facts, config, device, public, validation)
 
 
@@ -73,16 +79,21 @@ def cached_teacher(
 ) -> tuple[nn.Module, bool]:
     """The trained, frozen teacher, on ``device``, and whether it came from the cache.
 
+    One from a checkpoint begins with the weights of that.
     It lies in ``<config.cache_dir>/teachers/<key>.pt``; ``cache_dir`` null trains without a cache.
     A damaged file is trained again and replaced.
 
     Raises:
-        UsageError: the model cannot be built, or the cache folder cannot be made.
+        UsageError: the model cannot be built, its checkpoint cannot be loaded, or the cache folder
+            cannot be made.
     """
-    model = build_model(config, task, seed).to(device)
+    model, start = build_model(config, task, seed).to(device), None
+    if config.checkpoint is not None:
+        load_teacher(model, config, task)
+        start = model.requires_grad_(requires_grad=True)
     path = None
     if config.cache_dir is not None:
-        key = teacher_cache_key(config, task, public, validation, augment, seed, device)
+        key = teacher_cache_key(config, task, public, validation, augment, seed, device, start)
         path = _file(config.cache_dir, TEACHERS, key)
     if _load(model, path):
         freeze(model)
@@ -115,11 +126,13 @@ def cached_warm_start(
     """
     path = None
     if cache_dir is not None:
+        settings = dataclasses.asdict(config)
+        del settings["word_vectors"]  # they are the start's
         facts = {
             "start": state_sha256(student.state_dict()),
             "kwargs": model.kwargs,
             "teacher": state_sha256(teacher.state_dict()),
-            "distill": dataclasses.asdict(config),
+            "distill": settings,
             "augment": dataclasses.asdict(augment),
             "seed": seed,
         }

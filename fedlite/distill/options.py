@@ -20,8 +20,15 @@ class TeacherOptions(ScaledModelOptions):
     """The teacher: loaded from ``checkpoint`` or trained on public data with early stopping."""
 
     checkpoint: Annotated[
-        str | None, PATH, Doc("a state dict, .safetensors or torch.save: loaded, not trained")
+        str | None,
+        PATH,
+        Doc("a state dict (.safetensors, torch.save), or a folder of Hugging Face for transformer"),
     ] = None
+    fine_tune: Annotated[
+        Literal["none", "head", "all"],
+        LATER,
+        Doc("what public data trains of a checkpoint; all: the head 100 times as fast as the rest"),
+    ] = "none"
     cache_dir: Annotated[
         str | None,
         PATH,
@@ -70,6 +77,11 @@ class DistillOptions(LossOptions):
         LATER,
         Doc("of the student's loss, on private data too; by the public labels"),
     ] = "none"
+    word_vectors: Annotated[
+        Literal["random", "teacher"],
+        LATER,
+        Doc("what a student of texts begins with; teacher: principal components of its vectors"),
+    ] = "random"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)
 
 

@@ -12,8 +12,14 @@ from fedlite.distill.answers import in_channels_last, training_in_channels_last
 from fedlite.distill.class_weights import class_weights
 from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, WarmStartOptions
-from fedlite.distill.public import distil_on_public, require_public, teacher_answers
+from fedlite.distill.public import (
+    answers_once,
+    distil_on_public,
+    require_public,
+    teacher_answers,
+)
 from fedlite.models.build import FixedFrontEnd
+from fedlite.models.pretrained import PretrainedText
 
 
 def warm_start_steps(config: WarmStartOptions, examples: int) -> int:
@@ -44,10 +50,14 @@ def warm_start(
     weights = class_weights(public.labels, int(public.labels.max()) + 1, config.class_weights)
     settings, loss, shown = config.warm_start, build_loss(config, weights), public.inputs[:2]
     fixed = isinstance(student, FixedFrontEnd)
+    if isinstance(teacher, PretrainedText) and augment == AugmentOptions():
+        teach = answers_once(teacher, public, loss)
+    else:
+        teach = teacher_answers(in_channels_last(teacher, shown), loss)
     with nullcontext() if fixed else training_in_channels_last(student, shown):
         distil_on_public(
             student,
-            teacher_answers(in_channels_last(teacher, shown), loss),
+            teach,
             public,
             steps=warm_start_steps(settings, len(public)),
             batch_size=settings.batch_size,

@@ -15,13 +15,15 @@ from fedlite.serve.tokens import PAD
 class Words(nn.Module):
     """A table of vectors, one for each token; (n, length) numbers to (n, length, width).
 
-    What fills up a short text is zero, and learns nothing.
+    What fills up a short text is zero, and learns nothing; nor does a table that is ``frozen``,
+    which is as public as the student that it begins with.
     """
 
-    def __init__(self, vocabulary: int, width: int) -> None:
+    def __init__(self, vocabulary: int, width: int, frozen: bool = False) -> None:
         super().__init__()
         self.table = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.table.weight, std=width**-0.5)
+        self.table.weight.requires_grad_(not frozen)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, length, width)."""
@@ -42,6 +44,7 @@ class TextBag(nn.Module):
         width: of a token's vector.
         hidden: widths of the hidden layers; empty for none.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
+        freeze_words: whether the table of vectors stays as it begins.
 
     Raises:
         ValueError: another input shape, or an unknown activation.
@@ -55,10 +58,11 @@ class TextBag(nn.Module):
         width: int = 16,
         hidden: Sequence[int] = (32,),
         activation: str = "tanh",
+        freeze_words: bool = False,
     ) -> None:
         super().__init__()
         _check(input_shape)
-        self.words = Words(vocabulary, width)
+        self.words = Words(vocabulary, width, freeze_words)
         widths = [width, *hidden]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
@@ -86,6 +90,7 @@ class TextCNN(nn.Module):
         channels: of each convolution.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
         dropout: of what the head sees.
+        freeze_words: whether the table of vectors stays as it begins.
 
     Raises:
         ValueError: another input shape, an even kernel size, or an unknown activation.
@@ -101,12 +106,13 @@ class TextCNN(nn.Module):
         channels: int = 24,
         activation: str = "tanh",
         dropout: float = 0.0,
+        freeze_words: bool = False,
     ) -> None:
         super().__init__()
         _check(input_shape)
         if any(size % 2 == 0 for size in kernel_sizes):
             raise ValueError(f"kernel_sizes={list(kernel_sizes)}: must be odd")
-        self.words = Words(vocabulary, width)
+        self.words = Words(vocabulary, width, freeze_words)
         self.convs = nn.ModuleList(
             nn.Conv1d(width, channels, size, padding=size // 2) for size in kernel_sizes
         )
@@ -137,6 +143,7 @@ class TextTransformer(nn.Module):
         expansion: width of a block's hidden layer over ``width``.
         activation: see :data:`fedlite.models.layers.ACTIVATIONS`.
         dropout: of the vectors, and of what the head sees.
+        freeze_words: whether the table of vectors stays as it begins.
 
     Raises:
         ValueError: another input shape, a width that ``heads`` does not divide, or an unknown
@@ -154,12 +161,13 @@ class TextTransformer(nn.Module):
         expansion: int = 2,
         activation: str = "relu",
         dropout: float = 0.0,
+        freeze_words: bool = False,
     ) -> None:
         super().__init__()
         _check(input_shape)
         if heads < 1 or width % heads:
             raise ValueError(f"width={width}, heads={heads}: the width must be a multiple of heads")
-        self.words = Words(vocabulary, width)
+        self.words = Words(vocabulary, width, freeze_words)
         self.position = nn.Embedding(input_shape[0], width)
         nn.init.normal_(self.position.weight, std=0.02)
         self.blocks = nn.Sequential(

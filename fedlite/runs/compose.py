@@ -23,6 +23,7 @@ from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config, config_from_plain
 from fedlite.runs.experiment import EXPERIMENT, experiment_overrides
 from fedlite.runs.literal import CONFIG_DIR, CONFIG_NAME, key_of, literal
+from fedlite.runs.pretrained import with_pretrained
 from fedlite.runs.typed import (
     composable,
     own_file,
@@ -91,7 +92,7 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
     Raises:
         UsageError: an option that does not fit.
     """
-    return parse_config(composed(overrides))
+    return with_pretrained(parse_config(composed(overrides)))
 
 
 def composed(overrides: Sequence[str] = ()) -> DictConfig:

@@ -5,6 +5,7 @@ from pathlib import Path
 from fedlite.base.errors import UsageError
 from fedlite.base.nearest import did_you_mean_file
 from fedlite.base.options import value_at
+from fedlite.base.pretrained import MINILM
 from fedlite.runs.config import Config
 
 FILES = ("teacher.checkpoint", "privacy.policy", "compress.signing_key")
@@ -19,7 +20,7 @@ def check_inputs(config: Config) -> None:
     """
     for key in FILES:
         path = value_at(config, key)
-        if path and not Path(path).exists():
+        if path and path != MINILM and not Path(path).exists():
             raise UsageError(f"{key}={path}: no such file{did_you_mean_file(Path(path))}")
     dataset = config.dataset
     own = "." in dataset.source  # a source of the user's may read from anywhere
@@ -27,3 +28,8 @@ def check_inputs(config: Config) -> None:
         from fedlite.data.raw import root_path
 
         root_path(dataset)
+    if dataset.text.tokenizer is not None:
+        from fedlite.data.tokens import LEARNT, given_tokenizer
+
+        if dataset.text.tokenizer not in LEARNT:
+            given_tokenizer(dataset.text.tokenizer)

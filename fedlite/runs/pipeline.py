@@ -14,6 +14,7 @@ from fedlite.base.records import ModelKey
 from fedlite.base.tensors import load_tensors
 from fedlite.data.splits import Splits
 from fedlite.distill.class_weights import class_weights
+from fedlite.distill.transfer import transfer_words
 from fedlite.federation.fleet import Fleet
 from fedlite.federation.ledgers import divide
 from fedlite.federation.noise_walk import TrainedWeights
@@ -148,10 +149,17 @@ class Pipeline:
         load_state(model, load_tensors(self.run.file(f"{name}.pt")), where=f"{name}.pt")
         return model.eval()
 
+    def new_student(self) -> nn.Module:
+        """The student before any training, with what is transferred to it of the teacher."""
+        student = self.build(self.config.student)
+        if self.config.distill.word_vectors == "teacher":
+            transfer_words(student, self.load("teacher"))
+        return student
+
     def first_student(self) -> nn.Module:
         """The student that round 1 starts with."""
         warm = self.config.distill.warm_start.enabled
-        return self.load("public_student") if warm else self.build(self.config.student)
+        return self.load("public_student") if warm else self.new_student()
 
     def board(self, purge_step: int | None) -> RunBoard | None:
         """TensorBoard's writer, which tells the tracker too; None where both are turned off."""

@@ -18,6 +18,7 @@ from fedlite.federation.class_options import KEY
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
+from fedlite.models.pretrained_files import MODULE as PRETRAINED
 from fedlite.models.trial import check_training
 from fedlite.privacy.division import DIVISION_FILE, read_division
 from fedlite.runs.config import Config
@@ -27,8 +28,8 @@ from fedlite.runs.stages.federate import client_options
 from fedlite.runs.stages.table import fingerprints
 from fedlite.serve.signature import read_signing_key
 
-OF_VECTORS = "fedlite.models.mlp.MLP"
-OF_TEXTS = "fedlite.models.text."
+OF_VECTORS = ("fedlite.models.mlp.MLP",)
+OF_TEXTS = ("fedlite.models.text.", PRETRAINED)
 EXPORTS = "fedlite."  # the package's own students are known to export: their tests do it
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,8 @@ def check_networks(config: Config, task: Task) -> None:
     """
     if len(task.input_shape) != 1:
         return
-    fitting, choice, inputs = OF_VECTORS, "mlp", f"vectors of {task.input_shape[0]} features"
+    fitting: tuple[str, ...] = OF_VECTORS
+    choice, inputs = "mlp", f"vectors of {task.input_shape[0]} features"
     if task.vocabulary is not None:
         fitting, choice, inputs = OF_TEXTS, "text_cnn", "texts"
     networks = {"student": config.student, "teacher": config.teacher}

@@ -181,6 +181,7 @@ def search_student(
         return dataclasses.replace(outcome, accuracy=score_of(found, task.metric))
 
     space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
+    taught = dataclasses.asdict(distill)
     identity = identity_of(
         "student",
         *by_metric(task.metric),
@@ -188,7 +189,7 @@ def search_student(
         compress.formats[0],
         {name: served[name] for name in SERVING},
         dataclasses.asdict(default),
-        dataclasses.asdict(distill),
+        {name: one for name, one in taught.items() if name != "word_vectors"},  # of texts
         dataclasses.asdict(augment),
         state_sha256(teacher.state_dict()),
         state_sha256({"public": public.inputs, "validation": validation.inputs}),

@@ -9,17 +9,23 @@ from torch import Tensor
 
 from fedlite.data.types import ClientData
 from fedlite.distill.answers import Answers
-from fedlite.distill.loss import TaughtExamples
+from fedlite.distill.loss import TaughtExamples, build_loss
+from fedlite.distill.options import DistillOptions
 from fedlite.federation import workbench
 from fedlite.federation.messages import ARRAYS, State, to_state
+from fedlite.federation.noise_walk import TrainedWeights
+from fedlite.federation.student_check import check_student
 from fedlite.federation.workbench import TrainedPart, Workbench
-from fedlite.models.build import FixedFrontEnd, frozen_names
+from fedlite.models.build import FixedFrontEnd, build_model, frozen_names
 from fedlite.models.cnn import CNN
+from fedlite.models.options import ModelOptions
 from fedlite.models.scattering import ScatteringCNN
 from fedlite.privacy.client_level import ClientPlan
+from fedlite.privacy.options import PrivacyOptions
 from fedlite.runs.config import Config
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation, run_scripted
 from tests.privacy.world import ClientWorld
+from tests.tasks import texts
 
 SCATTERING = ("student=scattering", "student.kwargs.orientations=2")
 
@@ -106,3 +112,17 @@ def test_names_alone_do_not_make_a_front_end_fixed() -> None:
 
     assert not isinstance(Trained(), FixedFrontEnd)
     assert isinstance(ScatteringCNN((1, 8, 8), 10, orientations=1), FixedFrontEnd)
+
+
+@pytest.mark.parametrize("name", ["TextBag", "TextCNN", "TextTransformer"])
+def test_a_frozen_table_of_vectors_passes_the_trial_and_is_not_counted(name: str) -> None:
+    task, path = texts(), f"fedlite.models.text.{name}"
+    whole, frozen = (
+        build_model(ModelOptions(name, path, {"freeze_words": one}), task, seed=0)
+        for one in (False, True)
+    )
+    loss = build_loss(DistillOptions())
+    check_student(frozen, whole, loss, task, PrivacyOptions(), workbench.trained_part)
+    assert task.vocabulary is not None
+    fewer = TrainedWeights.of(whole).count - TrainedWeights.of(frozen).count
+    assert fewer == frozen.state_dict()["words.table.weight"].numel()

@@ -114,12 +114,18 @@ def test_the_sums_of_every_student_are_those_of_opacus(
         assert not one.requires_grad
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 70])
 @pytest.mark.parametrize("name", TEXTS)
-def test_the_sums_of_every_student_of_texts_are_those_of_opacus(name: str, size: int) -> None:
+def test_the_sums_of_every_student_of_texts_are_those_of_opacus(
+    name: str, size: int, frozen: bool
+) -> None:
     task = texts()
-    config = compose_config([*TINY, f"student={name}", "student.kwargs.activation=tanh"]).student
+    options = ("student.kwargs.activation=tanh", f"+student.kwargs.freeze_words={frozen}")
+    config = compose_config([*TINY, f"student={name}", *options]).student
     student = build_model(config, task, seed=0).double()
+    moved = [name for name, value in student.named_parameters() if value.requires_grad]
+    assert ("words.table.weight" in moved) != frozen
     generator = torch.Generator().manual_seed(size)
     inputs = task.random(size, generator)
     taught = Answers(torch.randn((size, 3), generator=generator).double())

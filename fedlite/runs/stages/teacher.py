@@ -8,7 +8,7 @@ from fedlite.distill.answers import in_channels_last
 from fedlite.distill.cache import cached_teacher
 from fedlite.distill.doubts import doubt_of
 from fedlite.distill.evaluate import evaluate_model
-from fedlite.distill.teacher import freeze, load_teacher_checkpoint
+from fedlite.distill.teacher import load_teacher
 from fedlite.privacy.randomness import derive_seed
 from fedlite.runs.facts import ModelFacts, evaluation_facts
 from fedlite.runs.pipeline import Pipeline
@@ -20,10 +20,9 @@ def run(pipeline: Pipeline) -> ModelFacts:
     source: Literal["checkpoint", "cache", "trained"] = "checkpoint"
     judged = f"public_validation_{metric}"
     with pipeline.progress.stage("teacher", total=config.teacher.epochs) as bar:
-        if config.teacher.checkpoint is not None:
+        if as_it_is := config.teacher.checkpoint is not None and config.teacher.fine_tune == "none":
             teacher = pipeline.build(config.teacher).to(pipeline.device)
-            load_teacher_checkpoint(teacher, config.teacher.checkpoint)
-            freeze(teacher)
+            load_teacher(teacher, config.teacher, splits.task)
             bar.conclude("from its checkpoint")
         else:
             teacher, cached = cached_teacher(
@@ -42,7 +41,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
             elif bar.done < config.teacher.epochs:
                 bar.conclude(f"stopped early: no better for {config.teacher.patience} epochs")
         save_tensors(pipeline.run.file("teacher.pt"), on_cpu(teacher.state_dict()))
-        seen = splits.public_validation if config.teacher.checkpoint is None else splits.public
+        seen = splits.public if as_it_is else splits.public_validation
         doubt = doubt_of(teacher, config.teacher, splits.task, seen)
         # Its features alone would be those of inputs in the data set's scale.
         evaluation = evaluate_model(

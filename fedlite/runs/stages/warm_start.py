@@ -13,7 +13,7 @@ from fedlite.runs.pipeline import Pipeline
 def run(pipeline: Pipeline) -> ModelFacts:
     """Write ``public_student.pt``."""
     config, splits = pipeline.config, pipeline.splits
-    student = pipeline.build(config.student).to(pipeline.device)
+    student = pipeline.new_student().to(pipeline.device)
     teacher = pipeline.load("teacher").to(pipeline.device)
     steps = warm_start_steps(config.distill.warm_start, len(splits.public))
     with pipeline.progress.stage("public student", total=steps) as bar:
