@@ -137,14 +137,13 @@ class Cost:
 class Measurement:
     """Quality on the test set and cost of an exported file, in the runtime that serves it.
 
-    ``confusion`` is as in :class:`Evaluation`, ``logits`` (n, classes) are the answers there.
+    ``logits`` (n, classes) are its answers there.
     """
 
     accuracy: float
     macro_f1: float
     parameters: int
     cost: Cost
-    confusion: list[list[int]] = field(default_factory=list)
     logits: "NDArray[np.float32] | None" = field(default=None, repr=False, compare=False)
 
 

@@ -51,8 +51,8 @@ def measure_file(
         extra = ["--inputs", str(inputs), "--logits", str(logits)]
         cost = _file_cost(path, config, python, extra)
         answered = np.load(logits)
-    found = evaluate_logits(answered, data.labels, num_classes)
-    return Measurement(found.accuracy, found.macro_f1, parameters, cost, found.confusion, answered)
+    evaluation = evaluate_logits(answered, data.labels, num_classes)
+    return Measurement(evaluation.accuracy, evaluation.macro_f1, parameters, cost, answered)
 
 
 def measure_cost(path: Path, config: MeasureOptions, python: str | None = None) -> Cost:

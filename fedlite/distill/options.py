@@ -74,6 +74,16 @@ class DistillOptions(LossOptions):
 
 
 @dataclass(frozen=True)
+class JoinOptions(Options):
+    """How classes learn from each other, on public data alone (Lin et al. 2020, FedDF)."""
+
+    every: Annotated[int, Ge(0), Doc("rounds from one join to the next; 0: each class alone")] = 5
+    steps: Annotated[int, Ge(1), Doc("public batches that teach a student in one join")] = 100
+    batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 64
+    learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 1e-3
+
+
+@dataclass(frozen=True)
 class CascadeOptions(Options):
     """When the student on the device asks the teacher on a server (docs/cascade.md)."""
 
@@ -86,13 +96,3 @@ class CascadeOptions(Options):
     round_trip_ms: Annotated[
         float, Ge(0), LATER, Doc("to the server and back, in the report's estimate")
     ] = 50.0
-
-
-@dataclass(frozen=True)
-class JoinOptions(Options):
-    """How classes learn from each other, on public data alone (Lin et al. 2020, FedDF)."""
-
-    every: Annotated[int, Ge(0), Doc("rounds from one join to the next; 0: each class alone")] = 5
-    steps: Annotated[int, Ge(1), Doc("public batches that teach a student in one join")] = 100
-    batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 64
-    learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 1e-3

@@ -161,15 +161,11 @@ class TestedPair(TypedDict, total=False):
 
 
 class EvaluateFacts(TestedPair, AnswersFacts):
-    """Measurements: of models by key, of artefacts by name, and of what they are compared with.
-
-    ``confusion`` is that of the file that ships as ONNX; runs of before lack it.
-    """
+    """Measurements: of models by key, of artefacts by name, and of what they are compared with."""
 
     models: dict[ModelKey, MeasurementFacts]
     artefacts: dict[str, MeasurementFacts]
     baselines: list[BaselineFacts]
-    confusion: NotRequired[list[list[int]]]
 
 
 class StudentSearchFacts(SearchSection):

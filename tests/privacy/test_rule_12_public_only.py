@@ -139,7 +139,7 @@ def calls_of(world: ClientWorld, folder: Path, onnx: Path) -> dict[str, tuple[Mo
 NAMES = (
     "train_teacher", "stop_teacher_early", "warm_start", "keep", "distil", "recover", "prune",
     "fold_norms", "train_quantization_aware", "shrink", "judge", "compare", "gradients", "export",
-    "calibrate", "join", "choose_joined", "fit_temperature",
+    "calibrate", "fit_temperature", "join", "choose_joined",
 )  # fmt: skip
 
 
@@ -192,8 +192,14 @@ def anything_with_inputs(data: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("train_teacher", "keep", "distil", "recover", "calibrate", "join", "choose_joined"),
+        "train_teacher",
+        "keep",
+        "distil",
+        "recover",
+        "calibrate",
         "fit_temperature",
+        "join",
+        "choose_joined",
     ],
 )
 def test_planted_guards_are_caught(

@@ -37,7 +37,7 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     """Measure all that the compression made, and the models before it."""
     facts, config = pipeline.run.facts["compress"], pipeline.config.compress
     metric, measured_as = pipeline.config.dataset.metric, pipeline.measured_as
-    artefacts, onnx = facts["artefacts"], facts["shipped"].get("onnx", "")
+    artefacts = facts["artefacts"]
     full = {name: pipeline.load(name) for name in FULL_MODELS}
     parameters = {name: count_parameters(model) for name, model in full.items()}
     parameters |= dict.fromkeys(COMPRESSED, facts["parameters_after"])
@@ -65,20 +65,18 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
         if facts["folded_norms"]:
             path = pipeline.run.file(MODELS_FOLDER) / "folded_student.onnx"
             measured = _measure(pipeline, path, "onnx", facts["parameters_folded"], tested)
-            found["models"]["folded_student"] = _measurement_facts(measured)
+            found["models"]["folded_student"] = measured
         bar.advance()
         for artefact in artefacts:
             file, key, format_name = artefact["file"], artefact["model"], artefact["format"]
             if file and runs_in(pipeline.run.file(file), config.converters.get(format_name)):
                 path = pipeline.run.file(file)
                 measured = _measure(pipeline, path, format_name, parameters[key], tested)
-                found["artefacts"][artefact["name"]] = _measurement_facts(measured)
+                found["artefacts"][artefact["name"]] = measured
                 if format_name == "onnx" and key in COMPRESSED:
-                    found["models"][key] = _measurement_facts(measured)
-                if artefact["name"] == onnx:
-                    found["confusion"] = measured.confusion
+                    found["models"][key] = measured
             bar.advance()
-        if ships := found["artefacts"].get(onnx):
+        if ships := found["artefacts"].get(facts["shipped"].get("onnx", "")):
             bar.advance(0, **{measured_as: ships[metric]})
     return {**found, **answers_facts(pipeline, found, tested)}
 
@@ -108,13 +106,12 @@ def _export_and_measure(
     config = pipeline.config.compress
     path = pipeline.run.file(MODELS_FOLDER) / f"{name}{suffix_of(format_name)}"
     export_file(format_name, model, pipeline.splits.task, path, config, None, quantized=False)
-    measured = _measure(pipeline, path, format_name, count_parameters(model), tested)
-    return _measurement_facts(measured)
+    return _measure(pipeline, path, format_name, count_parameters(model), tested)
 
 
 def _measure(
     pipeline: Pipeline, path: Path, format_name: str, parameters: int, tested: Tested
-) -> Measurement:
+) -> MeasurementFacts:
     """Quality and cost of a file; its logits on the test set go into ``tested``."""
     config, splits = pipeline.config.compress, pipeline.splits
     measurement = measure_file(
@@ -127,7 +124,7 @@ def _measure(
     )
     assert measurement.logits is not None
     tested[path.name] = measurement.logits
-    return measurement
+    return _measurement_facts(measurement)
 
 
 def _eager(

@@ -23,9 +23,9 @@ def run(pipeline: Pipeline) -> NoFacts:
     names = pipeline.splits.task.class_names
     facts = pipeline.run.facts
     confusion, whose = facts["federate"]["evaluation"]["confusion"], FEDERATED
-    final = final_model(report)
-    if (measured := facts["evaluate"].get("confusion")) and final is not None:
-        confusion, whose = measured, f"what ships ({model_labels(report)[final].lower()})"
+    ships, final = facts["compress"]["shipped"].get("onnx", ""), final_model(report)
+    if (found := facts["evaluate"].get("quality", {}).get(ships)) and final is not None:
+        confusion, whose = found["confusion"], f"what ships ({model_labels(report)[final].lower()})"
     write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion, whose)
     _bundle(pipeline, report)
     board = pipeline.board(purge_step=pipeline.config.federation.rounds + 1)
