@@ -32,18 +32,19 @@ MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order
     "run.resume",
     "seed",
     "dataset.root",
+    "dataset.keys.labels",
+    "dataset.size",
+    "dataset.metric",
     "dataset.public_size",
     "federation.num_clients",
     "federation.rounds",
-    "federation.local_steps",
     "privacy.epsilon",
-    "privacy.delta",
     "privacy.sample_rate",
-    "distill.alpha",
     "engine.num_workers",
-    "device",
     "compress.ratio",
 )
+
+OF_A_MAPPING = {"dataset.keys.labels": "column or array of the labels, in data of your own"}
 
 
 def docstring(command: str) -> str:
@@ -106,8 +107,8 @@ def command_help(command: str) -> str:
     from fedlite.base.options import options_of
     from fedlite.runs.config import Config
 
-    known = {option.key: option for option in options_of(Config)}
-    options = "\n".join(entry(key, known[key].help, 23) for key in MAIN_OPTIONS)
+    said = OF_A_MAPPING | {option.key: option.help for option in options_of(Config)}
+    options = "\n".join(entry(key, said[key], 23) for key in MAIN_OPTIONS)
     return f"""{screen}
 
 main options:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fedlite.base.named import Named
 from fedlite.base.options import LATER, PATH_OR_NAME, Doc, Options
@@ -40,6 +40,22 @@ class TextOptions(Options):
 
 
 @dataclass(frozen=True)
+class SoundOptions(Options):
+    """How recordings become log-mel spectrograms; all of it is public."""
+
+    rate: Annotated[int, Ge(2000), Le(192_000), Doc("Hz to which recordings are brought")] = 16_000
+    seconds: Annotated[
+        float, Gt(0), Le(60), Doc("that a model hears: the loudest of a longer recording")
+    ] = 1.0
+    window: Annotated[float, Gt(0), Le(1000), Doc("milliseconds of a frame")] = 30.0
+    hop: Annotated[float, Gt(0), Le(1000), Doc("milliseconds from frame to frame")] = 20.0
+    bands: Annotated[int, Ge(1), Le(512), Doc("mel bands, from 20 Hz to half the rate")] = 40
+    floor: Annotated[
+        float, Ge(-200), Lt(0), Doc("decibels below a full-scale sine that count as silence")
+    ] = -80.0
+
+
+@dataclass(frozen=True)
 class DatasetOptions(Options):
     """Where examples come from and how they are split into public, private and test parts."""
 
@@ -65,6 +81,7 @@ class DatasetOptions(Options):
         Doc("pictures: auto is grey where none is in colour"),
     ] = "auto"
     text: Annotated[TextOptions, LATER] = field(default_factory=TextOptions)
+    sound: Annotated[SoundOptions, LATER] = field(default_factory=SoundOptions)
     standardise: Annotated[
         Standardise,
         LATER,

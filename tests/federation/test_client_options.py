@@ -27,7 +27,7 @@ TASK = shaped((1, 8, 8))
 NETWORK = {"name", "module", "kwargs"}
 ALLOWED = {
     *(f"task.{key}" for key in ("name", "input_shape", "class_names", "metric", "example")),
-    "task.columns",
+    "task.columns", "task.sound",
     *(f"task.preprocessing.{key}" for key in ("kind", "scale", "mean", "std")),
     *(f"{network}.{key}" for network in ("teacher", "student") for key in NETWORK),
     *(f"teacher.{key}" for key in ("normalise", "mean", "std")),
