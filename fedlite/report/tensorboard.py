@@ -331,10 +331,12 @@ class RunBoard:
             for place, one in enumerate(entry["classes"]):
                 if one["f1"] is not None:
                     self._writer.add_scalar(f"{ARTEFACTS}/f1_by_class/{name}", one["f1"], place)
-        self._picture(f"{PICTURES}/reliability", quality_charts.reliability_diagram(report))
+        self._picture(
+            f"{PICTURES}/reliability", partial(quality_charts.reliability_diagram, report)
+        )
         if "cascade" in report:
             self._writer.add_text(f"{ARTEFACTS}/cascade", cascade_markdown(report))
-            self._picture(f"{PICTURES}/cascade", quality_charts.cascade_chart(report))
+            self._picture(f"{PICTURES}/cascade", partial(quality_charts.cascade_chart, report))
 
     def log_audit(self, results: AuditsSection, figures: Mapping[str, Figure]) -> None:
         """Write what a part of an audit found: its numbers under their path, and its pictures.
