@@ -8,9 +8,9 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from fedlite.base.errors import UsageError
 from fedlite.distill.answers import Answers, answers_of
 from fedlite.distill.options import LOSSES, LossOptions
+from fedlite.distill.taps import Between, check_there
 from fedlite.privacy.probe import check_row_separable
 
 PROBE_CLASSES, PROBE_FEATURES = 5, 6  # of the made-up answers that a loss is tried on
@@ -19,8 +19,8 @@ PROBE_CLASSES, PROBE_FEATURES = 5, 6  # of the made-up answers that a loss is tr
 class Loss(Protocol):
     """(student's answers, labels (n,), teacher's answers) -> losses (n,).
 
-    A loss names the features that it taps: modules of the student and of the teacher, none for a
-    loss of logits alone. Under DP-SGD row i must depend on row i alone (rule 6).
+    A loss names what it taps of the student and of the teacher (:mod:`fedlite.distill.taps`),
+    nothing if it is one of logits alone. Under DP-SGD row i must depend on row i alone (rule 6).
     """
 
     @property
@@ -44,6 +44,14 @@ class LogitLoss:
     def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
         """Losses (n,)."""
         return self._of_logits(student.logits, labels, teacher.logits)
+
+
+@dataclass(frozen=True)
+class LooksInside:
+    """What a module of losses builds where a loss follows from the networks that it stands between:
+    which layers it taps, how wide they are."""
+
+    place: Callable[[Between], Loss]
 
 
 @dataclass(frozen=True)
@@ -72,17 +80,24 @@ class WeightedLoss:
         return losses * losses.new_tensor(self.weights)[labels]
 
 
-def build_loss(options: LossOptions, weights: Sequence[float] = ()) -> Loss:
+def build_loss(
+    options: LossOptions, weights: Sequence[float] = (), between: Between | None = None
+) -> Loss:
     """The loss that ``distill.loss`` names.
 
     Args:
         options: ``distill``, or the part of it that a client is sent.
         weights: of each class (:func:`fedlite.distill.class_weights.class_weights`); empty: all 1.
+        between: the networks, for losses that look inside; they are left as they are.
 
     Raises:
-        UsageError: there is none of this name, or it cannot be imported.
+        UsageError: there is none of this name, it cannot be imported, or the networks have nothing
+            that it could look at.
     """
-    loss: Loss = LOSSES.find(options.loss)(options)
+    loss: Loss | LooksInside = LOSSES.find(options.loss)(options)
+    if isinstance(loss, LooksInside):
+        assert between is not None, f"{options.loss} looks inside the networks"
+        loss = loss.place(between)
     return WeightedLoss(loss, tuple(weights)) if weights else loss
 
 
@@ -203,8 +218,5 @@ def check_taps(loss: Loss, student: nn.Module, teacher: nn.Module) -> None:
     Raises:
         UsageError: names the network and the module.
     """
-    taps = ((student, "student", loss.student_taps), (teacher, "teacher", loss.teacher_taps))
-    for model, name, wanted in taps:
-        known = {key for key, _ in model.named_modules()}
-        if unknown := [one for one in wanted if one not in known]:
-            raise UsageError(f"distill.loss: taps '{unknown[0]}', which the {name} does not have")
+    check_there(student, "student", loss.student_taps)
+    check_there(teacher, "teacher", loss.teacher_taps)

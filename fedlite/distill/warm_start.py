@@ -13,6 +13,7 @@ from fedlite.distill.class_weights import class_weights
 from fedlite.distill.loss import build_loss
 from fedlite.distill.options import DistillOptions, WarmStartOptions
 from fedlite.distill.public import distil_on_public, require_public, teacher_answers
+from fedlite.distill.taps import Between
 from fedlite.models.build import FixedFrontEnd
 
 
@@ -42,7 +43,8 @@ def warm_start(
     """
     require_public(public)
     weights = class_weights(public.labels, int(public.labels.max()) + 1, config.class_weights)
-    settings, loss, shown = config.warm_start, build_loss(config, weights), public.inputs[:2]
+    settings, shown = config.warm_start, public.inputs[:2]
+    loss = build_loss(config, weights, Between(student, teacher, shown))
     fixed = isinstance(student, FixedFrontEnd)
     with nullcontext() if fixed else training_in_channels_last(student, shown):
         distil_on_public(

@@ -7,7 +7,7 @@ No path of the server, no key, no option of compression, and nothing of other cl
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Annotated, Self
 
@@ -68,7 +68,7 @@ class ClientOptions(Protects, Options):
                 teacher.name, teacher.module, teacher.kwargs, **teacher.scaling
             ),
             student=student,
-            loss=LossOptions(loss.loss, loss.alpha, loss.temperature),
+            loss=LossOptions(**{one.name: getattr(loss, one.name) for one in fields(LossOptions)}),
             unit=privacy.unit,
             sample_rate=privacy.sample_rate,
             local_steps=federation.local_steps,

@@ -27,6 +27,7 @@ from fedlite.distill.answers import (
     taught_answers,
 )
 from fedlite.distill.loss import Loss, TaughtExamples, build_loss, check_taps
+from fedlite.distill.taps import Between
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.student_check import asked_of, asked_of_front_end, check_student
@@ -265,7 +266,8 @@ def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Work
     task = options.task
     student = build_model(options.student, task, seed=options.seed)
     teacher = build_model(options.teacher, task, seed=0)
-    loss = build_loss(options.loss, options.class_weights)
+    between = Between(student, teacher, task.blank(2))
+    loss = build_loss(options.loss, options.class_weights, between)
     if options_json not in _proven_elsewhere:
         loss_option = f"distill.loss={options.loss.loss}"
         check_student(student, teacher, loss, task, options, trained_part, loss_option)

@@ -8,6 +8,7 @@ from torch import nn
 
 from fedlite.data.types import Task
 from fedlite.distill.loss import build_loss
+from fedlite.distill.taps import Between
 from fedlite.federation.buffered import (
     AtWork,
     account_step,
@@ -121,7 +122,8 @@ def client_work(config: Config, task: Task, examples: int) -> Work:
     """
     student = build_model(config.student, task, config.seed)
     teacher = build_model(config.teacher, task, seed=0)
-    trained, frozen = _split_flops(student, task, taps=build_loss(config.distill).student_taps)
+    loss = build_loss(config.distill, between=Between(student, teacher, task.blank(2)))
+    trained, frozen = _split_flops(student, task, taps=loss.student_taps)
     steps = config.federation.local_steps * config.privacy.sample_rate * examples
     return Work(
         flops=steps * TRAINING * trained,
