@@ -8,6 +8,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from fedlite.data.augment import Copies
 from fedlite.distill.answers import Answers, answers_of
 from fedlite.distill.options import LOSSES, LossOptions
 from fedlite.distill.taps import Between, check_there
@@ -106,26 +107,36 @@ class TaughtExamples:
     """``loss`` on fixed examples as training sees it: (model, rows) -> losses of those rows.
 
     ``inputs`` (n, ...), ``labels`` (n,), and ``taught``, the teacher's answers on the inputs, asked
-    once.
+    once. With ``copies`` the loss of an example is the mean over its copies, so that its gradient
+    is their mean before it is clipped (De et al. 2022, *Unlocking high-accuracy differentially
+    private image classification through scale*, section 3.3); the teacher's answer stays that to
+    the example as it is.
     """
 
     loss: Loss
     inputs: Tensor
     labels: Tensor
     taught: Answers
+    copies: Copies | None = None
 
     def __call__(self, model: nn.Module, rows: Tensor) -> Tensor:
         """Losses (n,) of ``rows`` (n,)."""
-        return self[rows].losses(model)
+        return self[rows].losses(model, rows)
 
     def __getitem__(self, rows: Tensor) -> Self:
         """Some of the examples."""
         inputs = _rows_of([(self.inputs, rows)])
         return replace(self, inputs=inputs, labels=self.labels[rows], taught=self.taught[rows])
 
-    def losses(self, model: nn.Module) -> Tensor:
-        """Of all examples (n,)."""
-        answers = answers_of(model, self.inputs, self.loss.student_taps)
+    def losses(self, model: nn.Module, numbers: Tensor) -> Tensor:
+        """Of all examples (n,), for which copies are drawn by their ``numbers`` (n,)."""
+        if self.copies is None:
+            return self._of(model, self.inputs)
+        seen = self.copies.of(self.inputs, numbers)
+        return torch.stack([self._of(model, inputs) for inputs in seen]).mean(dim=0)
+
+    def _of(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        answers = answers_of(model, inputs, self.loss.student_taps)
         return self.loss(answers, self.labels, self.taught)
 
 
@@ -150,7 +161,7 @@ class JoinedExamples:
             labels=torch.cat([one.labels[own] for one, own in some]),
             taught=Answers.joined([one.taught[own] for one, own in some]),
         )
-        return joined.losses(model)
+        return joined.losses(model, rows)
 
 
 def _rows_of(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

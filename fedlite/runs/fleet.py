@@ -123,8 +123,9 @@ def client_work(config: Config, task: Task, examples: int) -> Work:
     student = build_model(config.student, task, config.seed)
     teacher = build_model(config.teacher, task, seed=0)
     loss = build_loss(config.distill, between=Between(student, teacher, task.blank(2)))
-    trained, frozen = _split_flops(student, task, taps=loss.student_taps)
-    steps = config.federation.local_steps * config.privacy.sample_rate * examples
+    copies = config.privacy.augmentations
+    trained, frozen = _split_flops(student, task, whole=bool(loss.student_taps or copies))
+    steps = max(copies, 1) * config.federation.local_steps * config.privacy.sample_rate * examples
     return Work(
         flops=steps * TRAINING * trained,
         bytes_down=state_bytes(student),
@@ -134,11 +135,11 @@ def client_work(config: Config, task: Task, examples: int) -> Work:
     )
 
 
-def _split_flops(student: nn.Module, task: Task, *, taps: Sequence[str]) -> tuple[float, float]:
+def _split_flops(student: nn.Module, task: Task, *, whole: bool) -> tuple[float, float]:
     """Forward FLOP of what training moves, and of a fixed front end, whose features a client works
-    out once."""
-    whole = forward_flops(student, task.blank(1))
-    if not isinstance(student, FixedFrontEnd) or taps:
-        return whole, 0.0
+    out once unless training runs the ``whole`` student."""
+    everything = forward_flops(student, task.blank(1))
+    if not isinstance(student, FixedFrontEnd) or whole:
+        return everything, 0.0
     head = forward_flops(student.head, student.eval().features(task.blank(1)))
-    return head, whole - head
+    return head, everything - head

@@ -155,6 +155,7 @@ def client_options(
         config.federation,
         config.seed,
         class_weights,
+        config.dataset.augment,
     )
 
 
