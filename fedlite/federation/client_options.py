@@ -41,6 +41,7 @@ class ClientOptions(Protects, Options):
     first weights, and the draws of training that is not private or deterministic.
     ``class_weights`` are those of the loss, from public labels; empty where all are 1.
     ``augmentations`` is how many copies by ``augment`` an example's gradient is the mean of.
+    ``class_name`` is the class of students that the run is for; "" where all clients have one.
     ``gradients`` names the engine of clipped sums (:data:`fedlite.privacy.engines.ENGINES`), and
     ``sum_protocol`` how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
     """
@@ -58,6 +59,7 @@ class ClientOptions(Protects, Options):
     gradients: Gradients = DEFAULT_GRADIENTS
     sum_protocol: str = "plain"
     class_weights: tuple[Annotated[float, Ge(0)], ...] = ()
+    class_name: str = ""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     augmentations: Annotated[int, Ge(0), Le(MOST_AUGMENTATIONS)] = 0
 
@@ -102,6 +104,7 @@ class ClientOptions(Protects, Options):
             class_weights=class_weights,
             augment=augment or AugmentOptions(),
             augmentations=privacy.augmentations,
+            class_name=federation.class_name,
         )
 
     def to_json(self) -> str:

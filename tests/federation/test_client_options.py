@@ -34,7 +34,7 @@ ALLOWED = {
     *(f"loss.{key}" for key in ("loss", "alpha", "temperature", "weight")),
     *(f"loss.{key}" for key in ("student_layer", "teacher_layer")),
     "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "gradients",
-    "sum_protocol", "class_weights", "augmentations",
+    "sum_protocol", "class_weights", "class_name", "augmentations",
     *(f"augment.{key}" for key in ("shift", "flip", "noise")),
 }  # fmt: skip
 
