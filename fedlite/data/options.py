@@ -17,11 +17,17 @@ Standardise = Literal["standard", "robust", "none"]
 
 @dataclass(frozen=True)
 class AugmentOptions(Options):
-    """Augmentation of public training inputs. ``shift`` and ``flip`` are for images only."""
+    """Augmentation of public training inputs, and of clients' with ``privacy.augmentations``.
+    ``shift`` and ``flip`` are for images only."""
 
     shift: Annotated[int, Ge(0), Doc("largest shift of images, in pixels")] = 0
     flip: Annotated[bool, Doc("mirror half of the images left to right")] = False
     noise: Annotated[float, Ge(0), Doc("standard deviation, in normalised units")] = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether a copy may differ from what it is one of."""
+        return bool(self.shift or self.flip or self.noise)
 
 
 @dataclass(frozen=True)
