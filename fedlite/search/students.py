@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedlite.base.compute import device_of, moved
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import write_whole
+from fedlite.base.options import deciding
 from fedlite.base.records import Cost, score_of
 from fedlite.base.tensors import state_sha256
 from fedlite.compress.exporting import export_file
@@ -184,7 +185,7 @@ def search_student(
         return dataclasses.replace(outcome, accuracy=score_of(found, task.metric))
 
     space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
-    taught = dataclasses.asdict(distill)
+    distilled = deciding(distill)
     identity = identity_of(
         "student",
         *by_metric(task.metric),
@@ -192,7 +193,7 @@ def search_student(
         compress.formats[0],
         {name: served[name] for name in SERVING},
         dataclasses.asdict(default),
-        {name: one for name, one in taught.items() if name != "word_vectors"},  # of texts
+        {name: one for name, one in distilled.items() if name != "word_vectors"},  # of texts
         dataclasses.asdict(augment),
         state_sha256(teacher.state_dict()),
         state_sha256({"public": public.inputs, "validation": validation.inputs}),
