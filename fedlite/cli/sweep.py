@@ -18,6 +18,7 @@ from fedlite.cli.jobs import Job, StageCommand, checked, run_job
 from fedlite.cli.parse import RESUME, RUN_DIR, Arguments
 from fedlite.cli.sweep_results import show_sweep
 from fedlite.cli.sweep_scores import SweepJob, score_in
+from fedlite.federation.class_options import KEY
 from fedlite.report.schema import Report
 from fedlite.report.words import (
     epsilon_text,
@@ -28,6 +29,7 @@ from fedlite.report.words import (
     tested_on,
     tested_words,
 )
+from fedlite.runs.class_jobs import has_classes
 from fedlite.runs.directory import has_begun, portable, refuse_begun
 from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.literal import key_of
@@ -51,6 +53,8 @@ def run_sweep(arguments: Arguments, command: StageCommand, options: Sequence[str
         UsageError: options of any job are wrong; none has begun then.
     """
     jobs = checked_jobs(options)
+    if any(has_classes(job.config) for job in jobs):
+        raise UsageError(f"-m: a sweep compares runs of one student; leave out {KEY}")
     resumes = jobs[0].config.run.resume or arguments.command != "simulate"
     _refuse_now_what_would_be_refused_later(jobs, command, resumes)
     swept = swept_options(jobs)

@@ -22,7 +22,8 @@ fedlite predict . INPUT                   # {examples}, or a folder of them
 
 Every model takes {inputs},
 and answers logits (batch, {classes}) in the order of `labels.json`; softmax makes probabilities of
-them. `manifest.json` names each file's format, runtime, input,
+them, of the logits divided by its `temperature` where there is a `calibration.json`.
+`manifest.json` names each file's format, runtime, input,
 output and batch; a file whose input is int8 holds scale and zero point of input and output.
 Without fedlite, `sha256sum -c SHA256SUMS` checks the sums"""
 
@@ -35,6 +36,14 @@ openssl pkeyutl -verify -pubin -inkey KEY.pem -rawin -in SHA256SUMS -sigfile SHA
 
 the signature. `KEY.pem` is the signer's public key: get it from the signer. `public_key.pem` in
 this folder is as easily exchanged as any other file."""
+
+
+_CASCADE = """\
+## Asking the teacher
+
+`fedlite predict . INPUT ask=URL` sends what the student is not sure of (`threshold` in
+`calibration.json`) to a server that holds the teacher. **Such inputs leave the device as they are,
+and the guarantee above says nothing of them.** Without `ask=` nothing is sent."""
 
 
 class ShippedFile(TypedDict):
@@ -77,6 +86,7 @@ def model_card(
     *,
     privacy_statement: str,
     metrics_table: str,
+    calibrated: bool = False,
     signed: bool = False,
 ) -> str:
     """The card: what the models are, how private, how good and how fast, their limits and use.
@@ -89,6 +99,7 @@ def model_card(
         manifest: the content of ``manifest.json``.
         privacy_statement: markdown; it says by itself if nothing is private.
         metrics_table: markdown.
+        calibrated: whether ``calibration.json`` is in the folder.
         signed: whether the folder carries a signature.
     """
     shape = ", ".join(map(str, task.input_shape))
@@ -106,7 +117,8 @@ def model_card(
         "## Data",
         _data(task, report, shape),
         "## Limits",
-        _limits(task, report, manifest),
+        _limits(task, report, manifest, calibrated=calibrated),
+        *([_CASCADE] if "cascade" in report else []),
         use + (_SIGNED if signed else ". The folder is not signed."),
     ]
     return "\n\n".join(parts) + "\n"
@@ -236,14 +248,20 @@ def _data(task: Task, report: Report, shape: str) -> str:
     return pairs(facts)
 
 
-def _limits(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> str:
+def _limits(
+    task: Task, report: Report, manifest: Sequence[ManifestEntry], *, calibrated: bool
+) -> str:
     tests = report["dataset"]["test"]
     low, high = wilson_interval(0.5, tests)
     widest = (high - low) / 2
     limits = [
         f"It answers with one of its {task.num_classes} classes whatever it is shown, and can be"
-        " sure of nonsense: it cannot say that an input is none of them. Its probabilities were not"
-        " calibrated.",
+        " sure of nonsense: it cannot say that an input is none of them. Its probabilities"
+        + (
+            " were calibrated on public data: they hold for inputs like those."
+            if calibrated
+            else " were not calibrated."
+        ),
         f"It knows examples like those of {code(report['dataset']['name'])}. For another sensor,"
         " population or time its accuracy is unknown: measure it there first.",
         "It must not decide alone about people's rights, health, safety or money; nothing here was"

@@ -6,6 +6,7 @@ from datetime import datetime
 from fedlite.base.intervals import wilson_interval
 from fedlite.base.records import METRIC_NAMES
 from fedlite.report.audits import audits_markdown
+from fedlite.report.cascade import cascade_markdown
 from fedlite.report.details import details
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.parts import Folded, Part, code_block, plain, table
@@ -35,6 +36,7 @@ _FILES = {"accuracy_against_latency": "{Score} against latency"}
 _MORE = {
     "accuracy_against_bytes": "{Score} against size",
     "confusion_matrix": "Confusion matrix",
+    "reliability": "How sure the models are, and how often right",
     "partition": "Which client holds which classes (simulation only)",
 }
 
@@ -60,6 +62,9 @@ def report_parts(report: Report, pictures: Sequence[str]) -> list[Part]:
     if search := report.get("search"):
         parts += ["## Search", search_markdown(search)]
         parts += [f"![Trials of the search](pictures/{one}.png)" for one in search["pictures"]]
+    if "cascade" in report:
+        parts += ["## When to ask the teacher", cascade_markdown(report)]
+        parts += _drawn({"cascade": "Accuracy against the share of inputs sent"}, pictures, score)
     parts += ["## Privacy", *privacy_in_words(report["privacy"])]
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]

@@ -9,6 +9,7 @@ from fedlite.report.fleet import fleet_markdown
 from fedlite.report.memory import memory_rows
 from fedlite.report.parts import Folded, code, pairs, plain, table
 from fedlite.report.privacy_statement import privacy_in_numbers
+from fedlite.report.quality import file_label, quality_markdown
 from fedlite.report.schema import (
     ArtefactEntry,
     CompressionSection,
@@ -50,6 +51,9 @@ def details(report: Report) -> list[Folded]:
     if report["models"]:
         title = "Every file, measured in the runtime that serves it"
         folded.append(Folded(title, [artefacts_markdown(report)]))
+    for name in report.get("quality", {}):
+        title = f"Classes, calibration and energy: {file_label(name, report).lower()}"
+        folded.append(Folded(title, [quality_markdown(name, report)]))
     if report["privacy"]["units"]:
         folded.append(Folded("Privacy in numbers", privacy_in_numbers(report["privacy"])))
     folded.append(Folded("Cost: traffic, time and memory", [_cost(report)]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -160,7 +161,7 @@ class Progress:
 
     def __init__(self, enabled: bool = True, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._enabled = enabled
+        self._enabled, self._label = enabled, ""
         self._live: bars.Progress | None = None
         if enabled and self._console.is_terminal:
             self._live = bars.Progress(*_columns(self._console.width), console=self._console)
@@ -179,6 +180,12 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def labelled(self, label: str) -> "Progress":
+        """The same terminal, where stages have ``label`` in front of their names."""
+        found = copy(self)
+        found._label = f"{label} "
+        return found
+
     def tell(self, line: str, style: str = "") -> None:
         """Show a line above the bars."""
         if self._enabled:
@@ -190,6 +197,7 @@ class Progress:
 
     def skip(self, name: str) -> None:
         """Show a stage whose result is there from an earlier command."""
+        name = f"{self._label}{name}"
         if self._live:
             bar = {"shown": "done before", "mark": "[green]✓", "timed": False}
             self._live.add_task(name, total=1, completed=1, **(_BLANK | bar))
@@ -204,7 +212,8 @@ class Progress:
             name: what is shown in front of the bar.
             total: how many steps the stage takes, if that is known.
         """
-        bar, start = Bar(total, self._live, name.replace("_", " ")), monotonic()
+        name = f"{self._label}{name.replace('_', ' ')}"
+        bar, start = Bar(total, self._live, name), monotonic()
         end: End = "failed"
         try:
             yield bar
@@ -215,6 +224,6 @@ class Progress:
         finally:
             bar.finish(end)
             if self._enabled and not self._live:
-                parts = [f"{name.replace('_', ' ')}: {end}", human_seconds(monotonic() - start)]
+                parts = [f"{name}: {end}", human_seconds(monotonic() - start)]
                 parts += [part for part in (bar.count, bar.words) if part]
                 self._console.print(Text("  ".join(parts)), soft_wrap=True)

@@ -13,9 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from fedlite.base.records import Evaluation, RoundRecord
-from fedlite.report import charts, drawing, pareto
+from fedlite.report import charts, drawing, pareto, quality_charts
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.audit_sections import AuditsSection
+from fedlite.report.cascade import cascade_markdown
 from fedlite.report.events import Events, Tracker
 from fedlite.report.fleet import CLIENT_COUNTS
 from fedlite.report.hparams import RESULT, result_values, session_summaries
@@ -23,6 +24,7 @@ from fedlite.report.judged import judgement_sentences
 from fedlite.report.memory import memory_numbers
 from fedlite.report.parts import plain
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
+from fedlite.report.quality import file_label, quality_markdown
 from fedlite.report.schema import PrivacySection, Report, SearchSection
 from fedlite.report.searches import search_markdown
 from fedlite.report.table import comparison_markdown
@@ -275,6 +277,8 @@ class RunBoard:
             self._picture(f"{PICTURES}/confusion_matrix", figure)
         if report["models"]:
             self._log_artefacts(report)
+        if report.get("quality"):
+            self._log_quality(report)
         scalars: dict[str, float] = dict(result_values(report))
         if memory := report.get("memory"):
             numbers = memory_numbers(memory).items()
@@ -312,6 +316,22 @@ class RunBoard:
             }
             for measure, value in measures.items():
                 self._writer.add_scalar(f"{ARTEFACTS}/{measure}/{entry['name']}", value, 0)
+
+    def _log_quality(self, report: Report) -> None:
+        """Classes and calibration of the teacher's file and of those that ship; their cascade."""
+        for name, entry in report["quality"].items():
+            words = f"# {file_label(name, report)}\n\n{quality_markdown(name, report)}"
+            self._writer.add_text(f"{ARTEFACTS}/classes/{name}", words)
+            scalars = {f"calibration_error/{name}": entry["calibration_error"]}
+            for one in entry["classes"]:
+                if one["f1"] is not None:
+                    scalars[f"f1/{name}/{one['class_name']}"] = one["f1"]
+            for tag, value in scalars.items():
+                self._writer.add_scalar(f"{ARTEFACTS}/{tag}", value, 0)
+        self._picture(f"{PICTURES}/reliability", quality_charts.reliability_diagram(report))
+        if "cascade" in report:
+            self._writer.add_text(f"{ARTEFACTS}/cascade", cascade_markdown(report))
+            self._picture(f"{PICTURES}/cascade", quality_charts.cascade_chart(report))
 
     def log_audit(self, results: AuditsSection, figures: Mapping[str, Figure]) -> None:
         """Write what a part of an audit found: its numbers under their path, and its pictures.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
 from fedlite.base.records import RoundRecord
-from fedlite.report import charts, drawing, pareto
+from fedlite.report import charts, drawing, pareto, quality_charts
 from fedlite.report.artefacts import artefacts_csv
 from fedlite.report.content import report_parts, report_title
 from fedlite.report.html import report_html
@@ -121,6 +121,10 @@ def draw_pictures(
         drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)
     if confusion is not None:
         drawn["confusion_matrix"] = charts.confusion_matrix(confusion, class_names, confusion_of)
+    if report.get("quality"):
+        drawn["reliability"] = quality_charts.reliability_diagram(report)
+    if "cascade" in report:
+        drawn["cascade"] = quality_charts.cascade_chart(report)
     if class_counts is not None:
         drawn["partition"] = charts.partition_heatmap(class_counts, class_names)
     return drawn

@@ -16,12 +16,13 @@ from fedlite.privacy.ledger_folder import any_ledger
 from fedlite.report.events import TrackedRun
 from fedlite.report.progress import Progress
 from fedlite.report.tracking import Forgiving, open_tracker, require_library
+from fedlite.runs.class_jobs import refuse_one_of_several
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory, open_run
 from fedlite.runs.outline import outline
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
-from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulation_options
+from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulated_world
 from fedlite.runs.stages.table import check_needed, fingerprints, run_stages
 
 
@@ -63,6 +64,7 @@ def execute(
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
         if federates:
+            refuse_one_of_several(config)
             for line in outline(pipeline):
                 progress.tell(line)
         held = held_ledgers(pipeline) if "federate" in stages else nullcontext()
@@ -142,8 +144,7 @@ def held_ledgers(pipeline: Pipeline) -> AbstractContextManager[None]:
     """
     if not pipeline.config.privacy.private:
         return nullcontext()
-    folder = pipeline.run.file("nodes")
-    options = simulation_options(pipeline.config, folder, pipeline.ledger_dir)
+    options = simulated_world(pipeline)
     plan = pipeline.run.facts.get("plan")
     unbound = plan is not None and plan.get("division") is None
     charged = pipeline.run.file(CHECKPOINT_FILE).exists()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedlite.base.errors import UsageError
+from fedlite.federation.classes import class_members
 from fedlite.federation.cohort import charged_rate, participation_rate
 from fedlite.federation.plans import Plans, build_client_plan, build_plan
 from fedlite.privacy.accounting import compute_epsilon
@@ -109,7 +110,8 @@ def _on_fleet(found: Forecast, sizes: Sequence[int]) -> Forecast:
 
 
 def nominal_sizes(config: Config) -> list[int]:
-    """Examples of each client: as given, from the data set, or 1 where nothing depends on them.
+    """Examples of each client, of a class of students its own alone: as given, from the data set,
+    or 1 where nothing depends on them.
 
     The data set is read only where it alone knows the number of clients, where delta is so large
     that the size of a client decides whether it means anything, or where the partition makes
@@ -123,6 +125,8 @@ def nominal_sizes(config: Config) -> list[int]:
         privacy.delta > SMALL_DELTA or config.partition.name in UNEVEN_PARTITIONS
     )
     if clients is not None and not (config.privacy.example_level and unclear):
+        if name := config.federation.class_name:
+            clients = len(class_members(config.federation.classes, clients, config.seed)[name])
         return [privacy.expected_examples or 1] * clients
     from fedlite.runs.splits import splits_of
 

@@ -23,9 +23,9 @@ def run(pipeline: Pipeline) -> NoFacts:
     names = pipeline.splits.task.class_names
     facts = pipeline.run.facts
     confusion, whose = facts["federate"]["evaluation"]["confusion"], FEDERATED
-    final = final_model(report)
-    if (measured := facts["evaluate"].get("confusion")) and final is not None:
-        confusion, whose = measured, f"what ships ({model_labels(report)[final].lower()})"
+    ships, final = facts["compress"]["shipped"].get("onnx", ""), final_model(report)
+    if (found := facts["evaluate"].get("quality", {}).get(ships)) and final is not None:
+        confusion, whose = found["confusion"], f"what ships ({model_labels(report)[final].lower()})"
     write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion, whose)
     _bundle(pipeline, report)
     board = pipeline.board(purge_step=pipeline.config.federation.rounds + 1)
@@ -64,5 +64,24 @@ def _bundle(pipeline: Pipeline, report: Report) -> None:
         report,
         privacy_statement=privacy_statement(report["privacy"]),
         metrics_table=comparison_markdown(report),
+        calibration=_calibration(report, manifest),
         signing_key=Path(key) if key else None,
     )
+
+
+def _calibration(report: Report, manifest: list[ShippedFile]) -> dict[str, dict[str, float]]:
+    """By shipped file, what was fitted and chosen for it on public data."""
+    quality, found = report.get("quality", {}), {}
+    for entry in manifest:
+        known = quality.get(entry["name"])
+        if known and known["calibrated_on"]:
+            found[entry["file"]] = {
+                "temperature": known["temperature"],
+                "examples": known["calibrated_on"],
+            }
+            if "cascade" in report and report["cascade"]["student"] == entry["name"]:
+                cascade = report["cascade"]
+                found[entry["file"]]["threshold"] = cascade["public"][cascade["chosen"]][
+                    "threshold"
+                ]
+    return found
