@@ -93,7 +93,6 @@ option groups (choose a file of conf/ by name; all options: simulate --cfg job):
 examples:
   fedlite simulate federation.num_clients=50 privacy.epsilon=4
   fedlite simulate -m privacy.epsilon=1,2,4,8
-  fedlite simulate run.dir=DIR run.resume=true
 
 DIR is a run directory, also run.dir=DIR, or last: the latest below outputs/.
 Completion in bash (zsh, fish): eval "$(fedlite --completion bash)"."""

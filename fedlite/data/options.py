@@ -83,7 +83,7 @@ class DatasetOptions(Options):
         int | None,
         LATER,
         Ge(1),
-        Doc("pictures: pixels of a side to fit them into; null: as they are"),
+        Doc("of pictures, pixels of a side; null: as they are"),
     ] = None
     colour: Annotated[
         Literal["auto", "grey", "rgb"],
