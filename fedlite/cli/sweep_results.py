@@ -48,6 +48,7 @@ from fedlite.runs.directory import SWEEP_FILE, load_overrides, run_id_of
 RESULTS = (*COLUMNS, "Epsilon", "Bytes", "Latency p50")
 SPARE = ("Latency p50", "Bytes", "Public only")  # what a narrow terminal does without
 NONE = "–"
+SHORT = 12  # letters of an option and of its values that stay on one line
 BY_SEED = "Differences of the same seeds: their mean, and its 95% interval (Student's t)"
 
 
@@ -133,12 +134,13 @@ def sweep_table(jobs: Sequence[SweepJob], without: Collection[str] = ()) -> Tabl
     several = "Seeds" in heads
     said = "mean ± standard deviation over seeds" if several else f"{len(jobs)} jobs"
     beside = plain_table(f"Sweep: {measured(jobs)}, {said}")
-    for head in heads:
+    for place, head in enumerate(heads):
         numbers = head in RESULTS
+        short = max(len(row[place]) for row in (heads, *rows)) <= SHORT
         beside.add_column(
             Text(head.replace("y p50", "y\np50").replace("Federated", "Feder-\nated")),
             justify="right" if numbers else "left",
-            no_wrap=numbers and not (several and head in COLUMNS),
+            no_wrap=not (several and head in COLUMNS) if numbers else short,
             overflow="fold",
         )
     styles = {"failed": "bold red", NOT_PRIVATE: "bold red"}

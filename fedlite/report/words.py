@@ -33,7 +33,9 @@ def score_text(score: float, metric: Metric) -> str:
 
 def gain_text(gain: float, metric: Metric) -> str:
     """A difference of scores: ``'+1.2 points'`` of accuracies, ``'+0.012'`` of macro-F1s."""
-    return f"{100 * gain:+.1f} points" if metric == "accuracy" else f"{gain:+.3f}"
+    if metric == "accuracy":
+        return f"{round(100 * gain, 1) + 0.0:+.1f} points"  # no minus before zero
+    return f"{round(gain, 3) + 0.0:+.3f}"
 
 
 def human_bytes(count: float) -> str:
