@@ -89,7 +89,7 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         made = folder / "shared" / name
         made.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{made}.lock"):
-            if not (made / "report.json").exists():
+            if not (made / "report.html").exists():
                 assert run(["simulate", *TINY, *overrides, f"run.dir={made}"]) == 0
         return made
 

@@ -1,6 +1,8 @@
 """How sure a share is, and whether two models differ on the same examples: exact, and named."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -115,3 +117,14 @@ class PairedComparison:
         if self.p_value >= 1 - CONFIDENCE:
             return "no difference"
         return "better" if self.gained > 0 else "worse"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% interval of the mean that two or more independent ``values`` are drawn around: Student's
+    t ("The probable error of a mean", 1908)."""
+    from scipy.stats import t  # late, as above
+
+    mean, count = statistics.mean(values), len(values)
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    half = quantile * statistics.stdev(values) / math.sqrt(count)
+    return mean - half, mean + half

@@ -29,6 +29,7 @@ from typing import (
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from fedlite.base.errors import UsageError
 from fedlite.base.files import user_path
@@ -162,7 +163,7 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
     try:
         parsed: _Parsed = _adapter(schema_of).validate_python(plain)
     except ValidationError as error:
-        raise UsageError(_explain(schema, error, plain)) from error
+        raise UsageError(_explain(schema, error.errors()[0], plain)) from error
     for option in options_of(schema_of):
         given = value_at(plain, option.key)
         for one in given if isinstance(given, list) else [given]:
@@ -175,6 +176,20 @@ def parse(schema: type[_Parsed], plain: Mapping[str, Any]) -> _Parsed:
             if problem := option.named.problem(name):
                 raise UsageError(f"{option.key}={shown(value)}: {problem}")
     return parsed
+
+
+def check_given(schema: type, plain: Mapping[str, Any]) -> None:
+    """Check the values that are given, each by itself; those left out are not asked for.
+
+    Raises:
+        UsageError: as :func:`parse`.
+    """
+    try:
+        _adapter(schema).validate_python(plain)
+    except ValidationError as error:
+        wrong = [one for one in error.errors() if one["type"] != "missing"]
+        if wrong:
+            raise UsageError(_explain(schema, wrong[0], plain)) from error
 
 
 def value_at(options: Any, key: str) -> Any:
@@ -242,13 +257,12 @@ def bounds_words(metadata: tuple[Any, ...], *, whole: bool = False) -> str:
     return " and ".join(words)
 
 
-def _explain(schema: type, error: ValidationError, plain: Mapping[str, Any]) -> str:
-    """The first error in one line."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-    if first["type"] == "unexpected_keyword_argument":
+def _explain(schema: type, error: ErrorDetails, plain: Mapping[str, Any]) -> str:
+    """An error in one line."""
+    key = ".".join(str(part) for part in error["loc"] if not isinstance(part, int))
+    if error["type"] == "unexpected_keyword_argument":
         return f"{key}: no such option"
-    if first["type"] == "missing":
+    if error["type"] == "missing":
         return f"{key}: missing; give {key}=VALUE"
     options = {one.key: one for one in options_of(schema)}
     for one in [*options.values()]:
@@ -257,22 +271,22 @@ def _explain(schema: type, error: ValidationError, plain: Mapping[str, Any]) -> 
             options |= {each.key: each for each in options_of(one.schema, f"{one.key}.{name}.")}
     option = options.get(key)
     if inside := [one for one in options if one.startswith(f"{key}.")]:
-        given = shown(first["input"])
+        given = shown(error["input"])
         return f"{key}={given}: holds options of its own: {', '.join(inside)}"
     if option is None:  # a value of a mapping
         option = next((one for one in options.values() if key.startswith(f"{one.key}.")), None)
-        right = _right(option.bounds, option.values, first["type"]) if option else ""
-        return f"{key}={shown(first['input'])}: must be {right or 'something else'}"
+        right = _right(option.bounds, option.values, error["type"]) if option else ""
+        return f"{key}={shown(error['input'])}: must be {right or 'something else'}"
     if option.of_list and (option.bounds or option.choices):
         kind = option.values.removeprefix("a ")
         what = f"of {', '.join(option.choices)}" if option.choices else f"{kind}s {option.bounds}"
         return f"{key}={shown(value_at(plain, key))}: must hold one or more {what}"
-    if first["type"] == "literal_error":
-        hint = did_you_mean(str(first["input"]), option.choices)
+    if error["type"] == "literal_error":
+        hint = did_you_mean(str(error["input"]), option.choices)
         right = f"one of {', '.join(option.choices)}{hint}"
     else:
-        right = _right("" if option.values else option.bounds, option.type, first["type"])
-    return f"{key}={shown(first['input'])}: must be {right}"
+        right = _right("" if option.values else option.bounds, option.type, error["type"])
+    return f"{key}={shown(error['input'])}: must be {right}"
 
 
 def _right(bounds: str, kind: str, error: str) -> str:

@@ -34,7 +34,7 @@ class PairedScores:
         pairs = [labels * num_classes + answers for answers in (first, second)]
 
         def scores(rows: Any) -> tuple[float, float]:
-            before, after = (_macro_f1(one[rows], num_classes) for one in pairs)
+            before, after = (_of_pairs(one[rows], num_classes) for one in pairs)
             return before, after
 
         draws = np.random.default_rng(0)
@@ -60,7 +60,12 @@ class PairedScores:
         return "better" if self.low > 0 else "worse"
 
 
-def _macro_f1(pairs: Classes, num_classes: int) -> float:
+def macro_f1(answers: Classes, labels: Classes, num_classes: int) -> float:
+    """The mean F1 over all classes of ``answers`` (n,) to examples with ``labels`` (n,)."""
+    return _of_pairs(labels * num_classes + answers, num_classes)
+
+
+def _of_pairs(pairs: Classes, num_classes: int) -> float:
     """The mean over all classes of 2 TP / (2 TP + FP + FN), of places in the confusion matrix."""
     confusion = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     counted = confusion.sum(axis=0) + confusion.sum(axis=1)

@@ -1,7 +1,11 @@
 """Plain facts that stages hand each other: evaluations, rounds, measured models."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:  # every start of the command comes by here
+    import numpy as np
+    from numpy.typing import NDArray
 
 ModelKey = Literal[
     "teacher",
@@ -71,6 +75,21 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
+class JoinRecord:
+    """What the join after a round made of one class of students.
+
+    ``before`` and ``after`` are accuracies on public validation examples, None where there are
+    none. ``taken`` is False where the class went on with its own student.
+    """
+
+    round: int
+    class_name: str
+    taken: bool
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
 class PeakMemory:
     """The most bytes of memory that the processes of a federation have had so far.
 
@@ -100,7 +119,9 @@ class Cost:
     """What an exported file costs, measured in a fresh process that holds runtime and model.
 
     ``latency_ms`` is by batch size (as text: JSON has no other keys). ``load_ms`` is opening the
-    file to a runtime that can be called; ``peak_memory_bytes`` the peak resident set.
+    file to a runtime that can be called; ``peak_memory_bytes`` the peak resident set. ``joules``
+    are of one example at the smallest batch; None where the machine does not count them
+    (:mod:`fedlite.base.energy`).
     """
 
     bytes: int
@@ -109,16 +130,38 @@ class Cost:
     load_ms: float
     peak_memory_bytes: int
     runtime: str
+    joules: float | None = None
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Quality on the test set and cost of an exported file, in the runtime that serves it."""
+    """Quality on the test set and cost of an exported file, in the runtime that serves it.
+
+    ``logits`` (n, classes) are its answers there.
+    """
 
     accuracy: float
     macro_f1: float
     parameters: int
     cost: Cost
+    logits: "NDArray[np.float32] | None" = field(default=None, repr=False, compare=False)
+
+
+class Scored(Protocol):
+    """What was evaluated."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the examples that are answered right."""
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes."""
+
+
+def score_of(found: Scored, metric: Metric) -> float:
+    """What ``found`` is judged by."""
+    return found.accuracy if metric == "accuracy" else found.macro_f1
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from shlex import quote
 
 from fedlite.base.cache import cache_folder
+from fedlite.base.class_folders import one_run
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json, user_path
 from fedlite.cli.go_on import command_to_go_on
@@ -57,7 +58,7 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     from fedlite.serve.verify import MANIFEST, verify_bundle
 
     config = compose_config(overrides)
-    run_dir = Path(config.run.dir)
+    run_dir = one_run(Path(config.run.dir))
     bundle, output = run_dir / "deploy", output or run_dir / "demo"
     if not (run_dir / "report.json").is_file() or not bundle.is_dir():
         raise UsageError(

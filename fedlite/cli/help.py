@@ -24,6 +24,7 @@ COMMANDS = (
     "verify",
     "demo",
     "predict",
+    "serve",
 )
 WITH_ALL_OPTIONS = ("simulate", "teacher", "federate", "evaluate", "report")
 MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order

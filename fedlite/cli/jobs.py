@@ -1,6 +1,7 @@
 """Commands that run stages: one job, or a sweep of them, composed and checked before any begins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from fedlite.cli.go_on import told_how_to_go_on
 from fedlite.cli.parse import CONFIG_FLAGS, Arguments, options_of_run
 
 if TYPE_CHECKING:
+    from fedlite.runs.classes import ClassRuns
     from fedlite.runs.config import Config
     from fedlite.runs.pipeline import Pipeline
 
@@ -68,7 +70,14 @@ def run_command(arguments: Arguments, command: StageCommand) -> int:
 
         return run_sweep(arguments, command, options)
     job = checked(options)
-    command.show(run_job(arguments, command, job))
+    from fedlite.runs.class_jobs import has_classes
+
+    if has_classes(job.config):
+        from fedlite.cli.show_classes import show_classes
+
+        show_classes(run_class_job(arguments, command, job), command.show)
+    else:
+        command.show(run_job(arguments, command, job))
     return 0
 
 
@@ -82,12 +91,15 @@ def checked(options: Sequence[str], directory: Path | None = None) -> Job:
     Raises:
         UsageError: they are not.
     """
+    from fedlite.runs.class_jobs import class_jobs, has_classes
     from fedlite.runs.compose import compose_config
     from fedlite.runs.directory import has_begun
     from fedlite.runs.inputs import check_inputs
 
     config = compose_config(options)
     where = (directory or Path(config.run.dir)).resolve()
+    if has_classes(config):
+        class_jobs(config, options, where)
     if not has_begun(where):
         check_inputs(config)
     return Job(list(options), replace(config, run=replace(config.run, dir=str(where))))
@@ -99,22 +111,45 @@ def run_job(arguments: Arguments, command: StageCommand, job: Job) -> "Pipeline"
     Raises:
         FedliteError: what a person can put right; what is finished stays on disk.
     """
-    from fedlite.runs.directory import LOG_FILE, make_directory
+    with _begun(arguments, job) as resume:
+        from fedlite.runs.execute import execute
+
+        stages = _stages(command, job)
+        return execute(job.config, job.options, stages, resume=resume, again=command.again)
+
+
+def run_class_job(arguments: Arguments, command: StageCommand, job: Job) -> "ClassRuns":
+    """:func:`run_job` of a run of several classes of students.
+
+    Raises:
+        FedliteError: what a person can put right; what is finished stays on disk.
+    """
+    with _begun(arguments, job) as resume:
+        from fedlite.runs.classes import execute_classes
+
+        stages = _stages(command, job)
+        return execute_classes(job.config, job.options, stages, resume=resume, again=command.again)
+
+
+@contextmanager
+def _begun(arguments: Arguments, job: Job) -> Iterator[bool]:
+    """Within, the job has its directory; whether it goes on with a run there."""
+    from fedlite.runs.directory import make_directory
 
     resume = job.config.run.resume or arguments.command != "simulate"
     with told_how_to_go_on(arguments.command, job.options, job.directory):
         make_directory(job.directory, fresh=not resume)
-        from fedlite.runs.execute import execute
-        from fedlite.runs.stages.table import with_needed
+        yield resume
 
-        route_logs(job.directory / LOG_FILE)  # after the imports: libraries add handlers there
-        return execute(
-            job.config,
-            job.options,
-            command.stages if command.on_a_run else with_needed(command.stages[-1]),
-            resume=resume,
-            again=command.again,
-        )
+
+def _stages(command: StageCommand, job: Job) -> Sequence[str]:
+    """The stages that a command runs. From here on logs lie in the job's directory: what runs
+    stages is imported, and libraries add handlers as they are."""
+    from fedlite.runs.directory import LOG_FILE
+    from fedlite.runs.stages.table import with_needed
+
+    route_logs(job.directory / LOG_FILE)
+    return command.stages if command.on_a_run else with_needed(command.stages[-1])
 
 
 def _print_configuration(arguments: Arguments, options: Sequence[str]) -> int:

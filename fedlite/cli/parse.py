@@ -196,9 +196,13 @@ def options_of_run(arguments: Arguments, *, existing: bool, resumes: bool = True
         resumes: whether the command goes on with a run without being told to.
 
     Raises:
-        UsageError: no directory, or no run in it, where one is needed.
+        UsageError: no directory, or no run in it, where one is needed; an option that cannot be
+            right.
     """
     _refuse_what_is_no_directory(arguments.words)
+    from fedlite.runs.at_once import check_at_once
+
+    check_at_once(arguments.options)
     flags = [flag for flag in arguments.flags if flag.split("=")[0] in CONFIG_FLAGS]
     given = [*flags, *arguments.options]
     directory = arguments.directory()

@@ -1,12 +1,13 @@
 """fedlite predict: classify files with an exported model.
 
 usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
+                       [ask=URL]
 
   DIR (or model=)    a run directory, a deployable folder (its student.onnx), or
                      an exported student (.onnx, .tflite, .pte, .mlpackage) with
                      labels.json and preprocessing.json beside it
   INPUT (or input=)  a picture (png, jpg, ...), an npy, an npz (array `inputs`),
-                     a csv or tsv (one example per line), a txt (one text per
+                     a csv, tsv or parquet (an example a row), a txt (a text a
                      line), or a folder of such files
   output=FILE        writes the probabilities of all classes: .csv or .json
   --json             prints them as JSON, and nothing else on standard output
@@ -16,6 +17,12 @@ usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
 Prints the likeliest classes of every example. A picture keeps its aspect: the
 rest of the model's frame has the colour of the picture's border. Of several
 files, one that cannot be read is told and left out, with exit code 1 or 2.
+
+  ask=URL            asks the teacher of `fedlite serve` where the student is
+                     unsure. SENDS THOSE INPUTS AWAY as they are (docs/cascade.md)
+  threshold=P        unsure: below this probability (default: calibration.json)
+  token_file=FILE    the server's token; else it is taken from FEDLITE_TOKEN
+  ca=FILE            the certificate to trust, in PEM; default: the system's
 """
 
 import csv
@@ -35,10 +42,12 @@ from fedlite.cli.parse import RUN_DIR, Arguments, given_values
 from fedlite.runs.literal import key_of
 
 if TYPE_CHECKING:
+    from fedlite.serve.cascade import Cascade
     from fedlite.serve.predict import Prediction
 
 SHOWN = 5  # classes printed for each predicted example
-OPTIONS = ("model", "input", "output", "json", "invert")
+ASKING = ("threshold", "token_file", "ca")  # only with ask=
+OPTIONS = ("model", "input", "output", "json", "invert", "ask", *ASKING)
 TABLES = (".csv", ".json")
 
 
@@ -48,11 +57,12 @@ def run(arguments: Arguments) -> int:
     from fedlite.serve.verify import deploy_folder
 
     arguments.refuse_flags(("--json", "--invert"))
-    taken = arguments.take("model", "output", "json", "invert")
+    taken = arguments.take(*(name for name in OPTIONS if name != "input"))
     model, inputs = _model_and_inputs(arguments, taken.get("model"))
     folder = deploy_folder(model)
     output = _table(taken.get("output"), inputs)
     as_json = _is_on(arguments, taken, "json")
+    cascade = _cascade(taken, folder)
     failures: list[FedliteError] = []
 
     def skip(error: FedliteError) -> None:
@@ -65,6 +75,7 @@ def run(arguments: Arguments) -> int:
         inputs,
         invert=_is_on(arguments, taken, "invert"),
         skip=None if alone else skip,
+        cascade=cascade,
     )
     if output is not None and found:
         as_table = output.suffix.lower() == ".csv"
@@ -75,7 +86,10 @@ def run(arguments: Arguments) -> int:
         print(f"{len(found):,} predictions  {output}")
     else:
         print(*map(_line, found), sep="\n", end="\n" if found else "")
-    for hint in (*_left_out(inputs, takes_text(folder)), *_notes(found)):
+    hints = [*_left_out(inputs, takes_text(folder)), *_notes(found)]
+    if cascade is not None and cascade.trouble:
+        hints.append(f"the student answered alone: {cascade.trouble}")
+    for hint in hints:
         print(hint, file=sys.stderr)
     return max((error.exit_code for error in failures), default=0)
 
@@ -95,6 +109,45 @@ def _model_and_inputs(arguments: Arguments, model: str | None) -> tuple[Path, li
         missing = "the directory of a run and an input" if directory is None else "an input"
         raise UsageError(f"fedlite predict: give {missing}: fedlite predict DIR INPUT")
     return directory, [user_path(text) for text in inputs]
+
+
+def _cascade(taken: dict[str, str], folder: Path) -> "Cascade | None":
+    """Who is asked where the student is unsure; what that means is said before anything is sent."""
+    given = [name for name in ASKING if name in taken]
+    if "ask" not in taken:
+        if given:
+            raise UsageError(f"{given[0]}: only with ask=URL, the address of a teacher's server")
+        return None
+    from fedlite.serve.calibration import read_calibration
+    from fedlite.serve.cascade import Cascade, RemoteTeacher
+    from fedlite.serve.predict import choose_model
+    from fedlite.serve.token import read_token
+
+    threshold = read_calibration(choose_model(folder)).threshold
+    if "threshold" in taken:
+        threshold = _share("threshold", taken["threshold"])
+    if threshold is None:
+        raise UsageError(f"threshold: missing, {folder} has none; give threshold=0.8 or another")
+    token_file, authority = (
+        user_path(taken[name]) if name in taken else None for name in ("token_file", "ca")
+    )
+    teacher = RemoteTeacher(taken["ask"], read_token(token_file), authority=authority)
+    print(
+        f"asking {teacher.url}: inputs of which the student is less than {threshold:.0%} sure are"
+        " sent there as they are; no epsilon covers them",
+        file=sys.stderr,
+    )
+    return Cascade(teacher, threshold)
+
+
+def _share(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name}={text}: must be a number from 0 to 1")
+    return value
 
 
 def _is_on(arguments: Arguments, taken: dict[str, str], name: str) -> bool:

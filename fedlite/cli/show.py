@@ -78,17 +78,19 @@ def show_tuning(pipeline: "Pipeline") -> None:
 
 
 def show_accuracy(pipeline: "Pipeline") -> None:
-    """The accuracy of every stage that made a model."""
+    """The accuracy, or macro-F1, of every stage that made a model."""
     from rich.console import Console
     from rich.text import Text
 
-    from fedlite.report.words import MODEL_LABELS, percent, tested_words
+    from fedlite.base.records import METRIC_NAMES
+    from fedlite.report.words import MODEL_LABELS, score_text, tested_words
     from fedlite.runs.facts import MODEL_STAGES
 
     console, stages = Console(), pipeline.run.facts
-    where = tested_words(pipeline.config.dataset.evaluate_on)
+    dataset = pipeline.config.dataset
+    metric, where = dataset.metric, tested_words(dataset.evaluate_on)
     for model, name in MODEL_STAGES.items():
         if facts := stages.get(name):
-            accuracy = percent(facts["evaluation"]["accuracy"])
-            console.print(f"{MODEL_LABELS[model]}: {accuracy} of the {where} examples right")
+            score = score_text(facts["evaluation"][metric], metric)
+            console.print(f"{MODEL_LABELS[model]}: {where} {METRIC_NAMES[metric]} {score}")
     console.print(Text(f"run directory: {pipeline.run.path}"), soft_wrap=True)

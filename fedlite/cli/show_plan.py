@@ -13,7 +13,7 @@ from fedlite.report.sections import FleetSection
 from fedlite.report.table import plain_table
 from fedlite.report.words import NOT_PRIVATE, epsilon_text
 from fedlite.runs.config import Config
-from fedlite.runs.derived import derived_constants, derived_line
+from fedlite.runs.derived import FEW, derived_constants, derived_line
 from fedlite.runs.forecast import NAMES, Forecast, Guarantee
 
 OBSERVERS = {
@@ -45,8 +45,8 @@ def show_forecast(found: Forecast) -> None:
         console.print()
     for note in _notes(guarantees, found.refusals):
         console.print(Text(note))
-    if found.uneven:
-        console.print(Text(f"Beware: {found.uneven}.", style="yellow"))
+    for remark in found.remarks:
+        console.print(Text(f"Beware: {remark}.", style="yellow"))
     if derived := derived_constants(config):
         console.print(Text(f"Constants {derived_line(derived)}.", style="yellow"))
 
@@ -137,4 +137,7 @@ def _notes(guarantees: Sequence[Guarantee], refusals: dict[str, str]) -> Iterato
     plan = guarantees[0].plan
     if isinstance(plan, PrivacyPlan) and plan.expected_examples == 1:
         most = f"fewer than {1 / plan.delta:,.0f} examples"
-        yield f"No data set was read: delta {plan.delta:g} suits clients of {most}."
+        yield (
+            f"No data set was read: delta {plan.delta:g} suits clients of {most}, and a batch holds"
+            f" {FEW} or more of clients of {math.ceil(FEW / plan.sample_rate):,} or more."
+        )

@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.logs import route_logs
+from fedlite.base.records import METRIC_NAMES
 from fedlite.cli.errors import explained, say
 from fedlite.cli.jobs import Job, StageCommand, checked, run_job
 from fedlite.cli.parse import RESUME, RUN_DIR, Arguments
-from fedlite.cli.sweep_results import SweepJob, accuracy_of, show_sweep
+from fedlite.cli.sweep_results import show_sweep
+from fedlite.cli.sweep_scores import SweepJob, score_in
+from fedlite.federation.class_options import KEY
 from fedlite.report.schema import Report
-from fedlite.report.words import epsilon_text, human_seconds, is_private, percent
+from fedlite.report.words import (
+    epsilon_text,
+    human_seconds,
+    is_private,
+    metric_of,
+    score_text,
+    tested_on,
+    tested_words,
+)
+from fedlite.runs.class_jobs import has_classes
 from fedlite.runs.directory import has_begun, portable, refuse_begun
 from fedlite.runs.facts import MODEL_STAGES
 from fedlite.runs.literal import key_of
@@ -41,6 +53,8 @@ def run_sweep(arguments: Arguments, command: StageCommand, options: Sequence[str
         UsageError: options of any job are wrong; none has begun then.
     """
     jobs = checked_jobs(options)
+    if any(has_classes(job.config) for job in jobs):
+        raise UsageError(f"-m: a sweep compares runs of one student; leave out {KEY}")
     resumes = jobs[0].config.run.resume or arguments.command != "simulate"
     _refuse_now_what_would_be_refused_later(jobs, command, resumes)
     swept = swept_options(jobs)
@@ -134,24 +148,31 @@ def _run(arguments: Arguments, command: StageCommand, job: Job, values: dict[str
     from fedlite.report.write import load_report
 
     report = load_report(pipeline.run.file("report.json")) if "report" in command.stages else None
-    said = _came_to(report) if report else _last_accuracy(pipeline)
+    said = _came_to(report) if report else _last_score(pipeline)
     print(f"{name}  {said}  {human_seconds(monotonic() - started)}", flush=True)
     return SweepJob(job.directory, values, report=report)
 
 
 def _came_to(report: Report) -> str:
-    accuracy = accuracy_of(report, "Final")
-    said = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
+    metric = metric_of(report)
+    score = score_in(report, "Final", metric)
+    said = []
+    if score is not None:
+        said.append(f"{tested_on(report)} {METRIC_NAMES[metric]} {score_text(score, metric)}")
     if is_private(report["privacy"]):
         units = report["privacy"]["units"]
         said.append(f"epsilon {', '.join(epsilon_text(one['epsilon_max']) for one in units)}")
     return "  ".join(said)
 
 
-def _last_accuracy(pipeline: "Pipeline") -> str:
-    done, made = pipeline.run.facts, MODEL_STAGES.values()
-    facts = [done[name] for name in made if name in done]
-    return f"accuracy {percent(facts[-1]['evaluation']['accuracy'])}" if facts else "done"
+def _last_score(pipeline: "Pipeline") -> str:
+    done, dataset = pipeline.run.facts, pipeline.config.dataset
+    facts = [done[name] for name in MODEL_STAGES.values() if name in done]
+    if not facts:
+        return "done"
+    metric, where = dataset.metric, tested_words(dataset.evaluate_on)
+    score = score_text(facts[-1]["evaluation"][metric], metric)
+    return f"{where} {METRIC_NAMES[metric]} {score}"
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 import csv
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from shlex import quote
@@ -14,60 +14,41 @@ from rich.text import Text
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.files import write_json, write_whole
-from fedlite.base.records import ModelKey
+from fedlite.base.records import METRIC_NAMES, Metric
+from fedlite.cli.sweep_scores import (
+    COLUMNS,
+    Column,
+    SweepJob,
+    difference,
+    repeats,
+    scores_of,
+    spread,
+    sweep_metric,
+    swept_but_seed,
+)
 from fedlite.report.judged import ships_public_only
-from fedlite.report.schema import Report
+from fedlite.report.parts import plain, table
 from fedlite.report.sections import TogetherSection
-from fedlite.report.table import plain_table
+from fedlite.report.table import plain_table, print_fitting
 from fedlite.report.together import NO_JOBS, log_together, together_sentences
 from fedlite.report.words import (
-    MODEL_LABELS,
     NOT_PRIVATE,
     PUBLIC_MODELS,
     epsilon_text,
     final_model,
+    gain_text,
     human_bytes,
     is_private,
     model_labels,
-    percent,
+    score_text,
     tested_on,
 )
 from fedlite.runs.directory import SWEEP_FILE, load_overrides, run_id_of
 
-ACCURACIES = ("Public only", "Federated", "Final")
-RESULTS = (*ACCURACIES, "Epsilon", "Bytes", "Latency p50")
-NARROW = 76  # columns of a terminal under which these are left to sweep.md
-LEFT_OUT = ("Public only", "Bytes", "Latency p50")
+RESULTS = (*COLUMNS, "Epsilon", "Bytes", "Latency p50")
+SPARE = ("Latency p50", "Bytes", "Public only")  # what a narrow terminal does without
 NONE = "–"
-
-
-@dataclass(frozen=True)
-class SweepJob:
-    """One job of a sweep that has ended.
-
-    ``values`` are those of the swept options, ``failure`` is why it failed (empty where it did
-    not), ``report`` what it reported.
-    """
-
-    directory: Path
-    values: dict[str, str]
-    failure: str = ""
-    report: Report | None = None
-
-    @property
-    def name(self) -> str:
-        """Its number."""
-        return self.directory.name
-
-
-def repeats(jobs: Sequence[SweepJob]) -> list[list[SweepJob]]:
-    """Finished jobs, those that differ in nothing but their seed together, in order."""
-    found: dict[tuple[str, ...], list[SweepJob]] = {}
-    for job in jobs:
-        if job.report is not None:
-            key = tuple(value for option, value in job.values.items() if option != "seed")
-            found.setdefault(key, []).append(job)
-    return list(found.values())
+BY_SEED = "Differences of the same seeds: their mean, and its 95% interval (Student's t)"
 
 
 def short_names(options: Sequence[str]) -> list[str]:
@@ -79,23 +60,14 @@ def short_names(options: Sequence[str]) -> list[str]:
     ]
 
 
-def accuracy_of(report: Report, column: str) -> float | None:
-    """The accuracy in one of ``ACCURACIES``; None where there is no such model."""
-    keys: dict[str, ModelKey | None] = {
-        "Public only": "public_student",
-        "Federated": "federated_student",
-        "Final": final_model(report),
-    }
-    key = keys[column]
-    return report["models"][key]["accuracy"] if key in report["models"] else None
-
-
-def result_cells(reports: Sequence[Report]) -> list[str]:
+def result_cells(group: Sequence[SweepJob], metric: Metric) -> list[str]:
     """The results of jobs that differ in their seed at most, as in ``RESULTS``: means, those of
-    accuracies with their standard deviation where there are several jobs."""
+    scores with their standard deviation where there are several jobs."""
     cells = [
-        spread([accuracy_of(one, column) for one in reports], percent) for column in ACCURACIES
+        spread(scores_of(group, column, metric), partial(score_text, metric=metric))
+        for column in COLUMNS
     ]
+    reports = [job.report for job in group if job.report]
     first = reports[0]["privacy"]
     epsilons = ", ".join(
         epsilon_text(max(report["privacy"]["units"][index]["epsilon_max"] for report in reports))
@@ -112,34 +84,18 @@ def result_cells(reports: Sequence[Report]) -> list[str]:
     return [*cells, size, f"{milliseconds:.3f} ms"]
 
 
-def spread(values: Sequence[float | None], shown: Callable[[float], str]) -> str:
-    """The mean, and the standard deviation of several values.
-
-    >>> spread([0.90, 0.92], percent), spread([0.90], percent), spread([None], percent)
-    ('91.0% ±1.4', '90.0%', '–')
-    """
-    there = [value for value in values if value is not None]
-    if not there:
-        return NONE
-    mean = shown(statistics.mean(there))
-    if len(there) == 1:
-        return mean
-    return f"{mean} ±{shown(statistics.stdev(there)).removesuffix('%')}"
-
-
 def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
     """The table: a row for each group of :func:`repeats`, then one for each job that failed.
 
     The cells are the jobs, the values of the swept options but the seed, how many seeds, and
     ``RESULTS``.
     """
-    options = _options(jobs)
+    options, metric = swept_but_seed(jobs), sweep_metric(jobs)
     rows = []
     for group in repeats(jobs):
         values = [group[0].values[option] for option in options]
         names = ", ".join(job.name for job in group)
-        reports = [job.report for job in group if job.report]
-        rows.append([names, *values, f"{len(group)}", *result_cells(reports)])
+        rows.append([names, *values, f"{len(group)}", *result_cells(group, metric)])
     for job in jobs:
         if job.failure:
             values = [job.values[option] for option in options]
@@ -150,13 +106,8 @@ def rows_of(jobs: Sequence[SweepJob]) -> list[list[str]]:
 
 def columns_of(jobs: Sequence[SweepJob]) -> list[str]:
     """The heads of :func:`rows_of`."""
-    options = _options(jobs)
+    options = swept_but_seed(jobs)
     return ["Job", *short_names(options), "Seeds", *RESULTS]
-
-
-def _options(jobs: Sequence[SweepJob]) -> list[str]:
-    """The swept options but the seed."""
-    return [option for option in jobs[0].values if option != "seed"] if jobs else []
 
 
 def _without_seeds(jobs: Sequence[SweepJob]) -> tuple[list[str], list[list[str]]]:
@@ -168,41 +119,83 @@ def _without_seeds(jobs: Sequence[SweepJob]) -> tuple[list[str], list[list[str]]
     return heads, rows
 
 
-def sweep_table(jobs: Sequence[SweepJob], width: int) -> Table:
-    """The jobs side by side, for a terminal of so many columns."""
+def measured(jobs: Sequence[SweepJob]) -> str:
+    """What the scores are: ``test accuracy``."""
+    where = dict.fromkeys(tested_on(job.report) for job in jobs if job.report)
+    return f"{' or '.join(where)} {METRIC_NAMES[sweep_metric(jobs)]}".strip()
+
+
+def sweep_table(jobs: Sequence[SweepJob], without: Collection[str] = ()) -> Table:
+    """The jobs side by side, for the terminal; ``without`` some of ``RESULTS``."""
     heads, rows = _without_seeds(jobs)
-    if width < NARROW:
-        kept = [index for index, head in enumerate(heads) if head not in LEFT_OUT]
-        heads, *rows = [[row[index] for index in kept] for row in (heads, *rows)]
+    kept = [index for index, head in enumerate(heads) if head not in without]
+    heads, *rows = [[row[index] for index in kept] for row in (heads, *rows)]
     several = "Seeds" in heads
     said = "mean ± standard deviation over seeds" if several else f"{len(jobs)} jobs"
-    table = plain_table(f"Sweep: {said}")
+    beside = plain_table(f"Sweep: {measured(jobs)}, {said}")
     for head in heads:
         numbers = head in RESULTS
-        table.add_column(
+        beside.add_column(
             Text(head.replace("y p50", "y\np50").replace("Federated", "Feder-\nated")),
             justify="right" if numbers else "left",
-            no_wrap=numbers and not (several and head in ACCURACIES),
+            no_wrap=numbers and not (several and head in COLUMNS),
             overflow="fold",
         )
     styles = {"failed": "bold red", NOT_PRIVATE: "bold red"}
     for row in rows:
-        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
-    return table
+        beside.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
+    return beside
+
+
+def differences_table(jobs: Sequence[SweepJob]) -> tuple[list[str], list[list[str]]] | None:
+    """Heads and rows of how the values differ from the first ones, seed by seed; None where no two
+    share two seeds."""
+    groups, metric = repeats(jobs), sweep_metric(jobs)
+    columns: tuple[Column, ...] = ("Federated", "Final")
+    options, rows = swept_but_seed(jobs), []
+    for group in groups[1:]:
+        found = [difference(groups[0], group, column, metric) for column in columns]
+        if known := [one for one in found if one is not None]:
+            cells = [
+                NONE
+                if one is None
+                else f"{gain_text(one.mean, metric)} ({_plain_gain(one.low, metric)} to"
+                f" {_plain_gain(one.high, metric)})"
+                for one in found
+            ]
+            rows.append([_values(group, options), f"{known[0].seeds}", *cells])
+    head = [f"Against {_values(groups[0], options)}" if groups else "", "Seeds", *columns]
+    return (head, rows) if rows else None
+
+
+def _values(group: Sequence[SweepJob], options: Sequence[str]) -> str:
+    """The values of one group, as they were typed."""
+    names = zip(short_names(options), options, strict=True)
+    return ", ".join(f"{name}={group[0].values[option]}" for name, option in names)
+
+
+def _plain_gain(gain: float, metric: Metric) -> str:
+    """A gain without its unit."""
+    return gain_text(gain, metric).removesuffix(" points")
 
 
 def sweep_markdown(jobs: Sequence[SweepJob], warnings: Sequence[str], picture: str | None) -> str:
-    """``sweep.md``: the table, why jobs failed, the picture, and what the table does not show."""
+    """``sweep.md``: the table, why jobs failed, differences by seed, the picture, and what the
+    table does not show."""
     heads, rows = _without_seeds(jobs)
-    options = _options(jobs)
+    options = swept_but_seed(jobs)
     heads[1 : 1 + len(options)] = options  # whole: there is room
-    marks = ["--:" if head in RESULTS else ":--" for head in heads]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in [heads, marks, *rows])
-    parts = ["# Sweep", table]
-    if "Seeds" in heads:
-        parts.append("Accuracies are means over the seeds, ± their standard deviation.")
-    parts += failures_of(jobs)
-    parts += [f"![Accuracy by job]({picture})"] if picture else []
+    left = sum(head not in RESULTS for head in heads)
+    parts = ["# Sweep", table(heads, [[plain(cell) for cell in row] for row in rows], left)]
+    several = "Seeds" in heads
+    means = ": means over the seeds, ± their standard deviation" if several else ""
+    parts.append(f"{', '.join(COLUMNS)} are {measured(jobs)}{means}.")
+    parts += map(plain, failures_of(jobs))
+    if found := differences_table(jobs):
+        head, cells = found
+        parts.append(table([plain(one) for one in head], [[plain(c) for c in r] for r in cells]))
+        parts.append(f"{BY_SEED}.")
+    parts += [f"![Scores by job]({picture})"] if picture else []
     return "\n\n".join([*parts, *warnings]) + "\n"
 
 
@@ -235,7 +228,7 @@ def warnings_of(jobs: Sequence[SweepJob], together: TogetherSection) -> list[str
         found.append(f"Final is what ships: {shipped}.")
     if len(reports) > 1 and any(tested_on(report) == "test" for report in reports):
         found.append(
-            "The accuracies are on the test set, and that of the best job flatters it: choose with"
+            "The scores are on the test set, and that of the best job flatters it: choose with"
             " dataset.holdout_size=N dataset.evaluate_on=holdout (which spends the clients' epsilon"
             " all the same)."
         )
@@ -253,7 +246,7 @@ def tell_jobs(jobs: Sequence[SweepJob], together: TogetherSection, folder: Path)
     configs = [config_of(directory) for directory in finished]
     for directory, config in zip(finished, configs, strict=True):
         assert config is not None  # it has a report
-        execute(config, load_overrides(directory), ("report",), resume=True)
+        execute(config, load_overrides(directory), ("report",), resume=True, quiet=True)
     if any(config and config.tracking.tensorboard for config in configs):
         log_together(together, folder)
 
@@ -282,6 +275,7 @@ def _csv_row(job: SweepJob) -> dict[str, object]:
     row |= {f"epsilon_{unit['unit']}_level": unit["epsilon_max"] for unit in privacy["units"]}
     for key, model in models.items():
         row[f"{key}_accuracy"] = model["accuracy"]
+        row[f"{key}_macro_f1"] = model["macro_f1"]
         if key not in PUBLIC_MODELS:
             row[f"{key}_bytes"] = model["bytes"]
             row[f"{key}_latency_ms_p50"] = model["latency_ms"]["p50"]
@@ -289,30 +283,40 @@ def _csv_row(job: SweepJob) -> dict[str, object]:
 
 
 def draw_sweep(jobs: Sequence[SweepJob], path: Path) -> bool:
-    """Draw accuracy against the swept option; whether there is something to draw: one option
-    beside the seed, of two or more values."""
-    options = _options(jobs)
-    groups = repeats(jobs)
-    if len(options) != 1 or len(groups) < 2:
+    """Draw the scores against the swept options; whether there is something to draw: an option
+    beside the seed, of two or more values, and no more panels than can be read."""
+    options, groups, metric = swept_but_seed(jobs), repeats(jobs), sweep_metric(jobs)
+    if not options or len(groups) < 2:
         return False
     from fedlite.report.drawing import save_figure
-    from fedlite.report.sweep_chart import accuracy_by_option
+    from fedlite.report.sweep_chart import Point, scores_by_options
 
-    models: dict[ModelKey, str] = {
-        "public_student": "Public only",
-        "federated_student": "Federated",
-    }
-    curves = {
-        key: [
-            [found for job in group if job.report and (found := accuracy_of(job.report, column))]
-            for group in groups
-        ]
-        for key, column in models.items()
-    }
-    values = [group[0].values[options[0]] for group in groups]
-    labels = {key: MODEL_LABELS[key] for key in curves}
-    save_figure(accuracy_by_option(options[0], values, curves, labels), path)
-    return True
+    points = [
+        Point(
+            values={
+                name: group[0].values[option]
+                for name, option in zip(short_names(options), options, strict=True)
+            },
+            public=scores_of(group, "Public only", metric),
+            federated=scores_of(group, "Federated", metric),
+        )
+        for group in groups
+    ]
+    figure = scores_by_options(points, measured(jobs))
+    if figure is not None:
+        save_figure(figure, path)
+    return figure is not None
+
+
+def print_differences(head: list[str], rows: list[list[str]], console: Console) -> None:
+    """The differences by seed."""
+    beside = plain_table(BY_SEED)
+    for name in head:
+        beside.add_column(Text(name), overflow="fold")
+    for row in rows:
+        beside.add_row(*map(Text, row))
+    console.print()
+    console.print(beside)
 
 
 def show_sweep(jobs: Sequence[SweepJob], folder: Path) -> None:
@@ -332,7 +336,9 @@ def show_sweep(jobs: Sequence[SweepJob], folder: Path) -> None:
     write_whole(folder / "sweep.md", sweep_markdown(jobs, warnings, picture))
     console = Console(highlight=False)
     console.print()
-    console.print(sweep_table(jobs, console.width))
+    print_fitting(partial(sweep_table, jobs), SPARE, console)
+    if found := differences_table(jobs):
+        print_differences(*found, console)
     for line in failures_of(jobs):
         console.print(Text(line, style="red"))
     for warning in warnings:

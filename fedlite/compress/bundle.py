@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from fedlite.base.files import replace_folder
 from fedlite.data.types import Task, Tokens
 from fedlite.report.card import ManifestEntry, ShippedFile, TensorName, model_card
 from fedlite.report.schema import Report
+from fedlite.serve.calibration import CALIBRATION
 from fedlite.serve.runtime import open_runtime, runs_here, size_of
 from fedlite.serve.signature import public_pem, read_signing_key, sign
 from fedlite.serve.tokens import TOKENIZER
@@ -36,13 +37,15 @@ def write_bundle(
     *,
     privacy_statement: str,
     metrics_table: str,
+    calibration: Mapping[str, Mapping[str, float]] | None = None,
     signing_key: Path | None = None,
 ) -> None:
     """Write the deployable folder to ``directory``, whole or not at all; it replaces an older one.
 
     Beside the artefacts it holds ``labels.json`` (class names in the order of the logits),
     ``preprocessing.json`` (how raw inputs are normalised; beside it ``tokenizer.json`` where they
-    are texts), ``MODEL_CARD.md``, ``manifest.json`` (what each artefact is) and ``SHA256SUMS``
+    are texts), ``calibration.json`` (how sure answers are), ``MODEL_CARD.md``,
+    ``manifest.json`` (what each artefact is) and ``SHA256SUMS``
     (``sha256sum -c``; files inside folders too). With a signing key also ``SHA256SUMS.sig``
     (ed25519 over the bytes of ``SHA256SUMS``, 64 bytes) and ``public_key.pem``.
     :func:`fedlite.serve.verify.verify_bundle` checks all of it.
@@ -57,6 +60,8 @@ def write_bundle(
         report: see :func:`fedlite.report.card.model_card`.
         privacy_statement: markdown.
         metrics_table: markdown.
+        calibration: by file its ``temperature`` and, where one was chosen, ``threshold``
+            (:mod:`fedlite.serve.calibration`); None where nothing was calibrated.
         signing_key: PEM file of an ed25519 private key.
 
     Raises:
@@ -83,10 +88,13 @@ def write_bundle(
             described,
             privacy_statement=privacy_statement,
             metrics_table=metrics_table,
+            calibrated=bool(calibration),
             signed=key is not None,
         ),
         MANIFEST: _json(described),
     }
+    if calibration:
+        texts[CALIBRATION] = _json(calibration)
     if isinstance(task.preprocessing, Tokens):
         texts[TOKENIZER] = task.preprocessing.tokenizer
 

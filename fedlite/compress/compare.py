@@ -67,7 +67,7 @@ def compare(
     with torch.no_grad():
         reference = copy.deepcopy(model).cpu().eval()
         expected = torch.cat([reference(part) for part in torch.split(public.inputs, 256)]).numpy()
-    found = _logits(path, public.inputs.numpy(), python)
+    found = file_logits(path, public.inputs.numpy(), python)
     if found.shape != expected.shape:
         raise FedliteError(f"{path}: answers {found.shape[1:]}, the model {expected.shape[1:]}")
     labels = public.labels.numpy()
@@ -180,7 +180,18 @@ def check_structure(path: Path, task: Task, python: str | None = None) -> None:
         raise FedliteError(f"{path}: holds no operators or no weights")
 
 
-def _logits(path: Path, inputs: Array, python: str | None) -> Array:
+def file_logits(path: Path, inputs: Array, python: str | None = None) -> Array:
+    """Logits (n, classes) of the file at ``path`` for normalised ``inputs`` (n, *input_shape).
+
+    Args:
+        path: an exported file; its suffix says which runtime.
+        inputs: in the file's own order of dimensions.
+        python: of another environment that has the runtime; None is this one.
+
+    Raises:
+        UsageError: no such file.
+        FedliteError: the file is damaged, or its runtime is missing or does not run here.
+    """
     if python is None:
         return logits_of(open_runtime(path), inputs)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from typing import Final
 from torch import nn
 
 from fedlite.base.errors import FedliteError
-from fedlite.base.records import Artefact, ModelKey, StudentKey
+from fedlite.base.records import Artefact, ModelKey, StudentKey, score_of
 from fedlite.compress.compare import (
     Comparison,
     check_structure,
@@ -98,7 +98,7 @@ def compress_student(
         export_onnx(folded, task, directory / "folded_student.onnx", config.opset)
     accuracy[PRUNED] = _accuracy(pruned, validation, task.num_classes)
     save_pruned(pruned, directory / f"{PRUNED}.pt")
-    judge = _Judge(shrinker, validation, config, directory, full, getattr(whole, task.metric))
+    judge = _Judge(shrinker, validation, config, directory, full, score_of(whole, task.metric))
     artefacts: list[Artefact] = []
     shipped: dict[str, str] = {}
     for format_name in formats_made(config):
@@ -182,7 +182,7 @@ class _Judge:
             snr_db=found.snr_db,
             agreement=found.agreement,
             public_accuracy=found.accuracy,
-            accuracy_drop=self.full_score - getattr(found, shrinker.task.metric),
+            accuracy_drop=self.full_score - score_of(found, shrinker.task.metric),
             refused=why_refused(
                 found,
                 full_score=self.full_score,

@@ -50,8 +50,9 @@ def measure_file(
         np.save(inputs, data.inputs.numpy())
         extra = ["--inputs", str(inputs), "--logits", str(logits)]
         cost = _file_cost(path, config, python, extra)
-        evaluation = evaluate_logits(np.load(logits), data.labels, num_classes)
-    return Measurement(evaluation.accuracy, evaluation.macro_f1, parameters, cost)
+        answered = np.load(logits)
+    evaluation = evaluate_logits(answered, data.labels, num_classes)
+    return Measurement(evaluation.accuracy, evaluation.macro_f1, parameters, cost, answered)
 
 
 def measure_cost(path: Path, config: MeasureOptions, python: str | None = None) -> Cost:
@@ -117,6 +118,7 @@ def _cost(facts: dict[str, Any], path: Path) -> Cost:
         load_ms=facts["load_ms"],
         peak_memory_bytes=facts["peak_memory_bytes"],
         runtime=facts["runtime"],
+        joules=facts["joules"],
     )
 
 

@@ -1,4 +1,5 @@
-"""Whether a student can be cut and exported, asked before its budget is spent."""
+"""Whether a student can be cut and exported, and how large it will be, asked before its budget is
+spent."""
 
 import tempfile
 from pathlib import Path
@@ -7,13 +8,18 @@ import torch
 from torch import nn
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.compress.exporting import export_file
+from fedlite.compress.format import suffix_of
 from fedlite.compress.onnx.export import export_onnx, verify_onnx
 from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink.norms import bake_weights
 from fedlite.compress.shrink.prune import Criterion, cut_channels, plan_widths
 from fedlite.compress.shrink.pruned_file import load_pruned, save_pruned
-from fedlite.data.types import Task
+from fedlite.data.types import PublicData, Task
 from fedlite.models.options import ModelOptions
+from fedlite.serve.runtime import size_of
+
+SHOWN = 32  # examples that fix the ranges of a file of which only the size counts
 
 
 def check_cut(student: nn.Module, task: Task, config: CompressOptions) -> nn.Module:
@@ -59,6 +65,21 @@ def check_loads(cut: nn.Module, model: ModelOptions, task: Task) -> None:
             f" ({error}); let its forward read every size from its layers, or use compress.ratio=0;"
             " nothing was trained or charged"
         ) from error
+
+
+def shipped_bytes(cut: nn.Module, task: Task, config: CompressOptions, public: PublicData) -> int:
+    """Bytes of the largest file that would ship of what :func:`check_cut` left of a student, if no
+    file were refused.
+
+    Raises:
+        FedliteError: it cannot be exported as ``config`` asks.
+    """
+    shown = PublicData(public.inputs[:SHOWN], public.labels[:SHOWN])
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"student{suffix_of(name)}" for name in config.formats]
+        for name, path in zip(config.formats, paths, strict=True):
+            export_file(name, cut, task, path, config, shown, quantized=True)
+        return max(map(size_of, paths))
 
 
 def check_export(model: nn.Module, task: Task, config: CompressOptions) -> None:

@@ -1,6 +1,7 @@
 """The split of a data set into public, private (by client), held-out and test parts."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -28,7 +29,8 @@ class Splits:
     ``public`` is the training part of the public data and ``public_validation`` the rest of it;
     ``test`` is the test part, or the held-out training examples (``evaluate_on=holdout``).
     Private examples stay in their raw type and are normalised one client at a time. ``notes`` are
-    lines on what of the data a user may not have meant.
+    lines on what of the data a user may not have meant. ``numbers`` are those of the clients among
+    all of the data set's, where they are a part of them (:meth:`of_clients`); None where all are.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class Splits:
     _labels: Tensor = field(repr=False)
     _rows: tuple[Rows, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
+    numbers: tuple[int, ...] | None = None
 
     @property
     def num_clients(self) -> int:
@@ -55,6 +58,16 @@ class Splits:
             raise UsageError(f"client {client_id}: there are clients 0 to {self.num_clients - 1}")
         rows = torch.from_numpy(self._rows[client_id])
         return ClientData(client_id, self.task.prepare(self._inputs[rows]), self._labels[rows])
+
+    @property
+    def all_numbers(self) -> Sequence[int]:
+        """The number of every client among all of the data set's."""
+        return range(self.num_clients) if self.numbers is None else self.numbers
+
+    def of_clients(self, numbers: Sequence[int]) -> "Splits":
+        """The same data with these clients alone, who are 0, 1, ... in it."""
+        rows = tuple(self._rows[number] for number in numbers)
+        return replace(self, _rows=rows, numbers=tuple(self.all_numbers[i] for i in numbers))
 
     def private_part(self) -> "Splits":
         """The same clients beside no other examples: all that a process needs in which they train,

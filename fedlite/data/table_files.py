@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
 
 from fedlite.base.errors import UsageError
 from fedlite.serve.dialect import delimiter_of, is_number
+from fedlite.serve.parquet import PARQUETS, is_parquet, read_parquet
 
 TEXTS = (".csv", ".tsv", ".txt")
-PARQUETS = (".parquet", ".pq")
 FIRST_BYTES = 2**16  # of a file, enough for its line of names
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
 _WILD = re.compile(r"[*?\[]")
@@ -45,7 +44,7 @@ class Table:
 
 def is_table(path: Path) -> bool:
     """Whether a file of this name is a table for sure; a .txt may be anything."""
-    return _kind(path) in (*TEXTS, *PARQUETS) and _kind(path) != ".txt"
+    return is_parquet(path) or (is_text_table(path) and _kind(path) != ".txt")
 
 
 def is_text_table(path: Path) -> bool:
@@ -83,8 +82,8 @@ def read_files(paths: Sequence[Path]) -> Table:
     """
     tables, notes = [], []
     for path in paths:
-        if _kind(path) in PARQUETS:
-            tables.append(_read_parquet(path))
+        if is_parquet(path):
+            tables.append(read_parquet(path))
         elif is_text_table(path):
             table, note = _read_text(path)
             tables.append(table)
@@ -104,7 +103,7 @@ def read_files(paths: Sequence[Path]) -> Table:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UsageError(f"{paths[0].parent}: {_differing(paths, tables)}") from error
     rows = tuple(table.num_rows for table in tables)
-    header = 0 if _kind(paths[0]) in PARQUETS else 1
+    header = 0 if is_parquet(paths[0]) else 1
     return Table(joined, tuple(zip(paths, rows, strict=True)), header, tuple(notes))
 
 
@@ -126,13 +125,6 @@ def _differing(paths: Sequence[Path], tables: Sequence[pa.Table]) -> str:
             if kind != kinds[0]:
                 return f"column {name!r} is {kinds[0]} in {paths[0].name}, {kind} in {path.name}"
     raise AssertionError("tables of equal types cannot differ")
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        return pyarrow.parquet.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path}: cannot be loaded; it is damaged, or no parquet file") from error
 
 
 def _read_text(path: Path) -> tuple[pa.Table, str]:

@@ -13,6 +13,7 @@ from fedlite.compress.bundle import write_folder
 from fedlite.demo.facts import PageFacts
 from fedlite.demo.ort import FILES
 from fedlite.demo.typical import Typical
+from fedlite.serve.calibration import read_calibration
 from fedlite.serve.predict import DEFAULT
 from fedlite.serve.preprocessing import read_json, read_preprocessing
 from fedlite.serve.tokens import TOKENIZER
@@ -66,6 +67,7 @@ def write_demo(
             **facts,
             "preprocessing": read_json(bundle / "preprocessing.json"),
             "kind": read_preprocessing(bundle / "preprocessing.json").kind,
+            "temperature": read_calibration(bundle / DEFAULT).temperature,
             "typical": typical,
             "labels": read_json(bundle / "labels.json"),
             "samples": [asdict(sample) for sample in samples],

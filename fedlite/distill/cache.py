@@ -15,6 +15,7 @@ from torch import nn
 from fedlite.base.cache import HOME_CACHE
 from fedlite.base.compute import CPU, device_of
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.records import Evaluation
 from fedlite.base.tensors import load_tensors, on_cpu, save_tensors, state_sha256
 from fedlite.base.version import __version__
 from fedlite.data.options import AugmentOptions
@@ -73,7 +74,7 @@ def cached_teacher(
     validation: PublicData,
     augment: AugmentOptions,
     seed: int,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[int, Evaluation], None] | None = None,
     device: torch.device = CPU,
 ) -> tuple[nn.Module, bool]:
     """The trained, frozen teacher, on ``device``, and whether it came from the cache.

@@ -15,9 +15,9 @@ from fedlite.models.options import SCALES, Scale, ScaledModelOptions
 from fedlite.models.scaling import factor_and_shift
 
 EXAMPLES = 500  # public ones that are asked about, at most
+COMPARED = 2000  # public ones on which two scales are compared, at most
 FEWEST = 30  # of fewer nothing is said of chance
-FAR_BETTER = 0.05  # of accuracy, and no chance: a scale that is worth a word
-UNLIKELY = 1e-3  # that chance alone tells two scales apart
+UNLIKELY = 0.01  # that chance alone makes one of the scales look better
 LARGE = 1.5  # stored numbers of which some are larger are tried between 0 and 1 as well
 
 
@@ -26,14 +26,14 @@ def doubt_of(
 ) -> str | None:
     """Why this teacher may be of no use; None where public data shows no reason.
 
-    One from elsewhere may know inputs in another scale, in which it is far better; any may be right
-    no more often than always answering the most frequent class would be.
+    One from elsewhere may know inputs in another scale, in which it is better beyond chance; any
+    may be right no more often than always answering the most frequent class would be.
 
     Args:
         teacher: as it will teach; left as it is.
         options: that built it.
         task: what it sees.
-        public: that decides; the first :data:`EXAMPLES`.
+        public: that decides; the first :data:`EXAMPLES`, of two scales :data:`COMPARED`.
 
     Raises:
         TypeError: ``public`` is not :class:`PublicData`.
@@ -42,7 +42,7 @@ def doubt_of(
     inputs, labels = public.inputs[:EXAMPLES], public.labels[:EXAMPLES]
     right = _right(teacher, inputs, labels)
     if options.checkpoint is not None and (
-        doubt := _of_scale(teacher, options, task, inputs, labels, right)
+        doubt := _of_scale(teacher, options, task, public, right)
     ):
         return doubt
     counts = torch.bincount(labels, minlength=task.num_classes)
@@ -60,29 +60,38 @@ def _of_scale(
     teacher: nn.Module,
     options: ScaledModelOptions,
     task: Task,
-    inputs: Tensor,
-    labels: Tensor,
+    public: PublicData,
     right: Right,
 ) -> str:
-    """The scale in which the teacher is far better, as a line; "" where there is none."""
+    """The scale in which the teacher is better beyond chance, as a line; "" where there is none.
+
+    The best scale of a first look is compared with the given one by McNemar's test, whose level is
+    divided by the number of scales that were looked at (Bonferroni).
+    """
     plain = task.standardisation
     if plain is None:
         return ""
-    best, chosen = right, options
-    for other in _other_scales(options, plain, inputs):
-        found = _right(teacher, _rescaled(inputs, options, other, plain), labels)
-        if found.mean() > best.mean():
-            best, chosen = found, other
-    compared = PairedComparison.of(right, best)
-    if best.mean() - right.mean() < FAR_BETTER or compared.p_value > UNLIKELY:
+    others = list(_other_scales(options, plain, public.inputs[:EXAMPLES]))
+
+    def rightness(scale: ScaledModelOptions, count: int) -> Right:
+        shown = _rescaled(public.inputs[:count], options, scale, plain)
+        return _right(teacher, shown, public.labels[:count])
+
+    shares = [float(rightness(other, EXAMPLES).mean()) for other in others]
+    if max(shares) <= right.mean():
         return ""
+    chosen = others[shares.index(max(shares))]
+    compared = PairedComparison.of(rightness(options, COMPARED), rightness(chosen, COMPARED))
+    if compared.gained <= 0 or compared.p_value * len(others) > UNLIKELY:
+        return ""
+    own, better = compared.accuracies
     asked = f"teacher.normalise={chosen.normalise}"
     if chosen.normalise == "custom":
         asked += f" teacher.mean={chosen.mean} teacher.std={chosen.std}".replace(", ", ",")
     return (
-        f"teacher: it answers {right.mean():.1%} of {len(right)} public examples right where inputs"
-        f" are scaled {SCALES[options.normalise]}, and {best.mean():.1%} with {asked}: it seems to"
-        " have been trained so; give that option"
+        f"teacher: it answers {own:.1%} of {compared.examples} public examples right where inputs"
+        f" are scaled {SCALES[options.normalise]}, and {better:.1%} with {asked}: it seems to have"
+        " been trained so; give that option"
     )
 
 

@@ -1,4 +1,4 @@
-"""The options of distillation: ``teacher``, and ``distill`` with the warm start."""
+"""The options of distillation: ``teacher``, ``distill`` and its warm start, joins of classes."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -83,3 +83,28 @@ class DistillOptions(LossOptions):
         Doc("what a student of texts begins with; teacher: principal components of its vectors"),
     ] = "random"
     warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)
+
+
+@dataclass(frozen=True)
+class JoinOptions(Options):
+    """How classes learn from each other, on public data alone (Lin et al. 2020, FedDF)."""
+
+    every: Annotated[int, Ge(0), Doc("rounds from one join to the next; 0: each class alone")] = 5
+    steps: Annotated[int, Ge(1), Doc("public batches that teach a student in one join")] = 100
+    batch_size: Annotated[int, Ge(1), Doc("examples in a batch")] = 64
+    learning_rate: Annotated[float, Gt(0), Doc("of AdamW, at the first step")] = 1e-3
+
+
+@dataclass(frozen=True)
+class CascadeOptions(Options):
+    """When the student on the device asks the teacher on a server (docs/cascade.md)."""
+
+    share: Annotated[
+        float, Ge(0), Le(1), LATER, Doc("of inputs that may be sent, by public data, at most")
+    ] = 0.1
+    accuracy: Annotated[
+        float | None, Gt(0), Le(1), LATER, Doc("wished for; the smallest share that reaches it")
+    ] = None
+    round_trip_ms: Annotated[
+        float, Ge(0), LATER, Doc("to the server and back, in the report's estimate")
+    ] = 50.0

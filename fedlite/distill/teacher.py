@@ -12,6 +12,7 @@ from torch import nn
 
 from fedlite.base.compute import device_of
 from fedlite.base.errors import UsageError
+from fedlite.base.records import Evaluation
 from fedlite.base.seeded import seeded
 from fedlite.data.augment import augment as augment_inputs
 from fedlite.data.options import AugmentOptions
@@ -41,16 +42,16 @@ def train_teacher(
     config: TeacherOptions,
     augment: AugmentOptions,
     seed: int,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[int, Evaluation], None] | None = None,
 ) -> None:
     """Train ``model`` in place on ``public`` and leave it frozen with its best weights.
 
     AdamW with cosine decay and label smoothing (Szegedy et al. 2016), classes weighed by
     ``config.class_weights``. The best weights are those of the lowest cross-entropy on
     ``validation``, weighed alike; ``config.patience`` epochs without a better one
-    end the training. ``on_epoch`` gets the number of finished epochs and the validation accuracy
-    (0 to 1). The model is trained where it is; the result depends on the arguments and ``seed``
-    alone.
+    end the training. ``on_epoch`` gets the number of finished epochs and what the model came to on
+    ``validation``. The model is trained where it is; the result depends on the arguments and
+    ``seed`` alone.
 
     What a checkpoint has brought is fine-tuned (``config.fine_tune``): its head alone, on features
     that are worked out once and not augmented; or all of it, the head at ``config.learning_rate``
@@ -85,7 +86,7 @@ def _train(
     config: TeacherOptions,
     augment: AugmentOptions,
     seed: int,
-    on_epoch: Callable[[int, float], None] | None,
+    on_epoch: Callable[[int, Evaluation], None] | None,
 ) -> None:
     generator, device = torch.Generator().manual_seed(seed), device_of(model)
     classes = predict_logits(model, public.inputs[:1]).shape[1]
@@ -121,7 +122,7 @@ def _train(
                 best_loss, best_epoch = loss, epoch
                 best_state = copy.deepcopy(model.state_dict())
             if on_epoch is not None:
-                on_epoch(epoch, found.accuracy)
+                on_epoch(epoch, found)
             if epoch - best_epoch >= config.patience:
                 break
     model.load_state_dict(best_state)

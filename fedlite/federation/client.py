@@ -11,7 +11,16 @@ from flwr.app import Context
 from fedlite.base.errors import UsageError
 from fedlite.data.types import ClientData
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
-from fedlite.federation.device import COMPUTE, DATA, LEDGER_DIR, POLICY, SIMULATED, Device
+from fedlite.federation.device import (
+    CLASS,
+    COMPUTE,
+    DATA,
+    LEDGER_DIR,
+    POLICY,
+    SIMULATED,
+    Device,
+    class_difference,
+)
 from fedlite.federation.simulation import SIMULATION, open_simulation
 from fedlite.federation.workbench import Workbench, open_workbench
 from fedlite.privacy.ledger import Ledger
@@ -82,7 +91,7 @@ class Client:
             device.ledger.path.parent,
             read=lambda: device.examples(client_id).data,
             compute=_compute(context.node_config),
-            unfit=device.refusal(options),
+            unfit=class_difference(context.node_config, options) or device.refusal(options),
         )
 
     @classmethod
@@ -99,14 +108,16 @@ class Client:
         client_id = number_of(node)
         world = open_simulation(str(run[SIMULATION]))
         own = str(node[LEDGER_DIR]) if LEDGER_DIR in node else None
+        options = _options(str(run[CLIENT_OPTIONS]))
         return cls(
             client_id,
             device.policy if device else world.client_policy(client_id),
-            _options(str(run[CLIENT_OPTIONS])),
+            options,
             device.ledger if device else world.client_ledger(client_id, own),
             Path(world.options.folder),
             read=lambda: world.client_data(client_id),
             compute=_compute(node),
+            unfit=class_difference(node, options) if CLASS in node else "",
         )
 
 

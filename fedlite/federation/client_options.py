@@ -31,6 +31,7 @@ class ClientOptions(Protects, Options):
     and ``local_steps`` hold where a request brings no privacy plan. ``seed`` fixes the student's
     first weights, and the draws of training that is not private or deterministic.
     ``class_weights`` are those of the loss, from public labels; empty where all are 1.
+    ``class_name`` is the class of students that the run is for; "" where all clients have one.
     ``gradients`` names the engine of clipped sums (:data:`fedlite.privacy.engines.ENGINES`), and
     ``sum_protocol`` how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
     """
@@ -48,6 +49,7 @@ class ClientOptions(Protects, Options):
     gradients: Gradients = DEFAULT_GRADIENTS
     sum_protocol: str = "plain"
     class_weights: tuple[Annotated[float, Ge(0)], ...] = ()
+    class_name: str = ""
 
     @classmethod
     def of_run(
@@ -77,6 +79,7 @@ class ClientOptions(Protects, Options):
             seed=seed,
             gradients=privacy.gradients,
             class_weights=class_weights,
+            class_name=federation.class_name,
         )
 
     def to_json(self) -> str:

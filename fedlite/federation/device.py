@@ -23,6 +23,7 @@ from fedlite.privacy.policy import DataRules, Policy, forbidden_code, load_polic
 
 POLICY, DATA, LEDGER_DIR, SIMULATED = "policy", "data", "ledger-dir", "simulated"
 COMPUTE = "device"
+CLASS = "class"
 """Keys of a node config."""
 
 TOLERANCE = 1e-3  # relative, of constants that were rounded when they were written down
@@ -108,6 +109,18 @@ class Device:
             preprocessing=preparation(rules),
         )
         return replace(options, task=task)
+
+
+def class_difference(node_config: Mapping[str, Any], options: ClientOptions) -> str:
+    """That a run is for another class of students than its owner says of a node; "" if it is not.
+
+    So a server cannot move it to another class: one whose students it may not hold.
+    """
+    own, theirs = str(node_config.get(CLASS, "")), options.class_name
+    if own == theirs:
+        return ""
+    run = f"is for class {theirs!r}" if theirs else "is for no class of students"
+    return f"the run {run}, this client's node config says {CLASS}={own or 'none'}"
 
 
 def named_code(options: ClientOptions) -> Iterator[str]:

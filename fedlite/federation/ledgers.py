@@ -30,18 +30,18 @@ from fedlite.privacy.options import PrivacyOptions
 log = logging.getLogger(__name__)
 
 
-def data_set_ids(privacy: PrivacyOptions, data_set: str, client_ids: Iterable[int]) -> list[str]:
-    """What the policy of simulated clients calls the examples of each.
+def data_set_ids(privacy: PrivacyOptions, data_set: str, numbers: Iterable[int]) -> list[str]:
+    """What the policy of simulated clients calls the examples of each, by its number among all.
 
     Raises:
         UsageError: the policy file cannot be used.
     """
     policy = run_policy(privacy, data_set, num_clients=0)
-    return [policy.for_client(client_id).data_set for client_id in client_ids]
+    return [policy.for_client(number).data_set for number in numbers]
 
 
 def sync_cohort(
-    directory: Path, privacy: PrivacyOptions, data_set: str, client_ids: Iterable[int]
+    directory: Path, privacy: PrivacyOptions, data_set: str, numbers: Iterable[int]
 ) -> None:
     """Flush what simulated clients charged in this round to disk, before its checkpoint.
 
@@ -51,7 +51,7 @@ def sync_cohort(
         LedgerError: a ledger is missing or damaged, or the disk cannot be written.
     """
     if privacy.example_level:
-        flush_cohort(directory, data_set_ids(privacy, data_set, client_ids))
+        flush_cohort(directory, data_set_ids(privacy, data_set, numbers))
 
 
 def divide(splits: Splits, privacy: PrivacyOptions, data_set: str) -> Division:
@@ -60,7 +60,7 @@ def divide(splits: Splits, privacy: PrivacyOptions, data_set: str) -> Division:
     Raises:
         UsageError: the policy file cannot be used.
     """
-    ids = data_set_ids(privacy, data_set, range(splits.num_clients))
+    ids = data_set_ids(privacy, data_set, splits.all_numbers)
     return Division({named: splits.client_sha256(i) for i, named in enumerate(ids)})
 
 

@@ -1,4 +1,4 @@
-"""The options of the federation: clients, rounds, local steps, strategy; of fleet and engine."""
+"""The options of the federation: clients, rounds, local steps, strategy, classes; fleet, engine."""
 
 import os
 from dataclasses import dataclass, field
@@ -8,7 +8,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator
 
 from fedlite.base.named import Named
-from fedlite.base.options import NEUTRAL, Doc, Options
+from fedlite.base.options import LATER, NEUTRAL, Doc, Options
+from fedlite.distill.options import JoinOptions
+from fedlite.federation.class_options import StudentClass
 
 LARGEST_LEARNING_RATE = 1e6  # beyond, noise alone can leave single precision
 LARGEST_PULL = 2.0  # learning rate times proximal mu; beyond, each step throws the weights further
@@ -57,6 +59,18 @@ class FederationOptions(Options):
         Doc("student that ships. best: the better on public validation data; last: the federated"),
     ] = "best"
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    classes: Annotated[
+        dict[str, StudentClass],
+        LATER,
+        Doc("of clients with students of their own, by name (docs/classes.md); none: all have one"),
+    ] = field(default_factory=dict)
+    class_name: Annotated[
+        str, LATER, Doc("of classes, the one that this run is: by itself, its clients alone")
+    ] = ""
+    compare: Annotated[
+        bool, NEUTRAL, Doc("with classes: run each of them alone as well, on ledgers of its own")
+    ] = False
+    join: Annotated[JoinOptions, LATER] = field(default_factory=JoinOptions)
 
 
 @dataclass(frozen=True)

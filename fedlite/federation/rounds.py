@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -23,6 +22,7 @@ from fedlite.federation.buffered import (
     updates_of,
 )
 from fedlite.federation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fedlite.federation.client_states import ClientStates, KeptElsewhere
 from fedlite.federation.clock import Clock
 from fedlite.federation.cohort import over_selected, select_cohort
 from fedlite.federation.fleet import Fleet, Visit, end_round
@@ -34,6 +34,7 @@ from fedlite.federation.gather import (
     meet_clients,
     send_teacher,
 )
+from fedlite.federation.joins import JoinedStudent
 from fedlite.federation.messages import State, TrainRequest, arrays_in
 from fedlite.federation.options import FederationOptions
 from fedlite.federation.release import Released, release
@@ -48,34 +49,6 @@ from fedlite.privacy.randomness import Randomness, make_randomness
 log = logging.getLogger(__name__)
 
 
-class ClientStates(Protocol):
-    """What clients keep between rounds, for a checkpoint of a simulation."""
-
-    def dump_contexts(self) -> dict[int, bytes]:
-        """By node id; nothing where clients keep it themselves."""
-
-    def restore_contexts(self, dumped: dict[int, bytes]) -> None:
-        """Put back what :meth:`dump_contexts` took."""
-
-    def present(self) -> Clients | None:
-        """Who is there; None where only the clients themselves can tell."""
-
-
-class KeptElsewhere:
-    """Clients whose states are their own or their engine's affair."""
-
-    def dump_contexts(self) -> dict[int, bytes]:
-        """Nothing."""
-        return {}
-
-    def restore_contexts(self, dumped: dict[int, bytes]) -> None:
-        """Nothing to put back."""
-
-    def present(self) -> Clients | None:
-        """None: they are asked."""
-        return None
-
-
 @dataclass
 class Federation:
     """What the server needs for all rounds, and what it leaves behind.
@@ -87,6 +60,8 @@ class Federation:
     student's arrays that nobody trains: they stay as the server has them, whatever a reply says.
     ``sync_ledgers`` flushes what a simulated cohort charged to disk, before the checkpoint.
     ``fleet`` is what its clients are simulated to be, if anything: who is there, and in time.
+    ``until`` is the round after which to stop for now, None for the last, and ``joined`` the
+    student that a join with other classes made after some round, from which the rounds go on.
     ``stopped`` says why the rounds ended before the last one, if they did.
     """
 
@@ -109,6 +84,8 @@ class Federation:
     sync_ledgers: Callable[[list[int]], None] = lambda cohort: None
     sum_protocol: SumProtocol = field(default_factory=lambda: SUMS.find("plain"))
     fleet: Fleet | None = None
+    until: int | None = None
+    joined: JoinedStudent | None = None
     result: State = field(default_factory=dict)
     history: list[RoundRecord] = field(default_factory=list)
     stopped: str = ""
@@ -149,6 +126,9 @@ class Server:
         saved = load_checkpoint(federation.checkpoint_path)
         strategy.restore(saved.strategy)
         clients.restore_contexts(saved.contexts)
+        joined = federation.joined
+        if joined is not None and joined.round == saved.round:
+            saved = replace(saved, state=joined.state, average=joined.state)
         return cls(
             saved.state,
             saved.average,
@@ -179,7 +159,7 @@ class Server:
 
 
 def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None = None) -> None:
-    """Run all rounds that the checkpoint does not hold yet.
+    """Run all rounds, up to ``until`` where it is given, that the checkpoint does not hold yet.
 
     Raises:
         FedliteError: every client of a round failed (where the round need not release noise).
@@ -187,7 +167,7 @@ def run_rounds(grid: Grid, federation: Federation, clients: ClientStates | None 
     made, kept = federation, clients or KeptElsewhere()
     server = Server.start(made, kept)
     present = kept.present() or meet_clients(grid, made.num_clients)
-    for number in range(len(server.history) + 1, made.options.rounds + 1):
+    for number in range(len(server.history) + 1, (made.until or made.options.rounds) + 1):
         clock = Clock()
         spending = charge_release(made, number)
         if spending is not None and not spending.accepted:

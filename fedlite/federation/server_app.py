@@ -5,7 +5,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedlite.federation.rounds import ClientStates, Federation, run_rounds
+from fedlite.federation.client_states import ClientStates
+from fedlite.federation.rounds import Federation, run_rounds
 from fedlite.privacy.ledger_file import LedgerFile
 from fedlite.privacy.ledger_folder import SERVER_LEDGER
 

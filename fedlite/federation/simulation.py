@@ -36,7 +36,8 @@ SHARED_MEMORY = Path("/dev/shm")  # on Linux; small in some containers
 class SimulationOptions(Options):
     """What makes the shared world of simulated clients; never sent to a device.
 
-    ``folder`` holds what the clients keep (the teacher), ``ledger_dir`` their ledgers.
+    ``folder`` holds what the clients keep (the teacher), ``ledger_dir`` their ledgers. ``members``
+    are the clients of the run by their numbers among all; empty where they are all.
     """
 
     dataset: DatasetOptions
@@ -46,6 +47,7 @@ class SimulationOptions(Options):
     seed: int
     folder: str
     ledger_dir: str
+    members: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """As one value of Flower's run config; :meth:`from_json` is the inverse."""
@@ -78,7 +80,7 @@ class Simulation:
 
     def client_policy(self, client_id: int) -> Policy:
         """The rules of a client without rules of its own."""
-        return self.policy.for_client(client_id)
+        return self.policy.for_client(self.splits.all_numbers[client_id])
 
     def client_ledger(self, client_id: int, folder: str | None = None) -> Ledger:
         """The ledger of such a client: one of the run's, or a file in a ``folder`` of its own."""
@@ -144,7 +146,7 @@ def open_simulation(options_json: str) -> Simulation:
 def _read_simulation(options_json: str) -> Simulation:
     options = SimulationOptions.from_json(options_json)
     splits = load_splits(options.dataset, options.partition, options.num_clients, options.seed)
-    return _world(options, splits)
+    return _world(options, splits.of_clients(options.members) if options.members else splits)
 
 
 def _world(options: SimulationOptions, splits: Splits) -> Simulation:

@@ -5,9 +5,10 @@ teacher is asked once about a client's examples, and features that nobody trains
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from re import fullmatch
 from typing import NamedTuple, TypeVar
@@ -251,7 +252,27 @@ def take_as_proven(options: Iterable[str]) -> None:
     _proven_elsewhere.update(options)
 
 
-@lru_cache(maxsize=2)
+@dataclass
+class _Benches:
+    """Workbenches by options, folder and device, the one that was used last at the end."""
+
+    most: int = 2
+    benches: dict[tuple[str, Path, str], Workbench] = field(default_factory=dict)
+
+
+_kept = _Benches()
+
+
+@contextmanager
+def room_for(runs: int) -> Iterator[None]:
+    """Within, this process keeps the workbenches of so many runs whose clients take turns."""
+    before, _kept.most = _kept.most, max(_kept.most, runs)
+    try:
+        yield
+    finally:
+        _kept.most = before
+
+
 def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Workbench:
     """The workbench of a run in this process, made once, for networks on ``device``.
 
@@ -261,6 +282,15 @@ def open_workbench(options_json: str, folder: Path, device: str = "cpu") -> Work
     Raises:
         UsageError: a network or loss that cannot be built, or that no private training may use.
     """
+    key, benches = (options_json, folder, device), _kept.benches
+    bench = benches.pop(key) if key in benches else _make_workbench(*key)
+    benches[key] = bench
+    while len(benches) > _kept.most:
+        del benches[next(iter(benches))]
+    return bench
+
+
+def _make_workbench(options_json: str, folder: Path, device: str) -> Workbench:
     options = ClientOptions.from_json(options_json)
     task = options.task
     student = build_model(options.student, task, seed=options.seed)

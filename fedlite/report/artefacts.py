@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Literal, get_args
 
 from fedlite.base.records import ModelKey
+from fedlite.report.parts import plain, table
 from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
 from fedlite.report.words import (
     FORMAT_LABELS,
@@ -13,6 +14,7 @@ from fedlite.report.words import (
     PUBLIC_MODELS,
     artefacts_of,
     human_bytes,
+    metric_of,
     model_labels,
     percent,
     shipped,
@@ -26,8 +28,8 @@ BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 _NOTHING = "–"
 
 _HOW_TO_READ = """\
-- Accuracy is from the test set; SNR, agreement and refusals are from public data. **Bold**: lies in
-  the deployable folder.
+- Accuracy and macro-F1 are from the test set; SNR, agreement and refusals are from public data.
+  **Bold**: lies in the deployable folder.
 - Latency is the median of one call in a fresh process, memory the peak of that process at the
   smallest batch. Runtimes that take one example a call loop over larger batches; where the binding
   of a runtime brings torch along, torch counts as its memory.
@@ -165,7 +167,7 @@ def _gain_cell(entry: ArtefactEntry, name: Baseline, entries: Sequence[ArtefactE
 def cells_of(
     entry: ArtefactEntry,
     entries: Sequence[ArtefactEntry],
-    labels: Mapping[ModelKey, str] = MODEL_LABELS,
+    labels: Mapping[ModelKey, str],
 ) -> dict[str, str]:
     """All cells of a row by the head of their column; ``labels`` name the models."""
     return {
@@ -173,6 +175,7 @@ def cells_of(
         "Format": FORMAT_LABELS.get(entry["format"], entry["format"]),
         "Precision": entry["precision"],
         "Accuracy": _cell(entry.get("accuracy"), percent),
+        "Macro-F1": _cell(entry.get("macro_f1"), "{:.3f}".format),
         "SNR": _cell(entry.get("snr_db"), lambda value: f"{value:.0f} dB"),
         "Agreement": _cell(entry.get("agreement"), percent),
         "Bytes": _cell(entry.get("bytes"), human_bytes),
@@ -201,25 +204,25 @@ def artefacts_markdown(report: Report) -> str:
             cells = cells_of(one, entries, model_labels(report))
             if one["name"] in ships:
                 cells["Artefact"] = f"**{cells['Artefact']}**"
+            if metric_of(report) == "accuracy":
+                del cells["Macro-F1"]
             rows.append(cells)
-    left = ("Artefact", "Format", "Precision")
-    lines = [
-        " | ".join(rows[0]),
-        " | ".join(":--" if head in left else "--:" for head in rows[0]),
-        *(" | ".join(row.values()) for row in rows),
-    ]
-    parts = ["\n".join(f"| {line} |" for line in lines), _HOW_TO_READ, "Runtimes:"]
+    beside = table(list(rows[0]), [list(row.values()) for row in rows], left=3)
+    parts = [beside, _HOW_TO_READ, "Runtimes:"]
     runtimes = dict.fromkeys((one["format"], one["runtime"]) for one in entries if is_measured(one))
-    parts.append("\n".join(f"- {FORMAT_LABELS.get(one, one)}: {name}" for one, name in runtimes))
+    parts.append(
+        "\n".join(f"- {FORMAT_LABELS.get(one, one)}: {plain(name)}" for one, name in runtimes)
+    )
     if refused := refused_artefacts(report):
-        parts.append("Refused:\n\n" + "\n".join(f"- {line}" for line in refused))
+        parts.append("Refused:\n\n" + "\n".join(f"- {plain(line)}" for line in refused))
     return "\n\n".join(parts) + "\n"
 
 
 def refused_artefacts(report: Report) -> list[str]:
     """One line for every artefact that may not ship, with the reason."""
+    labels = model_labels(report)
     return [
-        f"{MODEL_LABELS.get(one['model'], one['model'])},"
+        f"{labels.get(one['model'], one['model'])},"
         f" {FORMAT_LABELS.get(one['format'], one['format'])} ({one['precision']}): {one['refused']}"
         for one in artefacts_of(report)
         if one["refused"]

@@ -5,22 +5,25 @@ from typing import TypedDict
 
 from fedlite.base.intervals import wilson_interval
 from fedlite.base.records import ModelKey
-from fedlite.data.types import Task
+from fedlite.data.types import Task, Tokens
 from fedlite.report.judged import STUDENTS, judgement_sentences, ships_public_only
+from fedlite.report.parts import code, pairs, plain, table
 from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
 from fedlite.report.words import artefacts_of, tested_on
+from fedlite.serve.tokens import PAD, TOKENIZER
 
 _USE = """\
 ## Use
 
 ```
 fedlite verify .                          # is this folder whole, and who made it?
-fedlite predict . INPUT                   # pictures, npy, npz, csv, or a folder of them
+fedlite predict . INPUT                   # {examples}, or a folder of them
 ```
 
-Every model takes (batch, {shape}), normalised as `preprocessing.json` says,
-`(raw / scale - mean) / std`, and answers logits (batch, {classes}) in the order of `labels.json`;
-softmax makes probabilities of them. `manifest.json` names each file's format, runtime, input,
+Every model takes {inputs},
+and answers logits (batch, {classes}) in the order of `labels.json`; softmax makes probabilities of
+them, of the logits divided by its `temperature` where there is a `calibration.json`.
+`manifest.json` names each file's format, runtime, input,
 output and batch; a file whose input is int8 holds scale and zero point of input and output.
 Without fedlite, `sha256sum -c SHA256SUMS` checks the sums"""
 
@@ -33,6 +36,14 @@ openssl pkeyutl -verify -pubin -inkey KEY.pem -rawin -in SHA256SUMS -sigfile SHA
 
 the signature. `KEY.pem` is the signer's public key: get it from the signer. `public_key.pem` in
 this folder is as easily exchanged as any other file."""
+
+
+_CASCADE = """\
+## Asking the teacher
+
+`fedlite predict . INPUT ask=URL` sends what the student is not sure of (`threshold` in
+`calibration.json`) to a server that holds the teacher. **Such inputs leave the device as they are,
+and the guarantee above says nothing of them.** Without `ask=` nothing is sent."""
 
 
 class ShippedFile(TypedDict):
@@ -75,6 +86,7 @@ def model_card(
     *,
     privacy_statement: str,
     metrics_table: str,
+    calibrated: bool = False,
     signed: bool = False,
 ) -> str:
     """The card: what the models are, how private, how good and how fast, their limits and use.
@@ -87,12 +99,14 @@ def model_card(
         manifest: the content of ``manifest.json``.
         privacy_statement: markdown; it says by itself if nothing is private.
         metrics_table: markdown.
+        calibrated: whether ``calibration.json`` is in the folder.
         signed: whether the folder carries a signature.
     """
     shape = ", ".join(map(str, task.input_shape))
-    use = _USE.format(shape=shape, classes=task.num_classes)
+    examples, inputs = _inputs(task, shape)
+    use = _USE.format(examples=examples, inputs=inputs, classes=task.num_classes)
     parts = [
-        f"# {task.name}: {report['config']['student']['name']}",
+        f"# {plain(task.name)}: {plain(report['config']['student']['name'])}",
         _what(task, report, manifest),
         "## Files",
         _files(report, manifest),
@@ -103,10 +117,23 @@ def model_card(
         "## Data",
         _data(task, report, shape),
         "## Limits",
-        _limits(task, report, manifest),
+        _limits(task, report, manifest, calibrated=calibrated),
+        *([_CASCADE] if "cascade" in report else []),
         use + (_SIGNED if signed else ". The folder is not signed."),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _inputs(task: Task, shape: str) -> tuple[str, str]:
+    """What `fedlite predict` takes, and what the models take."""
+    if isinstance(task.preprocessing, Tokens):
+        return "a txt (one text a line), a csv or tsv", (
+            f"(batch, {shape}) of {task.input_type}: the numbers of a text's tokens by"
+            f"\n`{TOKENIZER}`, cut at {shape} and filled up with {PAD} (`preprocessing.json`)"
+        )
+    return "pictures, npy, npz, csv", (
+        f"(batch, {shape}), normalised as `preprocessing.json` says,\n`(raw / scale - mean) / std`"
+    )
 
 
 def accuracy_text(accuracy: float, tests: int) -> str:
@@ -150,7 +177,7 @@ def _what(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> str:
         f" distilled from a `{config['teacher']['name']}` {trained}. What was done to it after that"
         f" was done on public data alone: {made}."
     )
-    return " ".join([what, *judgement_sentences(report)])
+    return " ".join([what, *map(plain, judgement_sentences(report))])
 
 
 def _made(entry: ManifestEntry, report: Report) -> str:
@@ -181,19 +208,17 @@ def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
             for batch, times in latencies_of(measures).items()
         )
         cells = (
-            f"`{entry['file']}`",
+            code(entry["file"]),
             entry["format"],
             entry["precision"],
             f"{entry['bytes']:,}",
             accuracy,
             latency or "not measured",
-            (measures and measures.get("runtime")) or entry["runtime"],
+            plain((measures and measures.get("runtime")) or entry["runtime"]),
         )
-        rows.append("| " + " | ".join(map(_cell, cells)) + " |")
-    header = (
-        "| file | format | precision | bytes | accuracy (95% interval) | latency p50 / p95, ms"
-        " | runtime |\n| :-- | :-- | :-- | --: | --: | --: | :-- |"
-    )
+        rows.append(cells)
+    head = ["File", "Format", "Precision", "Bytes", "Accuracy (95% interval)"]
+    head += ["Latency p50 / p95, ms", "Runtime"]
     environment = report.get("environment") or {}
     platform: str = environment.get("platform", "an unnamed platform")
     cores: int | str | None = environment.get("cores", "?")
@@ -207,32 +232,37 @@ def _files(report: Report, manifest: Sequence[ManifestEntry]) -> str:
             f"Latency is that of the model call alone, {measure['threads']} thread(s), in a fresh"
             f" process on {platform} with {cores} cores; on another device it is another."
         )
-    return "\n".join([header, *rows]) + "\n\n" + " ".join(how)
+    return table(head, rows, left=3) + "\n\n" + " ".join(how)
 
 
 def _data(task: Task, report: Report, shape: str) -> str:
     data = report["dataset"]
     facts = {
-        "Data": f"`{data['name']}`",
-        "One example is": task.example,
+        "Data": code(data["name"]),
+        "One example is": plain(task.example),
         "Public examples (teacher, warm start, pruning, calibration)": f"{data['public']:,}",
         "Test examples": f"{data['test']:,}",
-        "Classes": ", ".join(task.class_names),
-        "Input": f"({shape}), {task.preprocessing.words}",
+        "Classes": plain(", ".join(task.class_names)),
+        "Input": plain(f"({shape}), {task.preprocessing.words}"),
     }
-    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
-    return "\n".join(["| | |", "| :-- | :-- |", *rows])
+    return pairs(facts)
 
 
-def _limits(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> str:
+def _limits(
+    task: Task, report: Report, manifest: Sequence[ManifestEntry], *, calibrated: bool
+) -> str:
     tests = report["dataset"]["test"]
     low, high = wilson_interval(0.5, tests)
     widest = (high - low) / 2
     limits = [
         f"It answers with one of its {task.num_classes} classes whatever it is shown, and can be"
-        " sure of nonsense: it cannot say that an input is none of them. Its probabilities were not"
-        " calibrated.",
-        f"It knows examples like those of `{report['dataset']['name']}`. For another sensor,"
+        " sure of nonsense: it cannot say that an input is none of them. Its probabilities"
+        + (
+            " were calibrated on public data: they hold for inputs like those."
+            if calibrated
+            else " were not calibrated."
+        ),
+        f"It knows examples like those of {code(report['dataset']['name'])}. For another sensor,"
         " population or time its accuracy is unknown: measure it there first.",
         "It must not decide alone about people's rights, health, safety or money; nothing here was"
         " tested for fairness between groups, or against inputs made to deceive it.",
@@ -248,12 +278,8 @@ def _limits(task: Task, report: Report, manifest: Sequence[ManifestEntry]) -> st
         )
         limits.append(text + (f" Still computed in float: {', '.join(kept)}." if kept else ""))
     limits += [
-        f"`{artefact['name']}` does not ship: {artefact['refused']}"
+        f"`{artefact['name']}` does not ship: {plain(artefact['refused'])}"
         for artefact in artefacts_of(report)
         if artefact["refused"]
     ]
     return "\n".join(f"- {limit}" for limit in limits)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

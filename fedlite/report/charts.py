@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from fedlite.base.intervals import wilson_interval
-from fedlite.base.records import ModelKey
+from fedlite.base.records import METRIC_NAMES, Metric, ModelKey
 from fedlite.report.audit_sections import UnitName
 from fedlite.report.drawing import (
     COLOURS,
@@ -38,6 +38,7 @@ from fedlite.report.schema import EpsilonsOfRound, RoundEntry
 from fedlite.report.words import MODEL_LABELS, NOT_PRIVATE
 
 LEVELS: tuple[ModelKey, ...] = ("teacher", "public_student")  # drawn as levels beside the rounds
+FEDERATED = "federated student"
 _BLUES = LinearSegmentedColormap.from_list(
     "fedlite", ["#ffffff", "#dbeafe", "#60a5fa", "#2563eb", "#172554"]
 )
@@ -104,9 +105,12 @@ def _annotate(
 
 
 def confusion_matrix(
-    confusion: Sequence[Sequence[int]] | NDArray[Any], class_names: Sequence[str]
+    confusion: Sequence[Sequence[int]] | NDArray[Any],
+    class_names: Sequence[str],
+    whose: str = FEDERATED,
 ) -> Figure:
-    """Draw the confusion matrix: ``confusion[i][j]`` examples of true class i predicted as j.
+    """Draw the confusion matrix: ``confusion[i][j]`` examples of true class i predicted as j by the
+    student ``whose`` it is.
 
     Colours are shares of the true class; numbers are examples.
     """
@@ -117,7 +121,7 @@ def confusion_matrix(
     figure = blank_figure(max(6.2, side + 1), side)
     axes = figure.subplots()
     right = int(np.trace(counts))
-    subtitle = f"federated student: {right:,} of {int(counts.sum()):,} right"
+    subtitle = f"{whose}: {right:,} of {int(counts.sum()):,} right"
     style_axes(axes, "Confusion matrix", "predicted", "true", subtitle)
     image = axes.imshow(shares, cmap=_BLUES, vmin=0, vmax=1)
     shown = list(range(0, classes, max(1, -(-classes // 26))))
@@ -135,7 +139,7 @@ def confusion_matrix(
 def accuracy_by_round(
     history: Sequence[RoundEntry],
     baselines: Mapping[ModelKey, float],
-    metric: Literal["accuracy", "macro_f1"] = "accuracy",
+    metric: Metric = "accuracy",
     tests: int | None = None,
     tested: str = "test",
 ) -> Figure:
@@ -144,11 +148,11 @@ def accuracy_by_round(
     Args:
         history: the report's ``history``; rounds without an evaluation are skipped.
         baselines: report key of a model -> its value of the metric, drawn as a level.
-        metric: ``accuracy`` or ``macro_f1``.
+        metric: ``dataset.metric``.
         tests: number of examples that an accuracy is measured on, for its 95% interval (Wilson's).
         tested: what these examples are, as an adjective.
     """
-    name = {"accuracy": "accuracy", "macro_f1": "macro-F1"}[metric]
+    name = METRIC_NAMES[metric]
     points = [(one["round"], one["evaluation"][metric]) for one in history if one["evaluation"]]
     sure = tests if metric == "accuracy" else None
     title, y = f"How good: {tested} {name} by round", f"{tested} {name}"
@@ -326,23 +330,26 @@ def not_private_banner(reason: str) -> Figure:
 def accuracy_by_simulated_time(
     points: Sequence[tuple[float, float]],
     baselines: Mapping[ModelKey, float],
+    metric: Metric = "accuracy",
     tests: int | None = None,
     tested: str = "test",
 ) -> Figure:
-    """Draw the federated student's accuracy against simulated time.
+    """Draw the federated student's metric against simulated time.
 
     Args:
-        points: (seconds since the first round began, accuracy).
-        baselines: report key of a model -> its accuracy, drawn as a level.
+        points: (seconds since the first round began, value of the metric).
+        baselines: report key of a model -> its value of the metric, drawn as a level.
+        metric: ``dataset.metric``.
         tests: number of examples that an accuracy is measured on, for its 95% interval (Wilson's).
         tested: what these examples are, as an adjective.
     """
-    title, longest = f"How long: {tested} accuracy by simulated time", max(points)[0]
+    name, longest = METRIC_NAMES[metric], max(points)[0]
+    sure = tests if metric == "accuracy" else None
     unit, seconds = next((one for one in _TIMES if longest >= 2 * one[1]), _TIMES[-1])
-    x, words = f"{unit} on the simulated fleet", _measured_on(tests, tested)
-    figure, axes = chart(title, x, f"{tested} accuracy", words)
-    scaled = [(time / seconds, accuracy) for time, accuracy in points]
-    _against_levels(axes, scaled, baselines, tests)
+    title, x = f"How long: {tested} {name} by simulated time", f"{unit} on the simulated fleet"
+    figure, axes = chart(title, x, f"{tested} {name}", _measured_on(sure, tested))
+    scaled = [(time / seconds, value) for time, value in points]
+    _against_levels(axes, scaled, baselines, sure)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     percent_axis(axes)

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from fedlite.base.intervals import wilson_interval
+from fedlite.base.records import METRIC_NAMES
 from fedlite.report.audits import audits_markdown
+from fedlite.report.cascade import cascade_markdown
 from fedlite.report.details import details
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.parts import Folded, Part, code_block, plain, table
@@ -18,21 +20,23 @@ from fedlite.report.words import (
     final_model,
     human_bytes,
     human_seconds,
+    metric_of,
     model_labels,
     percent,
     tested_on,
 )
 
 _ROUNDS = {  # pictures by file, without its ending, and what they show
-    "accuracy_by_round": "Accuracy by round",
+    "accuracy_by_round": "{Score} by round",
     "epsilon_by_round": "Epsilon spent by round, for one example",
     "client_level_epsilon_by_round": "Epsilon spent by round, for one client",
-    "accuracy_by_simulated_time": "Accuracy by simulated time",
+    "accuracy_by_simulated_time": "{Score} by simulated time",
 }
-_FILES = {"accuracy_against_latency": "Accuracy against latency"}
+_FILES = {"accuracy_against_latency": "{Score} against latency"}
 _MORE = {
-    "accuracy_against_bytes": "Accuracy against size",
-    "confusion_matrix": "Confusion matrix of the federated student",
+    "accuracy_against_bytes": "{Score} against size",
+    "confusion_matrix": "Confusion matrix",
+    "reliability": "How sure the models are, and how often right",
     "partition": "Which client holds which classes (simulation only)",
 }
 
@@ -53,23 +57,28 @@ def report_parts(report: Report, pictures: Sequence[str]) -> list[Part]:
     if "not_private" in pictures:
         parts.append(f"![{NOT_PRIVATE}](pictures/not_private.png)")
     parts += [_origin(report), *_verdict(report), _answers(report), _comparison(report)]
-    parts += ["\n".join(_drawn(_ROUNDS, pictures)), *_drawn(_FILES, pictures)]
+    score = METRIC_NAMES[metric_of(report)]
+    parts += ["\n".join(_drawn(_ROUNDS, pictures, score)), *_drawn(_FILES, pictures, score)]
     if search := report.get("search"):
         parts += ["## Search", search_markdown(search)]
         parts += [f"![Trials of the search](pictures/{one}.png)" for one in search["pictures"]]
+    if "cascade" in report:
+        parts += ["## When to ask the teacher", cascade_markdown(report)]
+        parts += _drawn({"cascade": "Accuracy against the share of inputs sent"}, pictures, score)
     parts += ["## Privacy", *privacy_in_words(report["privacy"])]
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]
     parts += ["## Details", *details(report)]
-    if more := _drawn(_MORE, pictures):
+    if more := _drawn(_MORE, pictures, score):
         parts.append(Folded("More pictures", more))
     return parts
 
 
-def _drawn(captions: Mapping[str, str], pictures: Sequence[str]) -> list[str]:
-    """Those of the pictures that are there, in the order of ``captions``."""
+def _drawn(captions: Mapping[str, str], pictures: Sequence[str], score: str) -> list[str]:
+    """Those of the pictures that are there, in the order of ``captions``; ``score`` is what the
+    metric is called."""
     return [
-        f"![{caption}](pictures/{name}.png)"
+        f"![{caption.format(Score=score[0].upper() + score[1:])}](pictures/{name}.png)"
         for name, caption in captions.items()
         if name in pictures
     ]
@@ -95,7 +104,7 @@ def _origin(report: Report) -> str:
 
 def _verdict(report: Report) -> list[str]:
     """What the private data bought, first of all; which student ships and why."""
-    sentences = judgement_sentences(report)
+    sentences = [plain(sentence) for sentence in judgement_sentences(report)]
     if not sentences:
         return []
     bought, *ships = sentences
@@ -109,10 +118,14 @@ def _answers(report: Report) -> str:
     if final:
         model, label = report["models"][final], model_labels(report)[final].lower()
         low, high = wilson_interval(model["accuracy"], report["dataset"]["test"])
+        examples = f"{report['dataset']['test']:,} {tested_on(report)} examples"
+        accurate = f"is {percent(model['accuracy'])} accurate"
+        sure = f"(95% interval {percent(low)} to {percent(high)})"
         lines.append(
-            f"**How good:** the final model ({label}) is {percent(model['accuracy'])} accurate on"
-            f" {report['dataset']['test']:,} {tested_on(report)} examples (95% interval"
-            f" {percent(low)} to {percent(high)})."
+            f"**How good:** the final model ({label}) {accurate} on {examples} {sure}."
+            if metric_of(report) == "accuracy"
+            else f"**How good:** the final model ({label}) has a macro-F1 of"
+            f" {model['macro_f1']:.3f} on {examples}; it {accurate} {sure}."
         )
     private = privacy_line(report["privacy"]).plain.removeprefix("Privacy: ")
     private = plain(private).replace(NOT_PRIVATE, f"**{NOT_PRIVATE}**", 1)

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping
 
+from fedlite.base.records import ModelKey
 from fedlite.report.artefacts import artefacts_markdown, milliseconds
 from fedlite.report.fleet import fleet_markdown
 from fedlite.report.memory import memory_rows
 from fedlite.report.parts import Folded, code, pairs, plain, table
 from fedlite.report.privacy_statement import privacy_in_numbers
+from fedlite.report.quality import file_label, quality_markdown
 from fedlite.report.schema import (
+    ArtefactEntry,
     CompressionSection,
     DatasetSection,
     FederationSection,
@@ -18,7 +21,6 @@ from fedlite.report.schema import (
 )
 from fedlite.report.words import (
     FORMAT_LABELS,
-    MODEL_LABELS,
     artefacts_of,
     human_bytes,
     human_seconds,
@@ -49,6 +51,9 @@ def details(report: Report) -> list[Folded]:
     if report["models"]:
         title = "Every file, measured in the runtime that serves it"
         folded.append(Folded(title, [artefacts_markdown(report)]))
+    for name in report.get("quality", {}):
+        title = f"Classes, calibration and energy: {file_label(name, report).lower()}"
+        folded.append(Folded(title, [quality_markdown(name, report)]))
     if report["privacy"]["units"]:
         folded.append(Folded("Privacy in numbers", privacy_in_numbers(report["privacy"])))
     folded.append(Folded("Cost: traffic, time and memory", [_cost(report)]))
@@ -66,8 +71,8 @@ def details(report: Report) -> list[Folded]:
 
 
 def _cost(report: Report) -> str:
-    traffic, timing = report.get("traffic", {}), report.get("timing", {})
-    rows = {label: human_bytes(traffic[key]) for key, label in _TRAFFIC.items() if key in traffic}
+    traffic, timing = report["traffic"], report["timing"]
+    rows = {label: human_bytes(traffic[key]) for key, label in _TRAFFIC.items()}
     rows |= {
         label: human_seconds(seconds)
         for key, label in _TIMED.items()
@@ -125,13 +130,13 @@ def _federation(found: FederationSection) -> str:
 
 def _compression(found: CompressionSection, report: Report) -> str:
     before, after = found["parameters_before"], found["parameters_after"]
-    names = {one["name"]: one for one in artefacts_of(report)}
+    names, labels = {one["name"]: one for one in artefacts_of(report)}, model_labels(report)
     ships = "; ".join(
-        f"{FORMAT_LABELS.get(form, form)}: {_artefact(name, names.get(name))}"
+        f"{FORMAT_LABELS.get(form, form)}: {_artefact(name, names.get(name), labels)}"
         for form, name in found["shipped"].items()
     )
     public = "; ".join(
-        f"{MODEL_LABELS.get(key, key).lower()} {percent(value)}"
+        f"{labels.get(key, key).lower()} {percent(value)}"
         for key, value in found["public_accuracy"].items()
     )
     zeros = found.get("nonzero_weights")
@@ -158,31 +163,21 @@ def _compression(found: CompressionSection, report: Report) -> str:
     )
 
 
-def _artefact(name: str, entry: Mapping[str, object] | None) -> str:
+def _artefact(name: str, entry: ArtefactEntry | None, labels: Mapping[ModelKey, str]) -> str:
     if entry is None:
         return name
-    label = {str(key): one for key, one in MODEL_LABELS.items()}.get(str(entry["model"]), name)
+    label = labels.get(entry["model"], name)
     return f"{label.removeprefix('Student, ')} ({entry['precision']})"
 
 
 def _changed(report: Report) -> str:
-    """The options that are not as they are by default; all of them in reports of before."""
-    changed = report.get("changed")
-    known = _flat(report["config"]) if changed is None else changed
-    rows = [[code(key), code(_typed(value))] for key, value in known.items()]
+    """The options that are not as they are by default."""
+    rows = [[code(key), code(_typed(value))] for key, value in report["changed"].items()]
     return table(["Option", "Value"], rows, left=2) if rows else "Nothing."
 
 
 def _typed(value: object) -> str:
     """A value as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value not in (None, "", []):
-            flat[f"{prefix}{key}"] = value
-    return flat
+    if isinstance(value, str):
+        return value or "''"
+    return json.dumps(value, ensure_ascii=False)

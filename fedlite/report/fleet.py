@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from fedlite.report.parts import plain, table
 from fedlite.report.sections import DeviceEntry, FleetSection
 from fedlite.report.words import human_seconds
 
@@ -38,15 +39,19 @@ def fleet_sentence(section: FleetSection) -> str:
 
 def fleet_markdown(section: FleetSection) -> str:
     """The section of report.md."""
-    head = (
-        "| class | clients | download | compute | upload | overhead | with the teacher | energy |"
-    )
+    parts = ["download", "compute", "upload", "overhead", "with the teacher"]
     rows = [
-        f"| {name} | {one['clients']} | {one['download_seconds']:.3g} s"
-        f" | {one['compute_seconds']:.3g} s | {one['upload_seconds']:.3g} s"
-        f" | {one['overhead_seconds']:.3g} s | {one['first_seconds']:.3g} s"
-        f" | {one['joules']:.3g} J |"
+        [
+            plain(name),
+            f"{one['clients']}",
+            f"{one['download_seconds']:.3g} s",
+            f"{one['compute_seconds']:.3g} s",
+            f"{one['upload_seconds']:.3g} s",
+            f"{one['overhead_seconds']:.3g} s",
+            f"{one['first_seconds']:.3g} s",
+            f"{one['joules']:.3g} J",
+        ]
         for name, one in section["classes"].items()
     ]
-    table = "\n".join([head, "| :-- " + "| --: " * 7 + "|", *rows])
-    return f"{fleet_sentence(section)}\n\nThe nominal visit of a client:\n\n{table}"
+    visits = table(["class", "clients", *parts, "energy"], rows)
+    return f"{fleet_sentence(section)}\n\nThe nominal visit of a client:\n\n{visits}"

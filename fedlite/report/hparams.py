@@ -7,7 +7,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch.utils.tensorboard.summary import hparams
 
 from fedlite.report.schema import Report
-from fedlite.report.words import final_model, gain_over_public
+from fedlite.report.words import final_model, gain_over_public, metric_of
 
 OPTIONS = (
     "dataset.name",
@@ -60,6 +60,8 @@ def result_values(report: Report) -> dict[str, float]:
     models, values = report["models"], {}
     if final := final_model(report):
         values["accuracy"] = models[final]["accuracy"]
+        if metric_of(report) == "macro_f1":
+            values["macro_f1"] = models[final]["macro_f1"]
         values["bytes"] = models[final]["bytes"]
         values["latency_ms_p50"] = models[final]["latency_ms"]["p50"]
     if (bought := gain_over_public(report)) is not None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedlite.base.class_folders import one_run
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_record
 from fedlite.privacy.accounting import compute_epsilon
@@ -119,6 +120,7 @@ def find_ledgers(directory: Path, delta: float | None) -> Source:
     """
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such directory; give one of a run or of ledgers")
+    one_run(directory)
     config_file, state_file = directory / "config.json", directory / "state.json"
     if not config_file.is_file():
         return Source(

@@ -1,7 +1,7 @@
 """Which artefacts are worth having: the Pareto front, and its pictures."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from fedlite.base.intervals import wilson_interval
+from fedlite.base.records import METRIC_NAMES, Metric, ModelKey
 from fedlite.report.artefacts import all_entries, is_measured, latency_ms, may_ship
 from fedlite.report.drawing import (
     BLUE,
@@ -31,9 +32,10 @@ from fedlite.report.drawing import (
 from fedlite.report.schema import ArtefactEntry, Report
 from fedlite.report.words import (
     FORMAT_LABELS,
-    MODEL_LABELS,
     human_bytes,
-    percent,
+    metric_of,
+    model_labels,
+    score_text,
     tested_on,
 )
 
@@ -69,10 +71,10 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def accuracy_against_bytes(report: Report) -> Figure:
-    """Draw test accuracy against the bytes of each file; see :func:`accuracy_against_latency`."""
+    """Draw the test score against the bytes of each file; see :func:`accuracy_against_latency`."""
     return _picture(
         report,
-        "How costly: accuracy against size",
+        "size",
         "bytes of the file (logarithmic)",
         lambda entry: entry["bytes"],
         lambda value: human_bytes(value).replace(".0 ", " "),
@@ -80,7 +82,8 @@ def accuracy_against_bytes(report: Report) -> Figure:
 
 
 def accuracy_against_latency(report: Report) -> Figure:
-    """Draw test accuracy against the median latency of one example, with the Pareto front.
+    """Draw the test accuracy, or macro-F1, against the median latency of one example, with the
+    Pareto front.
 
     Colours are formats, shapes precisions; files that were refused are hollow. The front is that
     of the files that may ship; teacher, public-only student and eager PyTorch are there to compare.
@@ -90,7 +93,7 @@ def accuracy_against_latency(report: Report) -> Figure:
     """
     return _picture(
         report,
-        "How costly: accuracy against latency",
+        "latency",
         "milliseconds for one example, median (logarithmic)",
         lambda entry: latency_ms(entry) or math.nan,
         lambda value: f"{value:.3g} ms",
@@ -99,20 +102,24 @@ def accuracy_against_latency(report: Report) -> Figure:
 
 def _picture(
     report: Report,
-    title: str,
+    what: str,
     x: str,
     cost: Callable[[ArtefactEntry], float],
     shown: Callable[[float], str],
 ) -> Figure:
+    metric = metric_of(report)
+    name, y = METRIC_NAMES[metric], f"{tested_on(report)} {METRIC_NAMES[metric]}"
+    if metric == "accuracy":
+        y += f" (95% interval: ±{_sure(report):.1f} points or less)"
     figure, axes = chart(
-        title,
+        f"How costly: {name} against {what}",
         x,
-        f"{tested_on(report)} accuracy (95% interval: ±{_sure(report):.1f} points or less)",
+        y,
         "up is better, left is cheaper; line: the best of what may ship (Pareto front)",
     )
     figure.set_size_inches(8, 5.6)
     entries = [one for one in all_entries(report) if is_measured(one)]
-    points = list(zip(map(cost, entries), _heights(entries), strict=True))
+    points = list(zip(map(cost, entries), _heights(entries, metric), strict=True))
     shipping = [index for index, one in enumerate(entries) if may_ship(one)]
     front = [shipping[place] for place in pareto_front([points[index] for index in shipping])]
     if front:
@@ -126,10 +133,11 @@ def _picture(
     percent_axis(axes)
     _explain(figure, entries)
     others = [index for index in range(len(entries)) if index not in front]
+    labels_of = model_labels(report)
     words = [
-        _name(entry)
+        _name(entry, labels_of)
         + (f", {shown(point[0])}" if index in front else "")
-        + (f", {percent(entry['accuracy'])}" if point[1] > entry["accuracy"] else "")
+        + (f", {score_text(entry[metric], metric)}" if point[1] > entry[metric] else "")
         for index, (entry, point) in enumerate(zip(entries, points, strict=True))
     ]
     labels = [(points[index], words[index], _colour(entries[index])) for index in (*front, *others)]
@@ -160,15 +168,15 @@ def _mark(axes: Axes, point: tuple[float, float], entry: ArtefactEntry) -> None:
     axes.plot(*point, **style)
 
 
-def _heights(entries: Sequence[ArtefactEntry]) -> list[float]:
-    """Where to draw each accuracy: one that fell far below all others would flatten the rest."""
-    sound = [one["accuracy"] for one in entries if not one["refused"]]
+def _heights(entries: Sequence[ArtefactEntry], metric: Metric) -> list[float]:
+    """Where to draw each score: one that fell far below all others would flatten the rest."""
+    sound = [one[metric] for one in entries if not one["refused"]]
     lowest = min(sound) - max(0.01, 0.15 * (max(sound) - min(sound)))
-    return [max(one["accuracy"], lowest) for one in entries]
+    return [max(one[metric], lowest) for one in entries]
 
 
-def _name(entry: ArtefactEntry) -> str:
-    name = MODEL_LABELS.get(entry["model"], entry["model"]).removeprefix("Student, ").lower()
+def _name(entry: ArtefactEntry, labels: Mapping[ModelKey, str]) -> str:
+    name = labels.get(entry["model"], entry["model"]).removeprefix("Student, ").lower()
     return f"{name}, eager" if entry["format"] == "torch" else name
 
 
@@ -223,7 +231,7 @@ def _label(
         for right, up in _SHIFTS:
             label = _written(axes, point, text, colour, (right, up))
             label.update_positions(renderer)
-            box = Text.get_window_extent(label)  # without its leader
+            box = Text.get_window_extent(label).padded(2)  # without its leader
             steps = [step * figure.dpi / 72 / 12 for step in range(3, 12)]
             leader = [_around(x + right * step, y + up * step, 1) for step in steps]
             inside = room.x0 < box.x0 and box.x1 < room.x1 and room.y0 < box.y0 and box.y1 < room.y1

@@ -17,14 +17,15 @@ Part = str | Folded
 
 
 def plain(text: object) -> str:
-    """Text that markdown must not read as anything else: names, reasons, paths."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", str(text))
+    """Text in one line that markdown must not read as anything else: names, reasons, paths."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", " ".join(str(text).split()))
 
 
 def code(text: object) -> str:
-    """Text as it is typed, in a line or a cell of a table."""
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", str(text))), default=0))
-    inner = f" {text} " if fence != "`" else str(text)
+    """Text as it is typed, in a line or a cell of a table; line breaks become spaces."""
+    text = re.sub(r"\s*\n\s*", " ", str(text)) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    inner = f" {text} " if fence != "`" else text
     return f"{fence}{inner}{fence}".replace("|", r"\|")
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from fedlite.report.parts import plain
 from fedlite.report.schema import ClientUnit, ExampleUnit, PrivacySection
 from fedlite.report.together import NO_JOBS, together_sentences
 from fedlite.report.words import NOT_PRIVATE, epsilon_text, is_private, not_private_reason
@@ -81,7 +82,7 @@ def guess_bound(epsilon: float, delta: float) -> float:
 def _in_words(unit: ExampleUnit | ClientUnit, protects: str) -> str:
     epsilon, delta = unit["epsilon_max"], unit["delta"]
     bound = math.ceil(min(1.0, guess_bound(epsilon, delta)) * 1e4) / 100
-    what = "all the data of one client" if unit["unit"] == "client" else protects
+    what = "all the data of one client" if unit["unit"] == "client" else plain(protects)
     words = [
         f"**What is protected:** {what}. {_OBSERVERS[unit['trust']]}",
         f"**What epsilon {epsilon_text(epsilon)} means:** with or without that one {unit['unit']},"

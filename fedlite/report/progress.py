@@ -2,18 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from rich import progress as bars
 from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from fedlite.report.words import epsilon_text, human_seconds, percent
+from fedlite.base.records import METRIC_NAMES
+from fedlite.report.words import epsilon_text, human_seconds, score_text
 
 Field = float | int | str | None
+End = Literal["done", "stopped", "failed"]  # of a stage; stopped by Ctrl-C
+_ENDS: dict[End, tuple[str, str]] = {  # style and mark of one whose count stays short
+    "done": ("yellow", "!"),
+    "stopped": ("yellow", "!"),
+    "failed": ("red", "✗"),
+}
 
 
 def format_fields(fields: dict[str, Field]) -> str:
@@ -21,19 +29,29 @@ def format_fields(fields: dict[str, Field]) -> str:
 
     >>> format_fields({"test_accuracy": 0.81, "epsilon": 1.191, "loss": None})
     'test accuracy 81.0%  epsilon 1.20'
+    >>> format_fields({"held_out_macro_f1": 0.81})
+    'held-out macro-F1 0.810'
     """
-    shown = []
-    for name, value in fields.items():
-        if value is None:
-            continue
-        if name.endswith(("accuracy", "macro_f1")) and isinstance(value, float):
-            value = percent(value)
-        elif name.endswith("epsilon") and isinstance(value, float):
-            value = epsilon_text(value)
-        elif isinstance(value, float):
-            value = f"{value:.3g}"
-        shown.append(f"{name.replace('macro_f1', 'macro-F1').replace('_', ' ')} {value}")
-    return "  ".join(shown)
+    return "  ".join(
+        f"{_field_words(name)} {_field_value(name, value)}"
+        for name, value in fields.items()
+        if value is not None
+    )
+
+
+def _field_words(name: str) -> str:
+    for metric, words in METRIC_NAMES.items():
+        name = name.replace(metric, words)
+    return name.replace("held_out", "held-out").replace("_", " ")
+
+
+def _field_value(name: str, value: float | int | str) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    for metric in METRIC_NAMES:
+        if name.endswith(metric):
+            return score_text(value, metric)
+    return epsilon_text(value) if name.endswith("epsilon") else f"{value:.3g}"
 
 
 class Bar:
@@ -61,13 +79,14 @@ class Bar:
         """
         self.note, self._broken_off = note, not complete
 
-    def finish(self, ok: bool) -> None:
+    def finish(self, end: End) -> None:
         """Stop the clock; a stage that ended early, as a teacher may, is complete all the same."""
+        ok = end == "done"
         if ok and not self._broken_off and self.total is not None:
             self.total = self.done
         if self._live and self._task is not None:
             full = ok and not self._broken_off
-            style, mark = ("green", "✓") if full else ("yellow", "!") if ok else ("red", "✗")
+            style, mark = ("green", "✓") if full else _ENDS[end]
             self._live.update(
                 self._task,
                 total=1 if full else self.total,
@@ -142,7 +161,7 @@ class Progress:
 
     def __init__(self, enabled: bool = True, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._enabled = enabled
+        self._enabled, self._label = enabled, ""
         self._live: bars.Progress | None = None
         if enabled and self._console.is_terminal:
             self._live = bars.Progress(*_columns(self._console.width), console=self._console)
@@ -161,6 +180,12 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def labelled(self, label: str) -> "Progress":
+        """The same terminal, where stages have ``label`` in front of their names."""
+        found = copy(self)
+        found._label = f"{label} "
+        return found
+
     def tell(self, line: str, style: str = "") -> None:
         """Show a line above the bars."""
         if self._enabled:
@@ -172,6 +197,7 @@ class Progress:
 
     def skip(self, name: str) -> None:
         """Show a stage whose result is there from an earlier command."""
+        name = f"{self._label}{name}"
         if self._live:
             bar = {"shown": "done before", "mark": "[green]✓", "timed": False}
             self._live.add_task(name, total=1, completed=1, **(_BLANK | bar))
@@ -186,14 +212,18 @@ class Progress:
             name: what is shown in front of the bar.
             total: how many steps the stage takes, if that is known.
         """
-        bar, start, ok = Bar(total, self._live, name.replace("_", " ")), monotonic(), False
+        name = f"{self._label}{name.replace('_', ' ')}"
+        bar, start = Bar(total, self._live, name), monotonic()
+        end: End = "failed"
         try:
             yield bar
-            ok = True
+            end = "done"
+        except KeyboardInterrupt:
+            end = "stopped"
+            raise
         finally:
-            bar.finish(ok)
+            bar.finish(end)
             if self._enabled and not self._live:
-                mark = "done" if ok else "failed"
-                parts = [f"{name.replace('_', ' ')}: {mark}", human_seconds(monotonic() - start)]
+                parts = [f"{name}: {end}", human_seconds(monotonic() - start)]
                 parts += [part for part in (bar.count, bar.words) if part]
                 self._console.print(Text("  ".join(parts)), soft_wrap=True)

@@ -7,8 +7,9 @@ lacked is ``NotRequired``. docs/report.md tells the same to those who read the f
 
 from typing import Any, Literal, NotRequired, TypedDict, final
 
-from fedlite.base.records import ModelKey
+from fedlite.base.records import Metric, ModelKey
 from fedlite.report.audit_sections import AuditsSection
+from fedlite.report.quality_sections import CascadeSection, QualityEntry
 from fedlite.report.sections import (
     EnvironmentSection,
     FleetSection,
@@ -301,10 +302,12 @@ class SearchSection(TypedDict):
     ``chosen`` holds options by name. ``default`` and ``best`` are what the hand-set options and
     those found came to; ``default`` is None where that trial failed. ``reached`` says whether all
     limits were kept to, ``text`` what was found, in one line. ``trials_file`` is relative to the
-    run directory, ``pictures`` are names in ``pictures/`` without their ending.
+    run directory, ``pictures`` are names in ``pictures/`` without their ending. ``metric`` is what
+    ``accuracy`` stands for (absent: accuracy).
     """
 
     kind: str
+    metric: NotRequired[Metric]
     trials: int
     feasible: int
     failed: int
@@ -367,6 +370,9 @@ class Report(TypedDict):
     is bytes over all rounds. ``timing`` is seconds by stage, of the attempt that finished it.
     ``config`` is the resolved configuration, whose keys are options; ``changed`` are those of them
     that decide a result and are not as they are where nothing is given, by their full key.
+    ``quality`` is of the teacher's file and of those that ship, by their name; ``cascade`` of the
+    two together. Both are absent from runs of before, and ``cascade`` where the public examples
+    that trained no model are too few.
     """
 
     schema_version: NotRequired[int]
@@ -379,6 +385,8 @@ class Report(TypedDict):
     judgement: NotRequired[JudgementSection]
     compression: NotRequired[CompressionSection]
     artefacts: NotRequired[list[ArtefactEntry]]
+    quality: NotRequired[dict[str, QualityEntry]]
+    cascade: NotRequired[CascadeSection]
     search: NotRequired[SearchSection | None]
     traffic: dict[TrafficPart, int]
     timing: dict[TimedPart, float]

@@ -2,16 +2,11 @@
 
 from collections.abc import Callable
 
+from fedlite.base.records import METRIC_NAMES, Metric
 from fedlite.report.artefacts import milliseconds
+from fedlite.report.parts import code, plain, table
 from fedlite.report.schema import SearchMeasure, SearchSection
-from fedlite.report.words import human_bytes, human_seconds, percent
-
-_MEASURES: dict[SearchMeasure, tuple[str, Callable[[float], str]]] = {  # head and words of a number
-    "accuracy": ("Accuracy (public data)", percent),
-    "latency_ms": ("Latency ms, batch 1", milliseconds),
-    "bytes": ("Bytes", human_bytes),
-    "parameters": ("Parameters", "{:,}".format),  # of students
-}
+from fedlite.report.words import human_bytes, human_seconds, score_text
 
 
 def search_markdown(search: SearchSection) -> str:
@@ -20,17 +15,33 @@ def search_markdown(search: SearchSection) -> str:
     Args:
         search: the report's ``search`` (docs/report.md).
     """
-    text = search["text"] if search["reached"] else f"**Not reached**: {search['text']}"
+    text = plain(search["text"])
+    said = text if search["reached"] else f"**Not reached**: {text}"
     sides = {"Hand-set default": search["default"], "Found": search["best"]}
-    rows = {label: found for label, found in sides.items() if found}
-    shown = [name for name in _MEASURES if any(name in found for found in rows.values())]
-    lines = [["", *(_MEASURES[name][0] for name in shown)], [":--", *["--:"] * len(shown)]]
-    lines += [[label, *(_cell(found, name) for name in shown)] for label, found in rows.items()]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    chosen = ", ".join(f"`{option}={value}`" for option, value in search["chosen"].items())
+    found = {label: side for label, side in sides.items() if side}
+    columns = _columns(search.get("metric", "accuracy"))
+    shown = [name for name in columns if any(name in side for side in found.values())]
+
+    def cell(side: dict[SearchMeasure, float], name: SearchMeasure) -> str:
+        _, words = columns[name]
+        return words(side[name]) if name in side else "–"
+
+    rows = [[label, *(cell(side, name) for name in shown)] for label, side in found.items()]
+    beside = table(["", *(columns[name][0] for name in shown)], rows)
+    chosen = ", ".join(code(f"{option}={value}") for option, value in search["chosen"].items())
     took = f"{search['trials']} trials in {human_seconds(search['seconds'])}. Chosen: {chosen}."
-    return "\n\n".join([text, table, took])
+    return "\n\n".join([said, beside, took])
 
 
-def _cell(found: dict[SearchMeasure, float], name: SearchMeasure) -> str:
-    return _MEASURES[name][1](found[name]) if name in found else "–"
+def _columns(metric: Metric) -> dict[SearchMeasure, tuple[str, Callable[[float], str]]]:
+    """Head and words of each number."""
+    name = METRIC_NAMES[metric]
+    return {
+        "accuracy": (
+            f"{name[0].upper()}{name[1:]} (public data)",
+            lambda score: score_text(score, metric),
+        ),
+        "latency_ms": ("Latency ms, batch 1", milliseconds),
+        "bytes": ("Bytes", human_bytes),
+        "parameters": ("Parameters", "{:,}".format),
+    }

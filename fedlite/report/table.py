@@ -19,6 +19,7 @@ from fedlite.report.artefacts import (
     refused_artefacts,
 )
 from fedlite.report.judged import judgement_sentences
+from fedlite.report.parts import table as markdown_table
 from fedlite.report.schema import PrivacySection, Report
 from fedlite.report.words import (
     NOT_PRIVATE,
@@ -28,6 +29,7 @@ from fedlite.report.words import (
     final_model,
     human_bytes,
     is_private,
+    metric_of,
     model_labels,
     not_private_reason,
     percent,
@@ -36,7 +38,8 @@ from fedlite.report.words import (
 )
 
 COLUMNS = ("Model", "Accuracy", "Macro-F1", "Parameters", "Bytes", "Latency p50", "Epsilon")
-SPARE = ("Parameters", "Macro-F1", "Latency p50", "Bytes")  # what a narrow terminal does without
+SHIPS = "*"  # after the name of what ships
+SHIPS_NOTE = f"{SHIPS} ships"
 
 
 def _epsilon_cell(model: ModelKey, privacy: PrivacySection) -> str:
@@ -69,6 +72,7 @@ def plain_table(title: str) -> Table:
     return Table(
         title=Text(title, style="bold"),
         title_justify="left",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
@@ -109,7 +113,7 @@ def _least_width(table: Table, console: Console) -> int:
 
 
 def comparison_table(report: Report, without: Collection[str] = ()) -> Table:
-    """The comparison for the terminal; the last model, the one that ships, is bold."""
+    """The comparison for the terminal; what ships as ONNX is marked, else the last model bold."""
     table = plain_table(f"Teacher and students on the {tested_on(report)} examples")
     shown = [place for place, column in enumerate(COLUMNS) if column not in without]
     for column in (COLUMNS[place] for place in shown):
@@ -117,25 +121,37 @@ def comparison_table(report: Report, without: Collection[str] = ()) -> Table:
         right, wraps = column != "Model", column == "Epsilon"
         table.add_column(header, justify="right" if right else "left", no_wrap=not wraps)
     final, labels = final_model(report), model_labels(report)
+    ships = "onnx" in shipped(report)
+    table.caption = Text(SHIPS_NOTE, style="dim") if ships else None
     for row in comparison_rows(report):
+        last = final is not None and row[0] == labels[final]
         cells = [
             Text(row[place], style="bold red" if row[place] == NOT_PRIVATE else "")
             for place in shown
         ]
-        table.add_row(*cells, style="bold" if final and row[0] == labels[final] else None)
+        if last and ships:
+            cells[0].append(f" {SHIPS}")
+        table.add_row(*cells, style="bold" if last else None)
     return table
+
+
+def _spare(report: Report) -> list[str]:
+    """The columns that a narrow terminal does without, those first that are missed least."""
+    other = "Macro-F1" if metric_of(report) == "accuracy" else "Accuracy"
+    return ["Parameters", other, "Latency p50", "Bytes"]
 
 
 def comparison_markdown(report: Report) -> str:
     """The comparison as a markdown table, for report.md, TensorBoard and the model card."""
-    lines = [" | ".join(COLUMNS), " | ".join([":--"] + ["--:"] * (len(COLUMNS) - 1))]
-    for row in comparison_rows(report):
-        lines.append(" | ".join(f"**{cell}**" if cell == NOT_PRIVATE else cell for cell in row))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    rows = [
+        [f"**{cell}**" if cell == NOT_PRIVATE else cell for cell in row]
+        for row in comparison_rows(report)
+    ]
+    return markdown_table(COLUMNS, rows) + "\n"
 
 
 def artefacts_table(report: Report, without: Collection[str] = ()) -> Table:
-    """The artefacts for the terminal, as far as 80 columns go; what ships is bold."""
+    """The artefacts for the terminal, as far as 80 columns go; what ships is bold and marked."""
     entries = all_entries(report)
     ships = shipped(report).values()
     batches = [f"ms, batch {one}" for one in batch_sizes(entries)[:2]]
@@ -143,7 +159,10 @@ def artefacts_table(report: Report, without: Collection[str] = ()) -> Table:
     heads = {"Artefact": "Artefact", "Format": "Format", "Precision": "Preci-\nsion"}
     for head in heads.values():
         table.add_column(head)
-    numbers = {"Accuracy": "Accu-\nracy", "SNR": "SNR\ndB", "Bytes": "Bytes"}
+    score = {"Accuracy": "Accu-\nracy"}
+    if metric_of(report) == "macro_f1":
+        score = {"Macro-F1": "Macro\nF1"}
+    numbers = score | {"SNR": "SNR\ndB", "Bytes": "Bytes"}
     numbers |= {one: one.replace(", batch ", "\nb") for one in batches}
     numbers |= {"vs teacher": "vs teacher\nsize, time"}
     numbers = {name: head for name, head in numbers.items() if name not in without}
@@ -156,7 +175,10 @@ def artefacts_table(report: Report, without: Collection[str] = ()) -> Table:
             cells["Artefact"] = cells["Artefact"].removeprefix("Student, ").capitalize()
             cells["SNR"] = cells["SNR"].removesuffix(" dB")
             values = [cells[column] for column in (*heads, *numbers)]
+            if one["name"] in ships:
+                values[0] += f" {SHIPS}"
             table.add_row(*map(Text, values), style="bold" if one["name"] in ships else None)
+    table.caption = Text(SHIPS_NOTE, style="dim") if ships else None
     return table
 
 
@@ -187,7 +209,7 @@ def print_summary(report: Report, paths: Mapping[str, Path | str], console: Cons
         console: where to print.
     """
     console.print()
-    print_fitting(partial(comparison_table, report), SPARE, console)
+    print_fitting(partial(comparison_table, report), _spare(report), console)
     console.print()
     if artefacts_of(report):
         _print_artefacts(report, console)

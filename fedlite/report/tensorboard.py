@@ -13,15 +13,18 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from fedlite.base.records import Evaluation, RoundRecord
-from fedlite.report import charts, drawing, pareto
+from fedlite.report import charts, drawing, pareto, quality_charts
 from fedlite.report.artefacts import all_entries, artefacts_markdown, is_measured, latency_ms
 from fedlite.report.audit_sections import AuditsSection
+from fedlite.report.cascade import cascade_markdown
 from fedlite.report.events import Events, Tracker
 from fedlite.report.fleet import CLIENT_COUNTS
 from fedlite.report.hparams import RESULT, result_values, session_summaries
 from fedlite.report.judged import judgement_sentences
 from fedlite.report.memory import memory_numbers
+from fedlite.report.parts import plain
 from fedlite.report.privacy_statement import privacy_numbers, privacy_statement
+from fedlite.report.quality import file_label, quality_markdown
 from fedlite.report.schema import PrivacySection, Report, SearchSection
 from fedlite.report.searches import search_markdown
 from fedlite.report.table import comparison_markdown
@@ -61,7 +64,11 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         "points of accuracy over the public-only student": _exact(
             f"{GOOD}/points_over_public_student"
         ),
-        "macro-F1": _exact(f"{GOOD}/macro_f1"),
+        "macro-F1 (line), from the public-only student to the teacher (band)": _band(
+            f"{GOOD}/macro_f1",
+            f"{BASELINES}/macro_f1_of_public_student",
+            f"{BASELINES}/macro_f1_of_teacher",
+        ),
         "loss": _exact(f"{GOOD}/loss"),
     },
     "2 · How private": {
@@ -129,8 +136,7 @@ class RunBoard:
         self._swept = swept or {}
         _wait_for_a_new_second(log_dir)
         self._writer = Events(log_dir, purge_step, tracker, written=events)
-        self._resumed = purge_step is not None
-        self._baselines: dict[str, float] = {}
+        self._baselines: dict[str, Evaluation] = {}
         own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
         own |= {"3b · How long on the fleet": FLEET_CHARTS} if fleet else {}
         self._writer.add_custom_scalars(_as_read(LAYOUT | own))
@@ -170,13 +176,13 @@ class RunBoard:
         self._writer.flush()
 
     def log_baseline(self, name: str, evaluation: Evaluation) -> None:
-        """Draw a model's accuracy beside the federated student's, in every round that has one.
+        """Draw a model's scores beside the federated student's, in every round that has some.
 
         Args:
             name: ``teacher`` or ``public_student``.
             evaluation: of that model on the test set.
         """
-        self._baselines[name] = evaluation.accuracy
+        self._baselines[name] = evaluation
 
     def log_round(
         self,
@@ -189,13 +195,14 @@ class RunBoard:
         """Write a finished round: its evaluation if there is one, epsilons, traffic and seconds."""
         scalars: dict[str, float] = {}
         if record.evaluation:
-            for name, value in self._baselines.items():
-                scalars[f"{BASELINES}/accuracy_of_{name}"] = value
+            for name, found in self._baselines.items():
+                scalars[f"{BASELINES}/accuracy_of_{name}"] = found.accuracy
+                scalars[f"{BASELINES}/macro_f1_of_{name}"] = found.macro_f1
             scalars[f"{GOOD}/accuracy"] = record.evaluation.accuracy
             scalars[f"{GOOD}/macro_f1"] = record.evaluation.macro_f1
             scalars[f"{GOOD}/loss"] = record.evaluation.loss
             if (public := self._baselines.get("public_student")) is not None:
-                points = 100 * (record.evaluation.accuracy - public)
+                points = 100 * (record.evaluation.accuracy - public.accuracy)
                 scalars[f"{GOOD}/points_over_public_student"] = points
         if record.epsilons:
             epsilons, summary = np.asarray(record.epsilons), summed_up(record.epsilons)
@@ -224,7 +231,7 @@ class RunBoard:
         if record.simulated:
             self._log_simulated(record, scalars)
         if record.refusals:
-            lines = [f"- {count} x {reason}" for reason, count in record.refusals.items()]
+            lines = [f"- {count} x {plain(reason)}" for reason, count in record.refusals.items()]
             self._writer.add_text(f"{CLIENTS}/refusals", "\n".join(lines), record.round)
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, record.round)
@@ -249,25 +256,29 @@ class RunBoard:
         report: Report,
         class_names: Sequence[str],
         confusion: Sequence[Sequence[int]] | NDArray[Any] | None = None,
+        confusion_of: str = charts.FEDERATED,
     ) -> None:
         """Write the comparison, the privacy statement, the closing pictures and the HParams row.
 
         Args:
             report: the report dictionary (docs/report.md).
             class_names: one name for each class.
-            confusion: of the federated student on the test set, if there is one.
+            confusion: (classes, classes) of a student on the test set, if there is one.
+            confusion_of: which student it is of.
         """
         privacy = report["privacy"]
         self._warn(privacy)
         parts = [self._headline(privacy), comparison_markdown(report)]
-        parts += [f"**{sentence}**" for sentence in judgement_sentences(report)]
+        parts += [f"**{plain(sentence)}**" for sentence in judgement_sentences(report)]
         self._writer.add_text(f"{GOOD}/comparison", "\n\n".join(parts))
         self._writer.add_text(f"{PRIVATE}/statement", privacy_statement(privacy))
         if confusion is not None:
-            figure = charts.confusion_matrix(confusion, class_names)
+            figure = charts.confusion_matrix(confusion, class_names, confusion_of)
             self._picture(f"{PICTURES}/confusion_matrix", figure)
         if report["models"]:
             self._log_artefacts(report)
+        if report.get("quality"):
+            self._log_quality(report)
         scalars: dict[str, float] = dict(result_values(report))
         if memory := report.get("memory"):
             numbers = memory_numbers(memory).items()
@@ -305,6 +316,22 @@ class RunBoard:
             }
             for measure, value in measures.items():
                 self._writer.add_scalar(f"{ARTEFACTS}/{measure}/{entry['name']}", value, 0)
+
+    def _log_quality(self, report: Report) -> None:
+        """Classes and calibration of the teacher's file and of those that ship; their cascade."""
+        for name, entry in report["quality"].items():
+            words = f"# {file_label(name, report)}\n\n{quality_markdown(name, report)}"
+            self._writer.add_text(f"{ARTEFACTS}/classes/{name}", words)
+            scalars = {f"calibration_error/{name}": entry["calibration_error"]}
+            for one in entry["classes"]:
+                if one["f1"] is not None:
+                    scalars[f"f1/{name}/{one['class_name']}"] = one["f1"]
+            for tag, value in scalars.items():
+                self._writer.add_scalar(f"{ARTEFACTS}/{tag}", value, 0)
+        self._picture(f"{PICTURES}/reliability", quality_charts.reliability_diagram(report))
+        if "cascade" in report:
+            self._writer.add_text(f"{ARTEFACTS}/cascade", cascade_markdown(report))
+            self._picture(f"{PICTURES}/cascade", quality_charts.cascade_chart(report))
 
     def log_audit(self, results: AuditsSection, figures: Mapping[str, Figure]) -> None:
         """Write what a part of an audit found: its numbers under their path, and its pictures.

@@ -2,7 +2,7 @@
 
 import math
 
-from fedlite.base.records import ModelKey
+from fedlite.base.records import Metric, ModelKey
 from fedlite.report.schema import ArtefactEntry, PrivacySection, Report
 from fedlite.serve.runtime import kinds
 
@@ -24,6 +24,16 @@ PUBLIC_MODELS: tuple[ModelKey, ...] = ("teacher", "public_student")  # these nev
 def percent(share: float) -> str:
     """A share of 1 as a percentage with one decimal: ``0.8125 -> '81.2%'``."""
     return f"{100 * share:.1f}%"
+
+
+def score_text(score: float, metric: Metric) -> str:
+    """A score as it is usual: ``'81.2%'`` of an accuracy, ``'0.812'`` of a macro-F1."""
+    return percent(score) if metric == "accuracy" else f"{score:.3f}"
+
+
+def gain_text(gain: float, metric: Metric) -> str:
+    """A difference of scores: ``'+1.2 points'`` of accuracies, ``'+0.012'`` of macro-F1s."""
+    return f"{100 * gain:+.1f} points" if metric == "accuracy" else f"{gain:+.3f}"
 
 
 def human_bytes(count: float) -> str:
@@ -99,6 +109,12 @@ def gain_over_public(report: Report) -> float | None:
     if "federated_student" not in models or "public_student" not in models:
         return None
     return models["federated_student"]["accuracy"] - models["public_student"]["accuracy"]
+
+
+def metric_of(report: Report) -> Metric:
+    """What the run's models are judged by."""
+    metric: Metric = report.get("config", {}).get("dataset", {}).get("metric", "accuracy")
+    return metric
 
 
 def tested_on(report: Report) -> str:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
-from fedlite.base.records import Metric, RoundRecord
-from fedlite.report import charts, drawing, pareto
+from fedlite.base.records import RoundRecord
+from fedlite.report import charts, drawing, pareto, quality_charts
 from fedlite.report.artefacts import artefacts_csv
 from fedlite.report.content import report_parts, report_title
 from fedlite.report.html import report_html
 from fedlite.report.markdown import markdown_of
 from fedlite.report.schema import EpsilonsOfRound, Report, RoundEntry
-from fedlite.report.words import is_private, not_private_reason, tested_on
+from fedlite.report.words import is_private, metric_of, not_private_reason, tested_on
 
 SCHEMA_VERSION = 1
 SECTIONS = tuple(Report.__annotations__)  # in the order of the file
@@ -86,14 +86,14 @@ def draw_pictures(
     class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
     class_names: Sequence[str],
     confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
+    confusion_of: str,
 ) -> dict[str, Figure]:
     """The pictures that a report has the numbers for, by file name without its ending."""
     models, privacy, history = report["models"], report["privacy"], report.get("history") or []
     drawn: dict[str, Figure] = {}
     tests, tested = report["dataset"]["test"], tested_on(report)
-    metric: Metric = report.get("config", {}).get("dataset", {}).get("metric", "accuracy")
-    known = {key: models[key]["accuracy"] for key in models if key in charts.LEVELS}
-    levels = {key: models[key][metric] for key in known}
+    metric = metric_of(report)
+    levels = {key: models[key][metric] for key in models if key in charts.LEVELS}
     if not is_private(privacy):
         drawn["not_private"] = charts.not_private_banner(not_private_reason(privacy))
     if any(one["evaluation"] for one in history):
@@ -108,19 +108,23 @@ def draw_pictures(
             history, budgets["client"], "client"
         )
     timed = [
-        (one["simulated"]["clock_seconds"], one["evaluation"]["accuracy"])
+        (one["simulated"]["clock_seconds"], one["evaluation"][metric])
         for one in history
         if one["evaluation"] and "simulated" in one
     ]
     if timed:
         drawn["accuracy_by_simulated_time"] = charts.accuracy_by_simulated_time(
-            timed, known, tests=tests, tested=tested
+            timed, levels, metric, tests=tests, tested=tested
         )
     if models:
         drawn["accuracy_against_latency"] = pareto.accuracy_against_latency(report)
         drawn["accuracy_against_bytes"] = pareto.accuracy_against_bytes(report)
     if confusion is not None:
-        drawn["confusion_matrix"] = charts.confusion_matrix(confusion, class_names)
+        drawn["confusion_matrix"] = charts.confusion_matrix(confusion, class_names, confusion_of)
+    if report.get("quality"):
+        drawn["reliability"] = quality_charts.reliability_diagram(report)
+    if "cascade" in report:
+        drawn["cascade"] = quality_charts.cascade_chart(report)
     if class_counts is not None:
         drawn["partition"] = charts.partition_heatmap(class_counts, class_names)
     return drawn
@@ -132,6 +136,7 @@ def write_report(
     class_counts: Sequence[Sequence[int]] | NDArray[Any] | None,
     class_names: Sequence[str],
     confusion: Sequence[Sequence[int]] | NDArray[Any] | None,
+    confusion_of: str = charts.FEDERATED,
 ) -> dict[str, Path]:
     """Write ``report.json``, ``.md`` and ``.html``, ``artefacts.csv`` and ``pictures/*.png``.
 
@@ -142,7 +147,8 @@ def write_report(
         directory: the run directory.
         class_counts: (clients, classes) numbers of examples; simulations only, else None.
         class_names: one name for each class.
-        confusion: (classes, classes) of the federated student on the test set, if there is one.
+        confusion: (classes, classes) of a student on the test set, if there is one.
+        confusion_of: which student it is of.
 
     Returns:
         The paths of what was written: ``report``, ``report_html``, ``report_json``, ``pictures``
@@ -151,7 +157,7 @@ def write_report(
     found: dict[str, object] = {"schema_version": SCHEMA_VERSION, **report}
     report = _plain({key: found[key] for key in SECTIONS if key in found} | found)
     folder = directory / "pictures"
-    drawn = draw_pictures(report, class_counts, class_names, confusion)
+    drawn = draw_pictures(report, class_counts, class_names, confusion, confusion_of)
     for name, figure in drawn.items():
         drawing.save_figure(figure, folder / f"{name}.png")
     paths = {

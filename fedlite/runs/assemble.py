@@ -20,6 +20,7 @@ from fedlite.privacy.ledger import segments
 from fedlite.report.audit_sections import AuditsSection
 from fedlite.report.fleet import fleet_section
 from fedlite.report.judged import judged_pair, judged_scores, majority_of
+from fedlite.report.quality import quality_entry
 from fedlite.report.schema import (
     ArtefactEntry,
     CompressionSection,
@@ -33,6 +34,7 @@ from fedlite.report.schema import (
     TrafficPart,
 )
 from fedlite.report.sections import JudgedPair, JudgementSection, MajoritySection
+from fedlite.runs.cascade import cascade_section
 from fedlite.runs.changed import changed_options
 from fedlite.runs.config import Config
 from fedlite.runs.derived import derived_constants
@@ -74,7 +76,7 @@ def assemble_report(pipeline: Pipeline) -> Report:
     spent = read_spending(
         config,
         plans,
-        splits.num_clients,
+        splits.all_numbers,
         pipeline.ledger_dir,
         run.run_id,
         history,
@@ -140,6 +142,11 @@ def assemble_report(pipeline: Pipeline) -> Report:
     }
     if "memory" in federated:
         report["memory"] = federated["memory"]
+    if quality := measured.get("quality"):
+        names = splits.task.class_names
+        report["quality"] = {name: quality_entry(one, names) for name, one in quality.items()}
+    if "cascade" in measured:
+        report["cascade"] = cascade_section(measured, config.cascade)
     if (fleet := pipeline.fleet) is not None:
         rounds = [one["simulated"] for one in history]
         report["fleet"] = fleet_section(device_entries(fleet), rounds)

@@ -169,6 +169,12 @@ def _reason(error: Exception, places: Sequence[Path]) -> str:
         return f"{CONFIG_NAME}={choice}: no such file in {' or '.join(map(str, places))}"
     if wrong := re.match(r"Could not override '([\w.-]+)'", str(error)):
         return unknown_option(wrong[1])
+    if early := re.match(r"In '(\w+)/(.+)': Could not override '(\w+)", str(error)):
+        group, name, other = early.groups()
+        return (
+            f"{group}={name}: chooses a {other}, so {other} must stand above {group} in the list of"
+            " defaults"
+        )
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     where = getattr(cause, "full_key", None)
     return f"{where}: {_first_line(cause)}" if where else _first_line(cause)

@@ -12,12 +12,12 @@ from fedlite.audit.options import AuditOptions
 from fedlite.base.options import NEUTRAL, PATH, Doc, Options, parse
 from fedlite.compress.options import CompressOptions, check_compress
 from fedlite.data.options import DatasetOptions, PartitionOptions
-from fedlite.distill.options import DistillOptions, TeacherOptions
+from fedlite.distill.options import CascadeOptions, DistillOptions, TeacherOptions
 from fedlite.federation.options import EngineOptions, FederationOptions, FleetOptions
 from fedlite.models.options import ModelOptions, check_scaling
 from fedlite.privacy.options import PrivacyOptions
 from fedlite.report.options import TrackingOptions
-from fedlite.runs.rules import check_fleet, check_together
+from fedlite.runs.rules import check_fleet, check_student_classes, check_together
 from fedlite.search.options import StudentSearchOptions, TuneOptions, check_student_search
 
 
@@ -54,6 +54,7 @@ class Config(Options):
     fleet: FleetOptions = field(default_factory=FleetOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     compress: CompressOptions = field(default_factory=CompressOptions)
+    cascade: CascadeOptions = field(default_factory=CascadeOptions)
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     audit: AuditOptions = field(default_factory=AuditOptions)
     search_student: StudentSearchOptions = field(default_factory=StudentSearchOptions)
@@ -78,4 +79,5 @@ def config_from_plain(plain: Mapping[str, Any]) -> Config:
     check_student_search(config.search_student)
     check_together(config.dataset, config.privacy, config.federation)
     check_fleet(config.fleet, config.privacy, config.federation)
+    check_student_classes(config.federation, config.privacy, config.fleet, config.engine)
     return config

@@ -12,6 +12,8 @@ from fedlite.runs.config import Config
 UNEVEN = 5  # times the nominal number of examples, or as many times fewer
 MANY = 0.1  # share of the clients that hold so few
 FAR_OFF = 1.5  # times the clients' average, or as much below it
+FEW = 4  # examples in a batch on average
+OFTEN_EMPTY = 0.01  # share of the batches
 
 
 def derived_constants(config: Config) -> dict[str, str]:
@@ -84,4 +86,26 @@ def uneven_line(config: Config, sizes: Sequence[int]) -> str:
         " hold less than a fifth of it and add little but noise, the largest weighs"
         f" {weight:.1f} times as much; an even partition, privacy=aggregate, or"
         " privacy.expected_examples near the median suits them better"
+    )
+
+
+def few_line(config: Config, sizes: Sequence[int]) -> str:
+    """That batches hold so few examples that noise is most of what a client sends; "" if they do
+    not, and under aggregate trust, where all that a round adds up share one noise.
+
+    Args:
+        sizes: examples of each client.
+    """
+    privacy = config.privacy
+    nominal = privacy.expected_examples or sum(sizes) // len(sizes)
+    batch, empty = privacy.sample_rate * nominal, (1 - privacy.sample_rate) ** nominal
+    if not privacy.example_level or privacy.trust == "aggregate" or batch >= FEW:
+        return ""
+    often = f", {empty:.0%} of the batches none" if empty >= OFTEN_EMPTY else ""
+    examples = f"{batch:.2g} example{'' if batch == 1 else 's'}"
+    return (
+        f"a client's batch holds {examples} on average (privacy.sample_rate="
+        f"{privacy.sample_rate:g} of {nominal}){often}, and its noise is that of a large one: a"
+        " larger privacy.sample_rate, more clients in a round, fewer clients with more examples"
+        " each (federation.num_clients, partition) or privacy=aggregate leave more of the gradient"
     )

@@ -74,13 +74,14 @@ class RunDirectory:
         return float(self.stages.get(stage, {}).get("seconds", 0.0))
 
     @contextmanager
-    def stage(self, name: str, mark: str) -> Iterator[dict[str, object]]:
+    def stage(self, name: str, mark: str, seconds: float = 0.0) -> Iterator[dict[str, object]]:
         """Run a stage: the facts put into the yielded dictionary are kept once it ends well.
 
-        ``seconds`` are those of the attempt that ended; an interrupted one is not counted.
+        ``seconds`` went into it before now. What is kept are those of the attempt that ended; an
+        interrupted one is not counted.
         """
         facts: dict[str, object] = {}
-        started = time.perf_counter()
+        started = time.perf_counter() - seconds
         yield facts
         facts |= {"fingerprint": mark, "seconds": time.perf_counter() - started}
         self.stages[name] = facts

@@ -13,15 +13,16 @@ from fedlite.base.options import NEUTRAL, PATH, PATH_OR_NAME, options_of, value_
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.federation.transport.engines import prepare_engine
 from fedlite.privacy.ledger_folder import any_ledger
-from fedlite.report.events import TrackedRun, Tracker
+from fedlite.report.events import TrackedRun
 from fedlite.report.progress import Progress
-from fedlite.report.trackers import TRACKERS
+from fedlite.report.tracking import Forgiving, open_tracker, require_library
+from fedlite.runs.class_jobs import refuse_one_of_several
 from fedlite.runs.config import Config
 from fedlite.runs.directory import RunDirectory, open_run
 from fedlite.runs.outline import outline
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
-from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulation_options
+from fedlite.runs.stages.federate import CHECKPOINT_FILE, simulated_world
 from fedlite.runs.stages.table import check_needed, fingerprints, run_stages
 
 
@@ -32,6 +33,7 @@ def execute(
     *,
     resume: bool,
     again: str | None = None,
+    quiet: bool = False,
 ) -> Pipeline:
     """Run stages in ``run.dir``; finished ones with the same options are kept.
 
@@ -41,6 +43,7 @@ def execute(
         stages: names of the table, in order.
         resume: go on in a directory that holds a run.
         again: a stage that is run although it is done.
+        quiet: no progress is shown, whatever ``tracking.progress`` says.
 
     Raises:
         FedliteError: anything a person can put right; what is finished stays on disk.
@@ -49,7 +52,7 @@ def execute(
     with (
         memory_explained(),
         open_run(config, list(overrides), resume=resume) as run,
-        Progress(config.tracking.progress) as progress,
+        Progress(config.tracking.progress and not quiet) as progress,
     ):
         if tuple(stages) != ("report",):  # which takes a moment, and names its files
             progress.tell(f"run        {run.path}")
@@ -61,6 +64,7 @@ def execute(
         check_run(pipeline, stages)
         check_needed(pipeline, stages)
         if federates:
+            refuse_one_of_several(config)
             for line in outline(pipeline):
                 progress.tell(line)
         held = held_ledgers(pipeline) if "federate" in stages else nullcontext()
@@ -72,7 +76,8 @@ def execute(
 
 @contextmanager
 def tracked(pipeline: Pipeline) -> Iterator[None]:
-    """Within, the run is open in the tracker that its options name.
+    """Within, the run is open in the tracker that its options name; what fails there later is a
+    warning.
 
     Raises:
         FedliteError: the tracker's library or its store cannot be used.
@@ -90,11 +95,12 @@ def tracked(pipeline: Pipeline) -> Iterator[None]:
             if not {NEUTRAL, PATH, PATH_OR_NAME} & set(option.marks)
         },
     )
-    tracker: Tracker | None = TRACKERS.find(config.tracking.tracker)(described)
-    if tracker is None:
+    opened = open_tracker(config.tracking.tracker, described)
+    if opened is None:
         yield
         return
-    pipeline.tracker, ok = tracker, False
+    pipeline.tracker = tracker = Forgiving(opened, pipeline.warn)
+    ok = False
     try:
         yield
         ok = True
@@ -110,6 +116,7 @@ def rehearse(config: Config, stages: Sequence[str]) -> None:
         FedliteError: names the option and what would be right.
     """
     config = with_device(config)
+    require_library(config.tracking.tracker)
     with TemporaryDirectory() as folder, Progress(enabled=False) as progress:
         run = RunDirectory(Path(folder), "rehearsal")
         pipeline = Pipeline(config, run, progress, fingerprints(config))
@@ -137,8 +144,7 @@ def held_ledgers(pipeline: Pipeline) -> AbstractContextManager[None]:
     """
     if not pipeline.config.privacy.private:
         return nullcontext()
-    folder = pipeline.run.file("nodes")
-    options = simulation_options(pipeline.config, folder, pipeline.ledger_dir)
+    options = simulated_world(pipeline)
     plan = pipeline.run.facts.get("plan")
     unbound = plan is not None and plan.get("division") is None
     charged = pipeline.run.file(CHECKPOINT_FILE).exists()

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fedlite.base.records import Evaluation, ModelKey, StudentKey
 from fedlite.compress.options import Criterion, Norms, Quantization
+from fedlite.report.quality_sections import AnswersFacts
 from fedlite.report.schema import (
     ArtefactEntry,
     CompressionResult,
@@ -131,6 +132,7 @@ class CostFacts(TypedDict):
     load_ms: float
     peak_memory_bytes: int
     runtime: str
+    joules: NotRequired[float | None]
 
 
 class MeasurementFacts(TypedDict):
@@ -158,7 +160,7 @@ class TestedPair(TypedDict, total=False):
     tested_scores: ScoresFacts
 
 
-class EvaluateFacts(TestedPair):
+class EvaluateFacts(TestedPair, AnswersFacts):
     """Measurements: of models by key, of artefacts by name, and of what they are compared with."""
 
     models: dict[ModelKey, MeasurementFacts]
@@ -191,6 +193,12 @@ class TuneFacts(TypedDict):
     experiment_file: str
 
 
+class ClassesFacts(TypedDict):
+    """Of a run of several classes of students: the numbers of the clients of each."""
+
+    members: dict[str, list[int]]
+
+
 class NoFacts(TypedDict):
     """Of a stage whose result lies in files alone."""
 
@@ -202,6 +210,7 @@ class Stages(TypedDict, total=False):
     (:meth:`fedlite.runs.directory.RunDirectory.stage`).
     """
 
+    classes: ClassesFacts
     teacher: ModelFacts
     warm_start: ModelFacts
     plan: PlanFacts

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedlite.base.errors import UsageError
+from fedlite.federation.classes import class_members
 from fedlite.federation.cohort import charged_rate, participation_rate
 from fedlite.federation.plans import Plans, build_client_plan, build_plan
 from fedlite.privacy.accounting import compute_epsilon
@@ -12,7 +13,7 @@ from fedlite.privacy.plan import PrivacyPlan, derive_max_participations
 from fedlite.report.fleet import fleet_section
 from fedlite.report.sections import FleetSection
 from fedlite.runs.config import Config
-from fedlite.runs.derived import uneven_line
+from fedlite.runs.derived import few_line, uneven_line
 
 SMALL_DELTA = 1e-4  # no client is expected to hold 10,000 examples
 UNEVEN_PARTITIONS = ("dirichlet", "size")
@@ -61,7 +62,8 @@ class Forecast:
     """What a configuration will spend: the guarantees it chooses, then the alternatives at the same
     budget; ``refusals`` says by trust why an alternative cannot be had. ``fleet`` is what the
     rounds take on simulated devices, if there are any, and ``most_visits`` how often the busiest
-    of them is asked, if that may be known. ``uneven`` says that one nominal size misleads."""
+    of them is asked, if that may be known. ``remarks`` say that one nominal size misleads, or that
+    batches hold few examples."""
 
     config: Config
     clients: int
@@ -69,7 +71,7 @@ class Forecast:
     refusals: dict[str, str]
     fleet: FleetSection | None = None
     most_visits: int | None = None
-    uneven: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def forecast(config: Config) -> Forecast:
@@ -81,8 +83,10 @@ def forecast(config: Config) -> Forecast:
     """
     sizes = nominal_sizes(config)
     guarantees, refusals = plan_guarantees(config, sizes)
-    uneven = uneven_line(config, sizes)
-    found = Forecast(config, len(sizes), guarantees, refusals, uneven=uneven)
+    known = max(sizes) > 1  # nominal_sizes
+    remarks = [uneven_line(config, sizes), few_line(config, sizes)] if known else []
+    said = tuple(filter(None, remarks))
+    found = Forecast(config, len(sizes), guarantees, refusals, remarks=said)
     return _on_fleet(found, sizes) if config.fleet.simulated else found
 
 
@@ -106,7 +110,8 @@ def _on_fleet(found: Forecast, sizes: Sequence[int]) -> Forecast:
 
 
 def nominal_sizes(config: Config) -> list[int]:
-    """Examples of each client: as given, from the data set, or 1 where nothing depends on them.
+    """Examples of each client, of a class of students its own alone: as given, from the data set,
+    or 1 where nothing depends on them.
 
     The data set is read only where it alone knows the number of clients, where delta is so large
     that the size of a client decides whether it means anything, or where the partition makes
@@ -120,6 +125,8 @@ def nominal_sizes(config: Config) -> list[int]:
         privacy.delta > SMALL_DELTA or config.partition.name in UNEVEN_PARTITIONS
     )
     if clients is not None and not (config.privacy.example_level and unclear):
+        if name := config.federation.class_name:
+            clients = len(class_members(config.federation.classes, clients, config.seed)[name])
         return [privacy.expected_examples or 1] * clients
     from fedlite.runs.splits import splits_of
 

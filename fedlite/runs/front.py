@@ -35,6 +35,8 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
         run = simulate("federation.num_clients=50", dir="out")
         run.report["models"]["federated_student"]["accuracy"]
     """
+    from fedlite.runs.class_jobs import has_classes
+    from fedlite.runs.classes import execute_classes
     from fedlite.runs.execute import execute
     from fedlite.runs.stages.table import with_needed
 
@@ -44,8 +46,11 @@ def simulate(*overrides: str, dir: str | Path | None = None, resume: bool = Fals
     given = expand_files(given)  # spelt out, a run goes on from any directory
     shown = any(key_of(text) == "tracking.progress" for text in given)
     config = compose_config(given if shown else [*given, "tracking.progress=false"])
+    stages = with_needed("report")
     with without_chatter():
-        return Run(execute(config, given, with_needed("report"), resume=resume).run.path)
+        if has_classes(config):
+            return Run(execute_classes(config, given, stages, resume=resume).path)
+        return Run(execute(config, given, stages, resume=resume).run.path)
 
 
 def plan(*overrides: str) -> "Forecast":

@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlite.base.class_folders import CLASSES, one_run
 from fedlite.base.errors import UsageError
 from fedlite.base.files import read_json
 from fedlite.report.schema import Report
@@ -36,6 +37,15 @@ class Run:
         """Every option of the run."""
         return config_from_plain(read_json(self.path / CONFIG_FILE))
 
+    @cached_property
+    def classes(self) -> "dict[str, Run]":
+        """The run of each class of students, by name; empty where all clients have one student."""
+        from fedlite.runs.class_jobs import has_classes
+
+        if not has_classes(self.config):
+            return {}
+        return {name: Run(self.path / CLASSES / name) for name in self.config.federation.classes}
+
     @property
     def report(self) -> Report:
         """The report (docs/report.md).
@@ -45,7 +55,7 @@ class Run:
         """
         from fedlite.report.write import load_report
 
-        return load_report(self.path / "report.json")
+        return load_report(one_run(self.path) / "report.json")
 
     def student(self) -> "nn.Module":
         """The federated student, in eval mode.
@@ -56,7 +66,7 @@ class Run:
         from fedlite.base.tensors import load_tensors
         from fedlite.models.build import build_model, load_state
 
-        file = self.path / "federated_student.pt"
+        file = one_run(self.path) / "federated_student.pt"
         if not file.is_file():
             raise UsageError(f"{self.path}: no federated student yet; finish the run")
         config = self.config
@@ -85,7 +95,7 @@ class Run:
         from fedlite.privacy.ledger_folder import read_ledgers
         from fedlite.runs.pipeline import ledger_folder
 
-        return read_ledgers(ledger_folder(self.config, self.path))
+        return read_ledgers(ledger_folder(self.config, one_run(self.path)))
 
     @cached_property
     def _splits(self) -> "Splits":

@@ -40,14 +40,21 @@ class Pipeline:
 
     ``marks`` are the fingerprints of the stages with these options
     (:func:`fedlite.runs.stages.table.fingerprints`). ``tracker`` is told what TensorBoard is.
+    ``whole`` is the data set of all classes of students, of which this run is one.
     """
 
     tracker: Tracker | None = None
 
     def __init__(
-        self, config: Config, run: RunDirectory, progress: Progress, marks: Mapping[str, str]
+        self,
+        config: Config,
+        run: RunDirectory,
+        progress: Progress,
+        marks: Mapping[str, str],
+        whole: Splits | None = None,
     ) -> None:
         self.config, self.run, self.progress, self.marks = config, run, progress, marks
+        self._whole = whole
 
     @cached_property
     def device(self) -> torch.device:
@@ -63,7 +70,7 @@ class Pipeline:
     def splits(self) -> Splits:
         """The data, read and split once; what a user may not have meant is said."""
         with self.progress.stage("data"):
-            splits = splits_of(self.config)
+            splits = splits_of(self.config, self._whole)
         for note in splits.notes:
             self.warn(note)
         return splits
@@ -72,6 +79,11 @@ class Pipeline:
     def tested(self) -> str:
         """What evaluations are on, as the first word of a number's name."""
         return "test" if self.config.dataset.evaluate_on == "test" else "held_out"
+
+    @property
+    def measured_as(self) -> str:
+        """The name of a score in the progress: ``test_accuracy``, ``held_out_macro_f1``."""
+        return f"{self.tested}_{self.config.dataset.metric}"
 
     @property
     def class_weights(self) -> tuple[float, ...]:

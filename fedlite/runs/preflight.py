@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import read_json
 from fedlite.base.options import options_of, parse, shown, value_at
 from fedlite.data.types import Task
+from fedlite.federation.class_options import KEY
 from fedlite.federation.simulation import check_policy
 from fedlite.federation.transport.engines import check_engine
 from fedlite.federation.workbench import open_workbench
@@ -100,6 +102,7 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
             from fedlite.compress.probe import check_cut, check_export, check_loads  # as above
 
             cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
+            _check_size(pipeline, cut)
             if not config.student.module.startswith(EXPORTS):
                 check_loads(cut, config.student, splits.task)
                 check_export(cut, splits.task, config.compress)
@@ -114,6 +117,24 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
     check_policy(privacy, config.dataset.name, plans.example, splits.num_clients)
     if privacy.randomness == "deterministic":
         log.warning("deterministic randomness: this run is NOT PRIVATE")
+
+
+def _check_size(pipeline: Pipeline, cut: nn.Module) -> None:
+    """Refuse a class of students whose file will be larger than its limit. What a search will ship
+    is not known yet."""
+    config, name = pipeline.config, pipeline.config.federation.class_name
+    limit = config.federation.classes[name].max_bytes if name else None
+    if limit is None or config.compress.search.enabled:
+        return
+    from fedlite.compress.probe import shipped_bytes  # what exports loads slowly
+
+    size = shipped_bytes(cut, pipeline.splits.task, config.compress, pipeline.splits.public)
+    if size > limit:
+        raise UsageError(
+            f"{KEY}.{name}.max_bytes={limit}: student={config.student.name} takes {size} bytes as"
+            f" it would ship; give {KEY}.{name} a smaller student (student, kwargs), or compress"
+            " more (compress.ratio, compress.bits); nothing was trained or charged"
+        )
 
 
 def _check_trained(pipeline: Pipeline) -> None:

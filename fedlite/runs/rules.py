@@ -3,8 +3,15 @@
 from dataclasses import fields
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean
 from fedlite.data.options import DatasetOptions
-from fedlite.federation.options import LARGEST_PULL, FederationOptions, FleetOptions
+from fedlite.federation.class_options import KEY, check_classes
+from fedlite.federation.options import (
+    LARGEST_PULL,
+    EngineOptions,
+    FederationOptions,
+    FleetOptions,
+)
 from fedlite.privacy.options import PrivacyOptions
 
 
@@ -136,4 +143,39 @@ def check_asynchronous(
         raise UsageError(
             f"fleet.buffer_size={fleet.buffer_size}: more than fleet.concurrency="
             f"{fleet.concurrency} clients are never at work; use that many or fewer"
+        )
+
+
+def check_student_classes(
+    federation: FederationOptions,
+    privacy: PrivacyOptions,
+    fleet: FleetOptions,
+    engine: EngineOptions,
+) -> None:
+    """Check classes of students, and what there cannot be beside them (docs/classes.md).
+
+    Raises:
+        UsageError: names the key, the value found and what would be right.
+    """
+    name, classes = federation.class_name, federation.classes
+    check_classes(classes)
+    if name and name not in classes:
+        hint = did_you_mean(name, [*classes]) or f"; {KEY} has {', '.join(classes) or 'none'}"
+        raise UsageError(f"federation.class_name={name}: no such class{hint}")
+    if federation.compare and not classes:
+        raise UsageError(f"federation.compare=true: compares classes of students; give {KEY}")
+    if federation.compare and not federation.join.every:
+        raise UsageError(
+            "federation.compare=true: each class is alone already (federation.join.every=0)"
+        )
+    if not classes:
+        return
+    if fleet.simulated:
+        raise UsageError(f"fleet: the time of {KEY} is not simulated; use fleet=none")
+    if engine.name == "ray":
+        raise UsageError(f"engine=ray: {KEY} run with engine=inprocess alone")
+    if privacy.ledger_dir:
+        raise UsageError(
+            f"privacy.ledger_dir: {KEY} keep their ledgers in the run directory, each class its"
+            " own; leave it out"
         )

@@ -24,7 +24,16 @@ def with_saved(run_dir: Path, overrides: Sequence[str]) -> list[str]:
     Raises:
         UsageError: the file of an experiment cannot be read.
     """
-    return [*_left_over(load_overrides(run_dir), overrides), *overrides]
+    return merged(load_overrides(run_dir), overrides)
+
+
+def merged(saved: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Options of before, then those that are ``given``, which win as in :func:`with_saved`.
+
+    Raises:
+        UsageError: the file of an experiment cannot be read.
+    """
+    return [*_left_over(saved, given), *given]
 
 
 def _left_over(saved: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -46,14 +46,15 @@ class Spent:
 def read_spending(
     config: Config,
     plans: Plans,
-    num_clients: int,
+    numbers: Sequence[int],
     directory: Path,
     run_id: str,
     history: Sequence[RoundEntry],
     told: Sequence[float],
 ) -> Spent:
     """Read all ledgers of a run, and compare them with the rounds in its ``history`` and with the
-    example-level epsilons that its clients have ``told`` last.
+    example-level epsilons that its clients, whose ``numbers`` among all these are, have ``told``
+    last.
 
     Raises:
         FedliteError: a damaged ledger, or one that holds less than the rounds have spent.
@@ -61,7 +62,7 @@ def read_spending(
     clients, server = [], []
     if plans.example:
         found = read_ledgers(directory)
-        ids = data_set_ids(config.privacy, config.dataset.name, range(num_clients))
+        ids = data_set_ids(config.privacy, config.dataset.name, numbers)
         clients = [found.get(data_set, []) for data_set in ids]
         _check_all_charged(clients, plans.example, run_id, history, told, directory)
     if plans.client:

@@ -45,6 +45,7 @@ def write_search(result: SearchResult, directory: Path, root: Path) -> SearchSec
     limits = result.limits
     return {
         "kind": result.kind,
+        "metric": result.metric,
         "trials": len(result.trials),
         "feasible": len(result.feasible),
         "failed": len(result.failed),

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from fedlite.base.records import Measurement
+from fedlite.base.records import Measurement, score_of
 from fedlite.base.tensors import state_sha256
 from fedlite.compress.measure import measure_file
 from fedlite.compress.options import CompressOptions, MeasureOptions
@@ -86,7 +86,7 @@ def search_compression(
     require_public(validation)
     measured = dataclasses.replace(config.measure, batch_sizes=[1])
     whole = evaluate_model(student, validation, task.num_classes)
-    reference: float = getattr(whole, task.metric)
+    reference = score_of(whole, task.metric)
     limits = Limits(
         config.target.latency_ms, config.target.bytes, reference, config.max_accuracy_drop
     )
@@ -98,7 +98,7 @@ def search_compression(
         return Outcome(
             latency_ms=found.cost.latency_ms["1"].p50,
             bytes=found.cost.bytes,
-            accuracy=getattr(found, task.metric),
+            accuracy=score_of(found, task.metric),
             file=str(path.relative_to(directory)),
         )
 
@@ -130,6 +130,7 @@ def search_compression(
         limits,
         wanted,
         lambda some: cheapest(some, limits, wanted),
+        task.metric,
     )
     chosen = dataclasses.replace(with_options(config, found.chosen.options), formats=config.formats)
     return CompressionSearchResult(found, chosen, directory / found.best.file)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fedlite.base.errors import FedliteError
-from fedlite.report.words import human_bytes, percent
+from fedlite.base.records import METRIC_NAMES, Metric
+from fedlite.report.words import gain_text, human_bytes, score_text
 from fedlite.search.trials import Limits, Outcome, Trial
 
 Choose = Callable[[Sequence[Trial]], Trial | None]
@@ -20,6 +21,7 @@ class SearchResult:
     them.
     ``wanted`` is the number of an outcome that is looked at, and ``course`` what it was, after
     each trial, in the trial that was best so far (None before the first within the limits).
+    ``metric`` is what the outcomes' ``accuracy`` is.
     """
 
     kind: str
@@ -29,6 +31,7 @@ class SearchResult:
     reached: bool
     wanted: str
     course: list[float | None]
+    metric: Metric = "accuracy"
 
     @property
     def best(self) -> Outcome:
@@ -90,6 +93,7 @@ def conclude(
     limits: Limits,
     wanted: str,
     choose: Choose,
+    metric: Metric = "accuracy",
 ) -> SearchResult:
     """Choose among the finished trials of a search.
 
@@ -99,6 +103,7 @@ def conclude(
         limits: those that the search was held to.
         wanted: the number of an outcome that is looked at.
         choose: the rule; see :data:`Choose`.
+        metric: what the outcomes' ``accuracy`` is.
 
     Raises:
         FedliteError: every trial failed.
@@ -116,10 +121,11 @@ def conclude(
         reached=reached,
         wanted=wanted,
         course=[None if trial is None else _number(trial, wanted) for trial in best_so_far],
+        metric=metric,
     )
 
 
-def describe(outcome: Outcome) -> str:
+def describe(outcome: Outcome, metric: Metric) -> str:
     """An outcome in a few words: ``48.2 kB, 0.021 ms, accuracy 84.1%``."""
     words = []
     if outcome.bytes is not None:
@@ -127,17 +133,17 @@ def describe(outcome: Outcome) -> str:
     if outcome.latency_ms is not None:
         words.append(_milliseconds(outcome.latency_ms))
     if outcome.accuracy is not None:
-        words.append(f"accuracy {percent(outcome.accuracy)}")
+        words.append(f"{METRIC_NAMES[metric]} {score_text(outcome.accuracy, metric)}")
     if outcome.parameters is not None:
         words.append(f"{outcome.parameters:,} parameters")
     return ", ".join(words)
 
 
-def difference(found: Outcome, default: Outcome) -> str:
+def difference(found: Outcome, default: Outcome, metric: Metric) -> str:
     """What was found against what was set by hand: ``+1.2 points, 0.30x the bytes, ...``."""
-    words = ["accuracy not known"]
+    words = [f"{METRIC_NAMES[metric]} not known"]
     if found.accuracy is not None and default.accuracy is not None:
-        words = [f"{100 * (found.accuracy - default.accuracy):+.1f} points"]
+        words = [gain_text(found.accuracy - default.accuracy, metric)]
     for what in ("bytes", "latency_ms", "parameters"):
         now, before = getattr(found, what), getattr(default, what)
         if now is not None and before is not None:
@@ -147,24 +153,24 @@ def difference(found: Outcome, default: Outcome) -> str:
 
 def one_line(result: SearchResult) -> str:
     """What was found, or how near the search came to the limits, and what was set by hand."""
-    chosen, count = result.chosen, len(result.trials)
+    chosen, count, metric = result.chosen, len(result.trials), result.metric
     by_hand = chosen is result.trials[0]
     mark = ", set by hand" if by_hand else ""
     if result.reached:
         within = f"({len(result.feasible)} within the limits)"
-        text = f"trial {chosen.number} of {count} {within}{mark}: {describe(result.best)}"
+        text = f"trial {chosen.number} of {count} {within}{mark}: {describe(result.best, metric)}"
     else:
         text = (
             f"none of {count} trials keeps to all limits; the nearest, trial"
-            f" {chosen.number}{mark}, has {_overruns(result.limits, result.best)}"
+            f" {chosen.number}{mark}, has {_overruns(result.limits, result.best, metric)}"
         )
     if by_hand or result.default is None:
         return text
-    against = difference(result.best, result.default)
-    return f"{text}; set by hand: {describe(result.default)}; the difference: {against}"
+    against = difference(result.best, result.default, metric)
+    return f"{text}; set by hand: {describe(result.default, metric)}; the difference: {against}"
 
 
-def _overruns(limits: Limits, outcome: Outcome) -> str:
+def _overruns(limits: Limits, outcome: Outcome, metric: Metric) -> str:
     words = []
     for name, excess in limits.excess(outcome).items():
         if excess <= 0:
@@ -182,8 +188,8 @@ def _overruns(limits: Limits, outcome: Outcome) -> str:
                 assert limits.reference_accuracy is not None
                 assert limits.max_accuracy_drop is not None
                 assert outcome.accuracy is not None
-                found = f"{_points(limits.reference_accuracy - outcome.accuracy)} lost"
-                limit = _points(limits.max_accuracy_drop)
+                lost = _lost(limits.reference_accuracy - outcome.accuracy, metric)
+                found, limit = f"{lost} lost", _lost(limits.max_accuracy_drop, metric)
         words.append(f"{found} where {limit} is the limit")
     return ", ".join(words)
 
@@ -217,5 +223,5 @@ def _milliseconds(value: float) -> str:
     return f"{value:.3g} ms"
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:.2g} points"
+def _lost(share: float, metric: Metric) -> str:
+    return f"{100 * share:.2g} points" if metric == "accuracy" else f"{share:.2g} of macro-F1"

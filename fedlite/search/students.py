@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedlite.base.compute import device_of, moved
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import write_whole
-from fedlite.base.records import Cost
+from fedlite.base.records import Cost, score_of
 from fedlite.base.tensors import state_sha256
 from fedlite.compress.exporting import export_file
 from fedlite.compress.format import suffix_of
@@ -178,8 +178,7 @@ def search_student(
         with moved(device_of(teacher), model):
             _score(model, teach, loss, public, config, distill, augment, seed)
             found = evaluate_model(model, validation, task.num_classes)
-            accuracy: float = getattr(found, task.metric)
-        return dataclasses.replace(outcome, accuracy=accuracy)
+        return dataclasses.replace(outcome, accuracy=score_of(found, task.metric))
 
     space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
     taught = dataclasses.asdict(distill)
@@ -213,6 +212,7 @@ def search_student(
         limits,
         "parameters",
         partial(smallest_accurate, limits=limits, max_drop=config.max_accuracy_drop),
+        task.metric,
     )
     winner = default if found.chosen is trials[0] else student_of(found.chosen.options, frame)
     path = directory / STUDENT_FILE

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fedlite.base.records import METRIC_NAMES
 from fedlite.report.drawing import (
     COLOURS,
     GRID,
@@ -34,7 +35,7 @@ UNITS = {"bytes": "bytes", "latency_ms": "milliseconds", "parameters": "paramete
 
 
 def search_trials(result: SearchResult) -> Figure:
-    """Draw the accuracy of every trial against its latency and against its bytes.
+    """Draw the accuracy (or macro-F1) of every trial against its latency and against its bytes.
 
     Blue are the trials within the limits, with their Pareto front; dashed lines are limits. Trials
     without an accuracy (failed, or too costly to be trained) are counted in words.
@@ -47,7 +48,7 @@ def search_trials(result: SearchResult) -> Figure:
     words += [f"{len(result.failed)} failed"] if result.failed else []
     figure = blank_figure(11, 5.2)
     left, right = figure.subplots(1, 2, sharey=True)
-    accuracy = "accuracy on public validation data"
+    accuracy = f"{METRIC_NAMES[result.metric]} on public validation data"
     style_axes(
         left,
         TITLES[result.kind],
@@ -119,11 +120,12 @@ def _scatter(axes: Axes, result: SearchResult, cost: str, limit: float | None) -
     ]
     best = max((outcome.accuracy or 0.0 for outcome, _ in scored), default=0.0)
     floor = best - DEPTH
+    below = f"{METRIC_NAMES[result.metric]} below {100 * floor:.0f}%"
     for label, colour, shape, within in _groups():
         some = [outcome for outcome, feasible in scored if feasible is within]
         for marker, fallen in ((shape, False), ("v", True)):
             points = [point(one) for one in some if ((one.accuracy or 0.0) < floor) is fallen]
-            name = f"{label}, accuracy below {100 * floor:.0f}%" if fallen else label
+            name = f"{label}, {below}" if fallen else label
             if points:
                 axes.plot(*zip(*points, strict=True), **_marks(colour, name, marker))
     within_limits = [point(outcome) for outcome, feasible in scored if feasible]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import visible_files
 from fedlite.serve.dialect import is_number, rows_of
+from fedlite.serve.parquet import PARQUETS, array_of, is_parquet, read_parquet, rows_of_parquet
 from fedlite.serve.pictures import PICTURES, read_picture
 from fedlite.serve.preprocessing import Preprocessing
 from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
@@ -23,8 +24,8 @@ from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
 DECIMAL_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
 TRUTH = {"true": 1.0, "false": 0.0}  # as a table is trained on
-KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-KINDS_IN_WORDS = "png, jpg, npy, npz, csv or tsv"  # of what is no text
+KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", *PARQUETS)
+KINDS_IN_WORDS = "png, jpg, npy, npz, csv, tsv or parquet"  # of what is no text
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def refuse_what_does_not_fit(
         if path.suffix.lower() in PICTURES:
             raise UsageError(
                 f"input={path}: is a picture, and this model takes {preprocessing.words};"
-                " give npy, npz or csv"
+                " give npy, npz, csv or parquet"
             )
 
 
@@ -102,9 +103,10 @@ def read_examples(
     (:func:`fedlite.serve.pictures.read_picture`). An npy holds raw values, an npz too, in the array
     ``inputs`` or in its only or first one: one example or many, channels first or last, or
     flattened. A csv holds one flattened example per line, channels first, with or without a
-    header; where the model is of a table, a header with its columns among others. Where the model
-    takes texts, a txt holds one on each line, and a csv, tsv or jsonl in the columns that the
-    training data had (:func:`fedlite.serve.texts.read_texts`).
+    header; where the model is of a table, a header with its columns among others. A parquet is read
+    as a csv with a header, or holds an array in each row. Where the model takes texts, a txt holds
+    one on each line, and a csv, tsv, jsonl or parquet in the columns that the training data had
+    (:func:`fedlite.serve.texts.read_texts`).
 
     Raises:
         UsageError: its examples have another shape.
@@ -118,11 +120,18 @@ def read_examples(
     if kind in PICTURES:
         picture = read_picture(path, preprocessing, invert=invert)
         return Examples([name], picture.pixels[None] * preprocessing.scale, picture.notes)
-    if kind in (".npy", ".npz"):
-        raw = shaped(_read_array(path), shape, path)
+    if is_parquet(path):
+        table = read_parquet(path)
+        array = None if preprocessing.columns else array_of(table, path)
+        cells = rows_of_parquet(table)
+    else:
+        array = _read_array(path) if kind in (".npy", ".npz") else None
+        cells = _cells_of(path)
+    if array is not None:
+        raw = shaped(array, shape, path)
         names = [f"{name}[{i}]" for i in range(len(raw))]
     else:
-        lines, rows = _read_csv(path, math.prod(shape), preprocessing.columns)
+        lines, rows = _read_rows(path, cells, math.prod(shape), preprocessing.columns)
         names, raw = [f"{name}:{line}" for line in lines], rows.reshape(-1, *shape)
     return Examples(names, preprocessing.scale - raw if invert else raw)
 
@@ -168,20 +177,22 @@ def shaped(array: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray
     )
 
 
-def _read_csv(
-    path: Path, width: int, columns: Sequence[str] = ()
+def _read_rows(
+    path: Path, all_cells: Iterator[list[str]], width: int, columns: Sequence[str]
 ) -> tuple[list[int], NDArray[np.float64]]:
-    """Line numbers and values (n, width); a first line of words is a header.
+    """Numbers of lines (of a parquet: of rows) and values (n, width); a first line of words is a
+    header.
 
     A header that holds all of ``columns`` says where they are, whatever lies between them.
     """
     lines, rows = [], []
     places: list[int] | None = None
+    first, word = (0, "row") if is_parquet(path) else (1, "line")
     try:
-        for number, cells in enumerate(_cells_of(path), start=1):
+        for number, cells in enumerate(all_cells, start=first):
             if not cells:
                 continue
-            if number == 1 and _is_header(cells, columns):
+            if number == first and (first == 0 or _is_header(cells, columns)):
                 places = _places(cells, columns, path) if columns else None
                 continue
             if places is not None:
@@ -190,18 +201,18 @@ def _read_csv(
             if values is None:
                 wrong = next(cell for cell in cells if _numbers([cell]) is None)
                 raise UsageError(
-                    f"input={path}: line {number} holds {wrong!r}, which is no finite number"
+                    f"input={path}: {word} {number} holds {wrong!r}, which is no finite number"
                 )
             if len(values) != width:
                 raise UsageError(
-                    f"input={path}: line {number} has {len(values)} values; expected {width}"
+                    f"input={path}: {word} {number} has {len(values)} values; expected {width}"
                 )
             lines.append(number)
             rows.append(values)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise FedliteError(f"input={path}: not a csv file, or damaged") from error
     if not rows:
-        raise UsageError(f"input={path}: holds no example; expected {width} values per line")
+        raise UsageError(f"input={path}: holds no example; expected {width} values per {word}")
     return lines, np.array(rows)
 
 

@@ -10,12 +10,14 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedlite.base import memory
+from fedlite.base.energy import measured_joules
 from fedlite.base.errors import FedliteError
 from fedlite.serve.kind import TOKEN_TYPES, Array, Runtime
 from fedlite.serve.runtime import logits_of, open_runtime
@@ -47,7 +49,7 @@ def latency_ms(call: Callable[[Array], Any], batch: Array, warmup: int, runs: in
 
 
 def cost_facts(open_model: Callable[[], Runtime], options: argparse.Namespace) -> dict[str, Any]:
-    """Latency by batch size, load time, peak memory and the runtime's name.
+    """Latency by batch size, load time, peak memory, joules and the runtime's name.
 
     Memory is read after the smallest batch, before anything else is done here. The file is opened
     again for the load time, so that importing the runtime does not count.
@@ -66,6 +68,7 @@ def cost_facts(open_model: Callable[[], Runtime], options: argparse.Namespace) -
         found[str(size)] = latency_ms(runtime.run, batch, options.warmup, options.runs)
         if size == sizes[0]:
             peak_memory = peak_memory_bytes()
+            joules = measured_joules(partial(runtime.run, batch))
     name = described(runtime, options.threads, sizes[-1])
     del runtime
     loads = []
@@ -77,6 +80,7 @@ def cost_facts(open_model: Callable[[], Runtime], options: argparse.Namespace) -
         "latency_ms": found,
         "load_ms": float(np.median(loads)),
         "peak_memory_bytes": peak_memory,
+        "joules": None if joules is None else joules / sizes[0],
         "runtime": name,
     }
 

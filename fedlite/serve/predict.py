@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlite.base.calibration import probabilities_of
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.serve.calibration import read_calibration
+from fedlite.serve.cascade import Cascade
 from fedlite.serve.inputs import Examples, files_of, read_examples, refuse_what_does_not_fit
 from fedlite.serve.preprocessing import read_json, read_preprocessing
 from fedlite.serve.runtime import logits_of, open_runtime
@@ -16,6 +19,7 @@ from fedlite.serve.verify import MANIFEST
 
 DEFAULT = "student.onnx"
 BATCH = 256  # examples that are answered together
+BY_TEACHER = "the student was unsure: sent to the teacher, whose answer this is"
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,22 @@ def predict(
     *,
     invert: bool = False,
     skip: Callable[[FedliteError], None] | None = None,
+    cascade: Cascade | None = None,
 ) -> list[Prediction]:
     """Predict for every example in files and folders.
 
     ``model_path`` is an exported file of any format, or its folder (:func:`choose_model`);
-    ``labels.json`` and ``preprocessing.json`` are read beside it. A file is a picture, or an npy,
-    npz, csv or tsv, and for a model of texts a txt, csv, tsv or jsonl
+    ``labels.json``, ``preprocessing.json`` and, where it is, ``calibration.json`` are read beside
+    it. A file is a picture, or an npy, npz, csv, tsv or parquet, and for a model of texts a txt,
+    csv, tsv, jsonl or parquet
     (:func:`fedlite.serve.inputs.read_examples`); a folder stands for all such files below it.
 
     Args:
         model_path: the model.
         inputs: one path or several.
         invert: swap dark and light in pictures: what is black on white is white on black.
+        cascade: asks a teacher where the model is unsure: such inputs are sent to its server. None
+            sends nothing.
         skip: told of every file that cannot be read, which is then left out; None raises.
 
     Raises:
@@ -59,7 +67,7 @@ def predict(
     model_path = choose_model(model_path)
     runtime = open_runtime(model_path)
     preprocessing = read_preprocessing(model_path.with_name("preprocessing.json"))
-    labels = class_names(model_path)
+    labels, calibration = class_names(model_path), read_calibration(model_path)
     given = [inputs] if isinstance(inputs, Path) else list(inputs)
     files = files_of(given, text=preprocessing.kind == "text")
     refuse_what_does_not_fit(files, preprocessing, invert)
@@ -76,13 +84,18 @@ def predict(
 
     found = []
     for names, raw, notes in _batches(readable()):
-        logits = logits_of(runtime, preprocessing.normalise(raw), BATCH).astype(np.float64)
+        normalised = preprocessing.normalise(raw)
+        logits = logits_of(runtime, normalised, BATCH)
         if len(labels) != logits.shape[1]:
             raise FedliteError(
                 f"{model_path.with_name('labels.json')}: must list {logits.shape[1]} class names"
             )
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = odds / odds.sum(axis=1, keepdims=True)
+        probabilities = probabilities_of(logits, calibration.temperature)
+        if cascade is not None:
+            probabilities, told = cascade.improve(normalised, probabilities, labels)
+            notes = [
+                (*note, BY_TEACHER) if by else note for note, by in zip(notes, told, strict=True)
+            ]
         for name, row, note in zip(names, probabilities, notes, strict=True):
             order = np.argsort(-row, kind="stable")
             found.append(Prediction(name, [(labels[i], float(row[i])) for i in order], note))

@@ -1,4 +1,4 @@
-"""Texts out of files: csv, tsv and json lines by the names of columns, or a text on each line."""
+"""Texts out of files: tables by the names of their columns, or a text on each line."""
 
 import csv
 import json
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
 from fedlite.serve.dialect import lines_of, rows_of
+from fedlite.serve.parquet import PARQUETS, is_parquet, read_parquet
 from fedlite.serve.tokens import Tokens, encode
 
 BETWEEN = " \n "  # columns of one text
-TABLES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+TABLES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz", *PARQUETS)
 TEXTS = (".txt", *TABLES)
-KINDS_IN_WORDS = "txt (a text on each line), csv, tsv or jsonl"
+KINDS_IN_WORDS = "txt (a text on each line), csv, tsv, jsonl or parquet"
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -101,12 +102,17 @@ def column(table: Columns, name: str, path: Path, role: str) -> Sequence[Any]:
 
 
 def read_table(path: Path) -> Columns:
-    """All columns of a csv, tsv or jsonl file, by name; cells of csv and tsv are text as it stands.
+    """All columns of a file of a kind of :data:`TABLES`, by name.
+
+    Cells of csv and tsv are text as it stands.
 
     Raises:
         UsageError: it cannot be read, or its rows do not have as many cells as the first line.
     """
     name = path.name.lower().removesuffix(".gz")
+    if is_parquet(path):
+        found: Columns = read_parquet(path).to_pydict()
+        return found
     try:
         if name.endswith(".jsonl"):
             return _records(path)

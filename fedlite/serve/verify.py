@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fedlite.base.class_folders import one_run
 from fedlite.base.errors import UsageError
 from fedlite.serve.runtime import size_of
 from fedlite.serve.signature import public_pem, read_public_key, signature_holds
@@ -29,9 +30,13 @@ class Verdict:
 
 
 def deploy_folder(directory: Path) -> Path:
-    """The deployable folder of a run directory, or the directory itself if it is one."""
+    """The deployable folder of a run directory, or the directory itself if it is one.
+
+    Raises:
+        UsageError: the directory holds the runs of several classes of students.
+    """
     inside = directory / "deploy"
-    return inside if inside.is_dir() else directory
+    return inside if inside.is_dir() else one_run(directory)
 
 
 def checksums(directory: Path) -> str:

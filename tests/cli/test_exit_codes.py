@@ -31,7 +31,7 @@ def made(finished_run: Path, tmp_path: Path) -> Callable[[str, str], Path]:
     return make
 
 
-@pytest.mark.parametrize("command", [*ON_A_RUN, "ledger", "verify", "predict", "device"])
+@pytest.mark.parametrize("command", [*ON_A_RUN, "ledger", "verify", "predict", "device", "serve"])
 @pytest.mark.parametrize("name", ["missing", "empty", "file"])
 def test_what_is_no_run_is_wrong_usage(
     command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +17,16 @@ import fedlite.runs.execute
 from fedlite.base.errors import FedliteError
 from fedlite.cli.main import run
 from fedlite.cli.sweep_results import (
-    SweepJob,
+    SPARE,
     draw_sweep,
     failures_of,
-    repeats,
     rows_of,
     short_names,
     show_sweep,
     sweep_table,
 )
+from fedlite.cli.sweep_scores import SweepJob, difference, repeats
+from fedlite.report.table import print_fitting
 from fedlite.runs.config import Config
 from tests.conftest import TINY
 from tests.e2e.command import refusal
@@ -71,7 +73,7 @@ def printed(table: Any, width: int) -> list[str]:
 
 
 def test_the_table_compares_finished_and_failed_jobs(jobs: list[SweepJob]) -> None:
-    rows = [" ".join(line.split()) for line in printed(sweep_table(jobs, 140), 140)]
+    rows = [" ".join(line.split()) for line in printed(sweep_table(jobs), 140)]
     assert "1 example 8 80.0% 87.0% 86.5% 7.92 24.1 kB 0.038 ms" in rows
     assert "2 none – 80.0% 86.0% 85.5% NOT PRIVATE 24.1 kB 0.038 ms" in rows
     assert "10 example 9 – – failed – – –" in rows
@@ -84,16 +86,19 @@ def test_several_seeds_are_averaged_with_their_spread(repeated: list[SweepJob]) 
     assert second[:5] == ["2", "8", "1", "80.0%", "87.0%"]
     assert failed[:6] == ["3", "8", "–", "–", "–", "failed"]
     assert [len(group) for group in repeats(repeated)] == [2, 1]
-    assert "mean ± standard deviation over seeds" in printed(sweep_table(repeated, 100), 100)[0]
+    assert "mean ± standard deviation over seeds" in printed(sweep_table(repeated), 100)[0]
 
 
 @pytest.mark.parametrize("which", ["jobs", "repeated"])
 @pytest.mark.parametrize("width", [50, 80, 200])
 def test_the_table_fits_a_terminal(which: str, width: int, request: pytest.FixtureRequest) -> None:
-    lines = printed(sweep_table(request.getfixturevalue(which), width), width)
+    out = StringIO()
+    swept = request.getfixturevalue(which)
+    print_fitting(partial(sweep_table, swept), SPARE, Console(file=out, width=width))
+    lines = out.getvalue().splitlines()
     assert "…" not in "".join(lines)
     assert max(map(len, lines)) <= width
-    assert "failed" in lines[-1] + lines[-2]
+    assert "failed" in "".join(lines)
     assert "7.92" in "".join(lines)
 
 
@@ -102,13 +107,48 @@ def test_options_are_named_by_their_last_part_where_that_says_which() -> None:
     assert short_names(names) == ["epsilon", *names[1:]]
 
 
-def test_a_picture_is_drawn_of_one_option(
+def test_a_picture_is_drawn_of_all_options_but_the_seed(
     jobs: list[SweepJob], repeated: list[SweepJob], tmp_path: Path
 ) -> None:
-    assert draw_sweep(repeated, tmp_path / "sweep.png")
-    assert (tmp_path / "sweep.png").stat().st_size > 1000
-    assert not draw_sweep(jobs, tmp_path / "two options.png")
+    for number, some in enumerate((repeated, jobs)):
+        assert draw_sweep(some, tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 1000
     assert not draw_sweep(repeated[:2], tmp_path / "seeds alone.png")
+
+
+def test_values_are_compared_seed_by_seed(
+    make_report: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seeds differ by 10 points, the values by one: only seed by seed that is seen."""
+    jobs = [
+        job(2 * seed + place, report, privacy_epsilon=epsilon, seed=f"{seed}")
+        for seed in range(3)
+        for place, epsilon in enumerate(("2", "8"))
+        for report in [make_report(federated=0.7 + 0.1 * seed + 0.01 * place, seed=seed)]
+    ]
+    before, after = repeats(jobs)
+    found = difference(before, after, "Federated", "accuracy")
+    assert found is not None
+    assert found.seeds == 3
+    assert (found.mean, found.low, found.high) == pytest.approx((0.01, 0.01, 0.01))
+    assert difference(before[:1], after, "Federated", "accuracy") is None
+    show_sweep(jobs, tmp_path)
+    line = "| epsilon=8 | 3 | +1.0 points (+1.0 to +1.0) | +1.0 points (+1.0 to +1.0) |"
+    assert line in (tmp_path / "sweep.md").read_text()
+    assert "Against epsilon=2" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_sweep_by_macro_f1_says_so(repeated: list[SweepJob], tmp_path: Path) -> None:
+    for one in repeated:
+        if one.report:
+            one.report["config"]["dataset"]["metric"] = "macro_f1"
+    assert rows_of(repeated)[0][3:5] == ["0.790 ±0.000", "0.810 ±0.028"]
+    assert "Sweep: test macro-F1" in printed(sweep_table(repeated), 100)[0]
+    show_sweep(repeated, tmp_path)
+    assert "are test macro-F1: means over the seeds" in (tmp_path / "sweep.md").read_text()
+    with (tmp_path / "sweep.csv").open() as file:
+        first = next(csv.DictReader(file))
+    assert float(first["federated_student_macro_f1"]) == pytest.approx(0.79)
 
 
 def test_files_and_terminal_say_the_same(
@@ -151,7 +191,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         if config.seed == 9:
             raise KeyboardInterrupt
         evaluation = {"evaluation": {"accuracy": 0.5}}
-        return SimpleNamespace(run=SimpleNamespace(facts={"teacher": evaluation}))
+        return SimpleNamespace(run=SimpleNamespace(facts={"teacher": evaluation}), config=config)
 
     monkeypatch.setattr(fedlite.runs.execute, "execute", execute)
     monkeypatch.setattr(fedlite.runs.execute, "rehearse", lambda *_: None)
@@ -167,7 +207,7 @@ def test_jobs_without_a_report_run_in_numbered_directories_and_do_not_fail(
     assert found == [("0", 2, 1), ("1", 2, 2), ("2", 3, 1), ("3", 3, 2)]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "job 0 of 4  seed=2  teacher.epochs=1"
-    assert lines[1].startswith("job 0  accuracy 50.0%  ")
+    assert lines[1].startswith("job 0  test accuracy 50.0%  ")
     assert len(lines) == 8
 
 

@@ -50,6 +50,7 @@ def ship(
     statement: str = "Epsilon 8.",
     report: dict[str, Any] = REPORT,
     more: dict[str, Path] | None = None,
+    calibration: dict[str, dict[str, float]] | None = None,
     signing_key: Path | None = None,
 ) -> Path:
     """Write a folder with ``model`` and, by file name, ``more`` artefacts; return the model."""
@@ -62,6 +63,7 @@ def ship(
         report,
         privacy_statement=statement,
         metrics_table="| model | accuracy |\n| - | - |\n| cnn | 0.95 |",
+        calibration=calibration,
         signing_key=signing_key,
     )
     return directory / "student.onnx"

@@ -9,6 +9,8 @@ import pytest
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.intervals import wilson_interval
+from fedlite.serve.calibration import Calibration, read_calibration
+from fedlite.serve.verify import verify_bundle
 from tests.compress.bundles import REPORT, ship
 from tests.compress.conftest import Digits
 
@@ -117,6 +119,21 @@ def test_the_card_prefers_what_was_measured_of_the_file_itself(
 def test_the_interval_is_wilsons(share, count, low, high):
     """Reference values: statsmodels 0.14, ``proportion_confint(method="wilson")``."""
     assert wilson_interval(share, count) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_what_was_calibrated_lies_beside_the_model_and_the_card_says_so(
+    tmp_path: Path, student_path: Path, digits: Digits
+):
+    plain = ship(tmp_path / "plain", student_path, digits).parent
+    assert "Its probabilities were not calibrated." in (plain / "MODEL_CARD.md").read_text()
+    assert not (plain / "calibration.json").exists()
+    known = {"student.onnx": {"temperature": 1.5, "examples": 90, "threshold": 0.8}}
+    folder = ship(tmp_path / "calibrated", student_path, digits, calibration=known).parent
+    assert "were calibrated on public data" in (folder / "MODEL_CARD.md").read_text()
+    assert read_calibration(folder / "student.onnx") == Calibration(1.5, 0.8)
+    assert verify_bundle(folder).faults == []
+    (folder / "calibration.json").unlink()
+    assert verify_bundle(folder).faults == ["calibration.json: missing"]
 
 
 def test_a_new_folder_replaces_the_old_one(model: Path, student_path: Path, digits: Digits):

@@ -167,6 +167,7 @@ def test_the_worker_writes_json_or_says_in_one_line_why_not(student_path, tmp_pa
         "latency_ms",
         "load_ms",
         "peak_memory_bytes",
+        "joules",
         "runtime",
     }
     done = subprocess.run(
@@ -217,6 +218,7 @@ def test_a_folder_counts_with_all_its_files(tmp_path):
         "latency_ms": {"1": {"p50": 2.0, "p95": 3.0, "min": 1.0}},
         "load_ms": 1.0,
         "peak_memory_bytes": 5,
+        "joules": None,
         "runtime": "that of another machine",
     }
     python = tmp_path / "python"

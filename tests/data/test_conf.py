@@ -7,9 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from fedlite.base.errors import UsageError
 from fedlite.data.options import PARTITIONS as DIVISIONS
 from fedlite.data.options import AugmentOptions, DatasetOptions, PartitionOptions
-from fedlite.runs.compose import parse_config, store_defaults
+from fedlite.runs.compose import compose_config, parse_config, store_defaults
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.splits import splits_of
 
@@ -48,6 +49,32 @@ def test_dataset_has_every_key_and_the_right_types(name: str) -> None:
     if name in OWN_DATA:
         config = composed(f"dataset={name}", "dataset.root=somewhere")
     assert parse_config(config).dataset.name == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "student", "teacher"),
+    [
+        (["dataset=digits"], "cnn", "cnn"),
+        (["dataset=table"], "mlp", "mlp"),
+        (["student.kwargs.hidden=[8]", "dataset=table"], "mlp", "mlp"),
+        (["dataset=table", "teacher=resnet"], "mlp", "resnet"),
+        (["student=cnn", "dataset=table"], "cnn", "mlp"),
+        (["dataset=table", "experiment=fashion_mnist_mobile"], "mobilenet", "resnet"),
+        *((["run.dir=x", f"dataset={name}"], "text_cnn", "text_cnn") for name in [*TEXTS, "text"]),
+        (["dataset=text", "student=text_bag"], "text_bag", "text_cnn"),
+    ],
+)
+def test_a_data_set_chooses_networks_that_fit_it_unless_others_are_given(
+    typed: list[str], student: str, teacher: str
+) -> None:
+    config = compose_config(typed)
+    assert (config.student.name, config.teacher.name) == (student, teacher)
+
+
+def test_a_list_of_defaults_with_the_data_set_first_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("defaults: [_base, dataset: table, teacher: cnn]\n")
+    with pytest.raises(UsageError, match=r"^dataset=table: chooses a student, so student must st"):
+        compose_config([f"--config-dir={tmp_path}", "--config-name=mine"])
 
 
 @pytest.mark.parametrize("name", PARTITIONS)

@@ -68,7 +68,7 @@ def report_of(task: Task, tests: int) -> dict[str, Any]:
 
 
 def ship(directory: Path, model: Path, task: Task, tests: int = 797) -> Path:
-    """A deployable folder with ``model`` in it."""
+    """A deployable folder with ``model`` in it, whose probabilities are calibrated."""
     entry = {
         "file": "student.onnx",
         "name": "quantized_student.onnx",
@@ -84,6 +84,7 @@ def ship(directory: Path, model: Path, task: Task, tests: int = 797) -> Path:
         report_of(task, tests),
         privacy_statement="Epsilon 8. <script>alert(1)</script>",
         metrics_table="| model | accuracy |\n| - | - |\n| cnn | 0.95 |",
+        calibration={"student.onnx": {"temperature": 1.7, "examples": 90}},
     )
     return directory
 

@@ -12,13 +12,19 @@ WIDE_CNN = {"channels": [8, 16], "hidden": 32, "dropout": 0.1}
 
 
 @pytest.fixture(scope="session")
-def digits() -> tuple[PublicData, PublicData]:
-    """280 training and 120 validation digits, in one fixed random order."""
+def all_digits() -> PublicData:
+    """All 1,797 digits, in one fixed random order."""
     images, labels = load_digits(return_X_y=True)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:400]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     inputs = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8)[order] / 16
-    targets = torch.tensor(labels, dtype=torch.int64)[order]
-    return PublicData(inputs[:280], targets[:280]), PublicData(inputs[280:], targets[280:])
+    return PublicData(inputs, torch.tensor(labels, dtype=torch.int64)[order])
+
+
+@pytest.fixture(scope="session")
+def digits(all_digits: PublicData) -> tuple[PublicData, PublicData]:
+    """280 training and 120 validation digits of them."""
+    inputs, targets = all_digits.inputs, all_digits.labels
+    return PublicData(inputs[:280], targets[:280]), PublicData(inputs[280:400], targets[280:400])
 
 
 @pytest.fixture(scope="session")

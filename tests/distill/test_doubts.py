@@ -64,6 +64,18 @@ def test_with_that_option_there_is_no_doubt(trained, dark, shown, given):
     assert "with teacher.normalise=unit: " in line
 
 
+@pytest.mark.parametrize(("std", "said"), [(0.6, True), (0.8, False)])  # 2.4 and 0.4 points less
+def test_a_scale_that_costs_little_is_told_where_it_is_no_chance(
+    std, said, trained, task, all_digits, given
+):
+    near = dataclasses.replace(task, preprocessing=Normalise(16.0, (0.1,), (std,)))
+    inputs, labels = all_digits.inputs[400:], all_digits.labels[400:]
+    line = doubt_of(trained, given, near, PublicData((inputs - 0.1) / std, labels))
+    assert ("with teacher.normalise=unit: it seems" in (line or "")) is said
+    few = PublicData((inputs[:120] - 0.1) / std, labels[:120])
+    assert doubt_of(trained, given, near, few) is None
+
+
 def test_stored_numbers_that_were_scaled_by_their_largest_are_found(trained, task, digits, given):
     floats = dataclasses.replace(task, preprocessing=Normalise(1.0, (5.0,), (1.3,)))
     shown = PublicData((digits[1].inputs * 16 - 5.0) / 1.3, digits[1].labels)

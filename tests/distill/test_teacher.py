@@ -29,7 +29,7 @@ def test_the_teacher_learns_and_is_frozen(trained, digits):
     model, seen = trained
     assert evaluate_model(model, digits[1], 10).accuracy > 0.85
     assert [epoch for epoch, _ in seen] == list(range(1, len(seen) + 1))
-    assert evaluate_model(model, digits[1], 10).accuracy in [accuracy for _, accuracy in seen]
+    assert evaluate_model(model, digits[1], 10).accuracy in [found.accuracy for _, found in seen]
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
@@ -53,7 +53,7 @@ def test_early_stopping_keeps_the_best_weights(digits, task, teacher_config):
     model = build_model(config, task, seed=0)
     losses = []
 
-    def record(epoch, accuracy):
+    def record(epoch, found):
         logits = predict_logits(model, contrary.inputs)
         losses.append(float(F.cross_entropy(logits, contrary.labels)))
 

@@ -33,7 +33,7 @@ ALLOWED = {
     *(f"teacher.{key}" for key in ("normalise", "mean", "std")),
     *(f"loss.{key}" for key in ("loss", "alpha", "temperature")),
     "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "gradients",
-    "sum_protocol", "class_weights",
+    "sum_protocol", "class_weights", "class_name",
 }  # fmt: skip
 
 # Paths and keys of the server, wherever an option holds one.

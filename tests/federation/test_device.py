@@ -227,6 +227,41 @@ def test_a_policy_that_refuses_charges_nothing(world: ClientWorld, ward: Path) -
     assert charges(ward) == 0
 
 
+# --- its class of students ------------------------------------------------------------------
+
+
+def check_a_device_stays_in_its_class(
+    world: ClientWorld, ward: Path, own: str, theirs: str
+) -> None:
+    """Only the node config moves a device to a class, whatever a server sends."""
+    options = replace(client_options(world.config, world.splits.task), class_name=theirs)
+    for context in world.grid.contexts.values():
+        context.run_config[CLIENT_OPTIONS] = options.to_json()
+        context.node_config |= {"class": own} if own else {}
+    report = answer(world).content.config_records["report"]
+    assert report["status"] == ("trained" if own == theirs else "refused"), "a server moved it"
+    if own != theirs:
+        assert f"class={own or 'none'}" in str(report["reason"])
+    assert charges(ward) == (own == theirs)
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs"), [("tiny", "tiny"), ("tiny", "large"), ("tiny", ""), ("", "large")]
+)
+def test_a_device_trains_the_students_of_its_class_alone(
+    own: str, theirs: str, world: ClientWorld, ward: Path
+) -> None:
+    check_a_device_stays_in_its_class(world, ward, own, theirs)
+
+
+def test_a_planted_server_that_moves_a_device_is_caught(
+    world: ClientWorld, ward: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "class_difference", lambda node, options: "")
+    with caught("a server moved it"):
+        check_a_device_stays_in_its_class(world, ward, "tiny", "large")
+
+
 # --- nothing from the server ----------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedlite.federation.checkpoint import load_checkpoint
-from fedlite.federation.rounds import ClientStates
+from fedlite.federation.client_states import ClientStates
 from fedlite.federation.server_app import make_server_app, open_server_ledger
 from tests.federation.scripted import STUDENT, ScriptedClients, add, federation
 

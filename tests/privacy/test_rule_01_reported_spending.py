@@ -39,10 +39,10 @@ def test_a_server_ledger_that_was_cut_short_is_noticed(
     plans = Plans.build(config.privacy, config.federation, SIZES)
     assert plans.client is not None
     charge(open_server_ledger(tmp_path, config.dataset.name), plans.client.segment, range(1, 3))
-    spent = read_spending(config, plans, 4, tmp_path, "run", *rounds(plans, 2))
+    spent = read_spending(config, plans, range(4), tmp_path, "run", *rounds(plans, 2))
     assert len(spent.server) == 2
     with pytest.raises(FedliteError, match=r"server\.ledger: holds 2 rounds of this run of 3"):
-        read_spending(config, plans, 4, tmp_path, "run", *rounds(plans, 3))
+        read_spending(config, plans, range(4), tmp_path, "run", *rounds(plans, 3))
 
 
 def test_one_clients_missing_charges_are_not_made_up_for_by_anothers(
@@ -55,7 +55,7 @@ def test_one_clients_missing_charges_are_not_made_up_for_by_anothers(
         ledger = ledger_of(tmp_path, config, client_id)
         charge(ledger, plans.example.segment, range(1, last + 1))
     with pytest.raises(FedliteError, match="client 2's ledger holds less"):
-        read_spending(config, plans, 4, tmp_path, "run", *rounds(plans, 3))
+        read_spending(config, plans, range(4), tmp_path, "run", *rounds(plans, 3))
 
 
 def test_who_took_part_is_not_told_beside_an_amplified_client_level_claim(
@@ -73,7 +73,7 @@ def test_who_took_part_is_not_told_beside_an_amplified_client_level_claim(
     assert plans.client is not None
     charge(ledger_of(tmp_path, config, 0), plans.example.segment, range(1, 2))
     charge(open_server_ledger(tmp_path, config.dataset.name), plans.client.segment, range(1, 4))
-    spent = read_spending(config, plans, 4, tmp_path, "run", [], [])
+    spent = read_spending(config, plans, range(4), tmp_path, "run", [], [])
     splits = load_splits(config.dataset, config.partition, 4, config.seed)
     example, client = privacy_section(config, splits, plans, spent)["units"]
     assert not {"participations_max", "epsilon_mean", "epsilon_p95"} & set(example)

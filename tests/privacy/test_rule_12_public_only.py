@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -16,9 +17,9 @@ from fedlite.compress.options import CompressOptions
 from fedlite.compress.shrink import norms, qat, recover, schedule, sensitivity, shrinker
 from fedlite.data.options import AugmentOptions
 from fedlite.data.types import ClientData, PublicData
-from fedlite.distill import keep, public, teacher
+from fedlite.distill import join, keep, public, teacher, temperature
 from fedlite.distill.loss import build_loss
-from fedlite.distill.options import DistillOptions, TeacherOptions
+from fedlite.distill.options import DistillOptions, JoinOptions, TeacherOptions
 from fedlite.distill.warm_start import warm_start
 from tests.privacy.planted import caught
 from tests.privacy.world import ClientWorld
@@ -29,6 +30,7 @@ Call = Callable[[Any], object]
 CONFIG = CompressOptions(recovery_steps=1, calibration_size=4)
 TEACHER = TeacherOptions("t", "m", epochs=1)
 AUGMENT = AugmentOptions()
+JOIN = JoinOptions(steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,23 @@ def calls_of(world: ClientWorld, folder: Path, onnx: Path) -> dict[str, tuple[Mo
             public,
             lambda data: warm_start(student, network, data, DistillOptions(), AUGMENT, 0),
         ),
+        "join": (
+            join,
+            lambda data: join.join_students(
+                {"a": student}, data, splits.public, JOIN, AUGMENT, "accuracy", 0
+            ),
+        ),
+        "choose_joined": (
+            join,
+            lambda data: join.join_students(
+                {"a": student}, splits.public, data, JOIN, AUGMENT, "accuracy", 0
+            ),
+        ),
         "keep": (keep, lambda data: keep.keep_student(student, student, data, "best")),
+        "fit_temperature": (
+            temperature,
+            lambda data: temperature.fit_temperature(np.zeros((len(data), 10)), data),
+        ),
         "distil": (
             public,
             lambda data: public.distil_on_public(
@@ -121,7 +139,7 @@ def calls_of(world: ClientWorld, folder: Path, onnx: Path) -> dict[str, tuple[Mo
 NAMES = (
     "train_teacher", "stop_teacher_early", "warm_start", "keep", "distil", "recover", "prune",
     "fold_norms", "train_quantization_aware", "shrink", "judge", "compare", "gradients", "export",
-    "calibrate",
+    "calibrate", "fit_temperature", "join", "choose_joined",
 )  # fmt: skip
 
 
@@ -171,11 +189,23 @@ def anything_with_inputs(data: Any) -> None:
         raise TypeError("only PublicData may be used here")
 
 
-@pytest.mark.parametrize("name", ["train_teacher", "keep", "distil", "recover", "calibrate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train_teacher",
+        "keep",
+        "distil",
+        "recover",
+        "calibrate",
+        "fit_temperature",
+        "join",
+        "choose_joined",
+    ],
+)
 def test_planted_guards_are_caught(
     name: str, world: ClientWorld, tmp_path: Path, onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (teacher, keep, public, recover, quantize):
+    for module in (teacher, join, keep, public, recover, quantize, temperature):
         monkeypatch.setattr(module, "require_public", anything_with_inputs)
     _, call = calls_of(world, tmp_path, onnx)[name]
     with caught("private data was accepted"):

@@ -322,6 +322,7 @@ def finished_report(
             "worker_bytes": [41_200_000, 52_300_000],
         },
         "environment": {"python": "3.12", "torch": "2.13.0", "flwr": "1.41.0", "opacus": "1.6.0"},
+        "changed": {"federation.rounds": 20, "privacy.epsilon": epsilon},
         "config": _config(epsilon if private else None, "example" if private else "none", seed),
         "history": [round_entry(record) for record in records],
     }

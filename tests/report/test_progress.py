@@ -58,22 +58,28 @@ def test_a_bar_shows_accuracy_while_it_runs() -> None:
     console = Console(file=StringIO(), force_terminal=True, width=120, color_system=None)
     with Progress(True, console) as progress, progress.stage("federate", total=4) as bar:
         bar.advance(2, test_accuracy=0.815, held_out_macro_f1=0.8)
-    assert "test accuracy 81.5%  held out macro-F1 80.0%" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "test accuracy 81.5%  held-out macro-F1 0.800" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_stage_that_fails_says_so_and_lets_the_error_pass(terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "mark", "word"),
+    [(ValueError, "✗", "failed"), (KeyboardInterrupt, "!", "stopped")],
+)
+def test_a_stage_that_breaks_off_says_how_and_lets_the_error_pass(
+    terminal: bool, error: type[BaseException], mark: str, word: str
+) -> None:
     console = Console(file=StringIO(), force_terminal=terminal, width=120, color_system=None)
 
     def broken_off() -> None:
         with Progress(True, console) as progress, progress.stage("federate", total=20) as bar:
             bar.advance(7)
-            raise KeyboardInterrupt
+            raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         broken_off()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert ("✗ federate" if terminal else "federate: failed") in shown
+    assert (f"{mark} federate" if terminal else f"federate: {word}") in shown
     assert "7/20" in shown
 
 

@@ -97,7 +97,7 @@ def test_noise_without_a_budget_says_so(report: Report) -> None:
 def test_artefacts_of_students_are_printed_with_what_was_refused(report: Report) -> None:
     text = re.sub("\x1b.*?m", "", printed(report))
     rows = [" ".join(line.split()) for line in text.splitlines()]
-    assert "Quantized LiteRT int8 85.2% 34 22.3 kB 0.024 0.480 92x, 34x" in rows
+    assert "Quantized * LiteRT int8 85.2% 34 22.3 kB 0.024 0.480 92x, 34x" in rows
     assert "Quantized Core ML int8 – – – – – –" in rows
     assert "Refused: Student, quantized, ExecuTorch (int8): SNR 11.0 dB" in text
     assert "Quantized ExecuTorch" not in " ".join(rows)

@@ -10,6 +10,7 @@ from fedlite.base.errors import FedliteError
 from fedlite.report.events import TrackedRun
 from fedlite.report.tensorboard import RunBoard
 from fedlite.report.trackers import TRACKERS
+from fedlite.report.tracking import Forgiving, open_tracker, require_library
 from tests.report.runs import CLASSES, Report
 from tests.report.test_tensorboard import log_rounds, read
 
@@ -103,5 +104,28 @@ def test_wandb_keeps_an_offline_run_in_the_run_directory(
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
 def test_a_library_that_is_not_there_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(FedliteError, match=rf"tracker={name}: .*pip install 'fedlite\[{name}\]'"):
-        TRACKERS.find(name)(tracked(Path()))
+    said = rf"tracker={name}: {name} is not installed; pip install 'fedlite\[{name}\]'"
+    with pytest.raises(FedliteError, match=said):
+        open_tracker(name, tracked(Path()))
+    with pytest.raises(FedliteError, match=said):
+        require_library(name)
+
+
+def test_a_tracker_that_fails_is_told_no_more_and_breaks_nothing() -> None:
+    class Broken(Notebook):
+        def log(self, scalars: Mapping[str, float], step: int) -> None:
+            super().log(scalars, step)
+            if step == 2:
+                raise OSError("no space\nleft")
+
+        def close(self, ok: bool) -> None:
+            raise OSError("nor here")
+
+    broken, told = Broken(), []
+    tracker = Forgiving(broken, told.append)
+    for step in (1, 2, 3):
+        tracker.log({ACCURACY: 0.5}, step)
+    tracker.close(ok=True)
+    assert [step for step, _ in broken.seen[ACCURACY]] == [1, 2]
+    (line,) = told
+    assert line.endswith("the run goes on: no space left")

@@ -1,5 +1,6 @@
 """The report on disk: it comes back as it was written, with its pictures."""
 
+import html
 import json
 import math
 import re
@@ -106,6 +107,36 @@ def test_names_are_text_and_no_markup(tmp_path: Path, report: Report) -> None:
     assert "<script>" not in page
     assert "<h1>fedlite: &lt;script&gt;alert(1)&lt;/script&gt; *a* | b_c_</h1>" in page
     assert "<script>" not in paths["report"].read_text()
+
+
+FOREIGN = "a|b *c* _d_ <b>e</b> &amp; `f` $g$ #h\ni"
+
+
+def test_foreign_words_stay_as_they_are_in_every_sentence(tmp_path: Path, report: Report) -> None:
+    """Names of classes, reasons of refusals, runtimes: whatever is in them is text."""
+    share = {"share": 0.97, "missed": 0.95}
+    majority = {"student": "federated_student", "class_name": FOREIGN, **share}
+    report["judgement"]["majority"] = majority
+    report["artefacts"][-2]["refused"] = FOREIGN
+    report["federation"] |= {"stopped": FOREIGN, "refusals": {FOREIGN: 1}}
+    report["models"]["quantized_student"]["runtime"] = FOREIGN
+    report["privacy"]["protects"] = FOREIGN
+    report["changed"] = {"student.name": FOREIGN, "teacher.name": "", "distill.loss": "`"}
+    report["search"] = search_section() | {"text": FOREIGN, "chosen": {"norms": FOREIGN}}
+    paths = write_report(report, tmp_path, None, CLASSES, None)
+    whole = paths["report_html"].read_text()
+    page = html.unescape(re.sub(r"<[^>]*>", "", whole))
+    line = " ".join(FOREIGN.split())
+    assert "<em>c</em>" not in whole
+    assert page.count("a|b") == page.count(line) >= 9
+
+
+def test_by_macro_f1_the_report_is_led_by_it(tmp_path: Path, report: Report) -> None:
+    report["config"]["dataset"]["metric"] = "macro_f1"
+    text = write_report(report, tmp_path, None, CLASSES, None)["report"].read_text()
+    assert "(student, quantized) has a macro-F1 of 0.845 on 360 test examples; it is 85.5%" in text
+    assert "![Macro-F1 by round]" in text
+    assert "| Artefact | Format | Precision | Accuracy | Macro-F1 |" in text
 
 
 def test_markdown_shows_artefacts_and_what_compression_did(tmp_path: Path, report: Report) -> None:

@@ -77,6 +77,7 @@ def test_every_file_composes_and_parses(group: str, option: str) -> None:
         "compress",
         "tracking",
         "audit",
+        "cascade",
         "distill",
         "experiment",
         "fleet",

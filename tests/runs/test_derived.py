@@ -14,7 +14,13 @@ from fedlite.report.progress import Progress
 from fedlite.runs.compose import compose_config
 from fedlite.runs.conf import conf_dir
 from fedlite.runs.config import Config
-from fedlite.runs.derived import derived_constants, derived_line, far_off_line, uneven_line
+from fedlite.runs.derived import (
+    derived_constants,
+    derived_line,
+    far_off_line,
+    few_line,
+    uneven_line,
+)
 from fedlite.runs.forecast import forecast
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages import plan
@@ -164,7 +170,42 @@ def test_clients_for_whom_one_nominal_size_misleads_are_warned_of(
 def test_a_plan_counts_the_clients_of_an_uneven_partition() -> None:
     uneven = ["dataset=digits", "partition=size", "partition.skew=exponential"]
     uneven += ["federation.num_clients=6"]
-    assert "stands for all" in forecast(compose_config(uneven)).uneven
+    assert "stands for all" in forecast(compose_config(uneven)).remarks[0]
     given = [*uneven, "privacy.expected_examples=70"]
-    assert forecast(compose_config(given)).uneven == ""
-    assert forecast(compose_config(["dataset=digits"])).uneven == ""
+    assert forecast(compose_config(given)).remarks == ()
+    assert forecast(compose_config(["dataset=digits"])).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "words"),
+    [
+        (7, (), "holds 3.5 examples on average (privacy.sample_rate=0.5 of 7), and its noise"),
+        (20, ("privacy.sample_rate=0.1",), "holds 2 examples on average (privacy.sample_rate=0.1"),
+        (20, ("privacy.sample_rate=0.1",), "of 20), 12% of the batches none, and"),
+        (3, ("privacy.sample_rate=1",), "holds 3 examples on average"),
+        (100, ("privacy.expected_examples=6",), "sample_rate=0.5 of 6)"),
+        (8, (), ""),
+        (2, ("privacy=aggregate",), ""),
+        (2, ("privacy=client",), ""),
+    ],
+)
+def test_batches_of_few_examples_are_warned_of(
+    size: int, options: tuple[str, ...], words: str
+) -> None:
+    line = few_line(compose_config(options), [size] * 5)
+    assert words in line
+    assert bool(words) is bool(line)
+
+
+def test_a_plan_says_from_how_many_examples_on_batches_are_no_few(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = ["plan", "privacy.accountant=rdp", "privacy.sample_rate=0.05", "federation.rounds=2"]
+    assert run(plain) == 0
+    assert "a batch holds 4 or more of clients of 80 or more." in _in_one_line(capsys)
+    assert run([*plain, "privacy.expected_examples=20"]) == 0
+    assert "Beware: a client's batch holds 1 example on average" in _in_one_line(capsys)
+
+
+def _in_one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())

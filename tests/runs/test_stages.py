@@ -36,7 +36,9 @@ FOLLOWS = {  # by option or group, the longest first: the stages whose own optio
     "privacy.expected_examples": ("tune",),  # the plan keeps it: another one is refused
     "federation": ("plan", "tune"),
     "federation.keep": ("compress",),
+    "federation.compare": (),
     "fleet": ("plan",),
+    "cascade": ("report",),
     "compress": ("compress", "search_student"),
     "compress.measure": ("evaluate", "search_student"),
     "compress.measure.eager": ("evaluate",),

@@ -50,3 +50,15 @@ def test_a_run_that_breaks_off_is_closed_as_that(folder: Path) -> None:
     (folder / "pictures").touch()
     assert run(["report", str(folder), HERE]) == 1
     assert [notebook.ok for notebook in OPENED] == [False]
+
+
+def test_a_tracker_that_fails_does_not_end_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ConnectionError("the server is gone")
+
+    monkeypatch.setattr(Notebook, "log", fail)
+    monkeypatch.setattr(Notebook, "close", fail)
+    assert run(["report", str(folder), HERE]) == 0
+    assert capsys.readouterr().err.count("the server is gone") == 1

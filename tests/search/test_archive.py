@@ -1,6 +1,7 @@
 """What a search leaves: a table of trials, rows in TensorBoard, pictures, a section."""
 
 import csv
+import dataclasses
 import json
 from io import StringIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+from fedlite.report.searches import search_markdown
 from fedlite.search.archive import log_trial, trials_csv, verdict, write_search
 from fedlite.search.harness import Budget, run_trials
 from fedlite.search.result import SearchResult, cheapest, conclude
@@ -103,6 +105,16 @@ def test_the_scatter_shows_chosen_front_limit_and_counts(result: SearchResult) -
     star = next(line for line in right.lines if line.get_label() == "chosen")
     assert star.get_xydata().tolist() == [[result.best.bytes, result.best.accuracy]]
     assert f"25 trials, {len(result.feasible)} within the limits" in texts(figure)
+
+
+def test_a_search_by_macro_f1_says_so(result: SearchResult, tmp_path: Path) -> None:
+    by_score = dataclasses.replace(result, metric="macro_f1")
+    section = write_search(by_score, tmp_path / "search", tmp_path)
+    assert section["metric"] == "macro_f1"
+    shown = texts(search_trials(by_score)) + search_markdown(section)
+    assert "macro-F1 on public validation data" in shown
+    assert "| Macro-F1 (public data) |" in shown
+    assert "ccuracy" not in shown
 
 
 def test_the_history_follows_the_best_choice(result: SearchResult) -> None:

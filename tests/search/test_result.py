@@ -1,5 +1,7 @@
 """What is delivered: the cheapest within the limits, else the nearest, and the words for it."""
 
+import dataclasses
+
 import pytest
 
 from fedlite.base.errors import FedliteError
@@ -81,6 +83,17 @@ def test_one_line_compares_with_what_was_set_by_hand() -> None:
     assert "set by hand: 45.0 kB, 0.15 ms, accuracy 90.0%" in text
 
 
+def test_macro_f1_is_named_and_is_no_percentage() -> None:
+    result = dataclasses.replace(concluded(TRIALS, LIMITS), metric="macro_f1")
+    text = one_line(result)
+    assert "macro-F1 0.886" in text
+    assert "the difference: -0.014, 0.67x the bytes" in text
+    nearest = concluded(trials(Outcome(0.4, 20_000, 0.85)), Limits(0.2, 10_000, 0.9, 0.02))
+    over = one_line(dataclasses.replace(nearest, metric="macro_f1"))
+    assert "0.05 of macro-F1 lost where 0.02 of macro-F1 is the limit" in over
+    assert "accuracy" not in text + over
+
+
 def test_all_failed_is_an_error_with_the_first_reason() -> None:
     with pytest.raises(FedliteError, match="all trials failed; the first one: no converter"):
         concluded(trials(None, None), LIMITS)
@@ -112,9 +125,11 @@ def test_the_difference_is_told_in_every_respect() -> None:
     by_hand = Outcome(0.1, 40_000, 0.85, parameters=10_000)
     found = Outcome(0.05, 30_000, 0.862, parameters=4_000)
     words = "+1.2 points, 0.75x the bytes, 0.50x the latency, 0.40x the parameters"
-    assert difference(found, by_hand) == words
+    assert difference(found, by_hand, "accuracy") == words
     untrained = Outcome(0.05, 30_000, None, parameters=4_000)
-    assert difference(untrained, by_hand).startswith("accuracy not known, 0.75x the bytes")
+    assert difference(untrained, by_hand, "accuracy").startswith(
+        "accuracy not known, 0.75x the bytes"
+    )
 
 
 @pytest.mark.parametrize("bytes_limit", [50_000, 10])

@@ -1,5 +1,6 @@
 """The loop of tuning, on federations by formula: what is chosen, and what only looks good."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +8,27 @@ import pytest
 import torch
 
 from fedlite.base.errors import FedliteError
-from fedlite.base.intervals import PairedComparison, Right
-from fedlite.data.types import ClientData, PublicData
+from fedlite.base.intervals import PairedComparison
+from fedlite.base.paired_scores import Classes, PairedScores
+from fedlite.data.types import ClientData, PublicData, Task
 from fedlite.search.harness import Space
 from fedlite.search.options import TuneOptions
 from fedlite.search.trials import Options
 from fedlite.search.tune import TuneResult, describe_tuning, tune_federation
 from fedlite.search.tune_world import Fold
+from tests.tasks import shaped
 
 EXAMPLES = 200
 RATES = [0.1, 0.2, 0.4, 0.8]
 SPACE = Space({"rate": RATES}, dict, {"accuracy": "maximize"}, {"rate": 0.1})
 
 
+TASK = shaped((1,), 2)
+RARE = 20  # every so many examples are of class 1
+
+
 def fold(data_type: type = PublicData) -> Fold:
-    inputs, labels = torch.zeros(EXAMPLES, 1), torch.zeros(EXAMPLES, dtype=torch.int64)
+    inputs, labels = torch.zeros(EXAMPLES, 1), (torch.arange(EXAMPLES) % RARE == 0).long()
     held = data_type(0, inputs, labels) if data_type is ClientData else data_type(inputs, labels)
     return Fold(PublicData(inputs, labels), held)
 
@@ -34,7 +41,7 @@ class World:
         self.run: list[tuple[float, int]] = []
         self.break_at: int | None = None
 
-    def federate(self, options: Options, number: int, folder: Path) -> Right:
+    def federate(self, options: Options, number: int, folder: Path) -> Classes:
         if len(self.run) == self.break_at:
             raise KeyboardInterrupt
         rate = float(options["rate"])
@@ -44,14 +51,14 @@ class World:
         if rate in self.failing:
             raise FedliteError("diverged")
         draws = np.random.default_rng([round(100 * rate), number]).random(EXAMPLES)
-        right: Right = draws < self.skill[rate][min(number, 1)]
-        return right
+        labels = fold().validation.labels.numpy()
+        return np.where(draws < self.skill[rate][min(number, 1)], labels, 1 - labels)
 
 
-def tune(world: World, directory: Path, **options: int) -> TuneResult:
+def tune(world: World, directory: Path, task: Task = TASK, **options: int) -> TuneResult:
     chosen = TuneOptions(**{"trials": 4, "population": 4, "confirmations": 2, **options})
     folds = [fold() for _ in range(chosen.confirmations + 1)]
-    return tune_federation(world.federate, folds, SPACE, chosen, directory, "one", 0)
+    return tune_federation(world.federate, folds, SPACE, chosen, task, directory, "one", 0)
 
 
 def alike(skill: float) -> dict[float, list[float]]:
@@ -63,9 +70,32 @@ def test_a_real_gain_is_chosen(tmp_path: Path) -> None:
     assert found.changed
     assert found.search.chosen.options == {"rate": 0.4}
     assert found.confirmation is not None
-    assert found.confirmation.examples == 2 * EXAMPLES
+    assert isinstance(found.confirmation, PairedComparison)
+    assert found.examples == found.confirmation.examples == 2 * EXAMPLES
     assert found.confirmation.interval[0] > 0
     assert describe_tuning(found).endswith("chosen")
+
+
+def test_the_task_s_metric_scores_and_confirms(tmp_path: Path) -> None:
+    """A federation that always answers the common class is right most often, and finds nothing."""
+
+    class Uneven(World):
+        def federate(self, options: Options, number: int, folder: Path) -> Classes:
+            answers = super().federate(options, number, folder)
+            return np.zeros_like(answers) if options["rate"] == 0.1 else answers
+
+    skill = alike(0.85)
+    by_accuracy = tune(Uneven(skill), tmp_path / "accuracy")
+    assert by_accuracy.best.number == 0
+    task = dataclasses.replace(TASK, metric="macro_f1")
+    found = tune(Uneven(skill), tmp_path / "macro_f1", task)
+    assert found.changed
+    assert isinstance(found.confirmation, PairedScores)
+    assert found.confirmation.first == pytest.approx(0.487, abs=0.001)
+    text = describe_tuning(found)
+    assert "macro-F1 0." in text
+    assert f"on {2 * EXAMPLES} other public examples +0." in text
+    assert "accuracy" not in text
 
 
 def test_what_only_looked_good_is_not(tmp_path: Path) -> None:
@@ -94,16 +124,16 @@ def test_hand_set_options_that_fail_are_replaced(tmp_path: Path) -> None:
 
 def test_a_winner_that_fails_elsewhere_gets_nothing_right_there(tmp_path: Path) -> None:
     class Fragile(World):
-        def federate(self, options: Options, number: int, folder: Path) -> Right:
-            right = super().federate(options, number, folder)
+        def federate(self, options: Options, number: int, folder: Path) -> Classes:
+            answers = super().federate(options, number, folder)
             if number and options["rate"] == 0.4:
                 raise FedliteError("diverged")
-            return right
+            return answers
 
     found = tune(Fragile({**alike(0.7), 0.4: [0.9, 0.9]}), tmp_path)
     assert found.best.options == {"rate": 0.4}
     assert not found.changed
-    assert found.confirmation is not None
+    assert isinstance(found.confirmation, PairedComparison)
     assert found.confirmation.second_right == 0
 
 
@@ -139,8 +169,7 @@ def test_another_number_of_confirmations_meets_anew(tmp_path: Path) -> None:
     world = World({**alike(0.7), 0.4: [0.9, 0.9]})
     tune(world, tmp_path, confirmations=2)
     found = tune(world, tmp_path, confirmations=3)
-    assert found.confirmation is not None
-    assert found.confirmation.examples == 3 * EXAMPLES
+    assert found.examples == 3 * EXAMPLES
     assert len([number for _, number in world.run if number]) == 2 * (2 + 3)
 
 
@@ -148,7 +177,14 @@ def test_only_public_data_is_judged_on(tmp_path: Path) -> None:
     world = World(alike(0.7))
     with pytest.raises(TypeError, match="only PublicData"):
         tune_federation(
-            world.federate, [fold(), fold(ClientData)], SPACE, TuneOptions(), tmp_path, "one", 0
+            world.federate,
+            [fold(), fold(ClientData)],
+            SPACE,
+            TuneOptions(),
+            TASK,
+            tmp_path,
+            "one",
+            0,
         )
     assert world.run == []
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedlite.base.intervals import Right
+from fedlite.base.paired_scores import Classes
 from fedlite.cli.main import run
 from fedlite.runs.compose import compose_config
 from fedlite.runs.config import Config
@@ -95,12 +95,12 @@ def test_broken_off_it_says_how_to_go_on_and_does(
 ) -> None:
     asked: list[int] = []
 
-    def federate(self: Trials, options: Any, fold: int, folder: Path) -> Right:
+    def federate(self: Trials, options: Any, fold: int, folder: Path) -> Classes:
         asked.append(fold)
         if len(asked) == 2:
             raise KeyboardInterrupt
         examples = np.load(Path(self.data_sets[fold].root) / self.data_sets[fold].files["data"])  # type: ignore[arg-type]
-        return np.ones(len(examples["labels_test"]), dtype=np.bool_)
+        return np.asarray(examples["labels_test"])
 
     monkeypatch.setattr(Trials, "federate", federate)
     folder = tmp_path / "broken off"
@@ -136,7 +136,7 @@ def federate_once(
     folder: Path,
     private: Callable[[np.ndarray], np.ndarray],
     trials: type[Trials] = Trials,
-) -> Right:
+) -> Classes:
     """One trial of a run on such data."""
     folder.mkdir()
     options = npz(folder / "data.npz", private)

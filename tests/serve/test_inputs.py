@@ -2,9 +2,12 @@
 
 import gzip
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -14,6 +17,7 @@ from fedlite.serve.preprocessing import Preprocessing
 
 PICTURES = Preprocessing((1, 2, 3), 255.0, (0.2,), (0.3,))
 SERIES = Preprocessing((2, 3), 1.0, (0.0, 5.0), (1.0, 2.0))
+TABLE = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("age", "weight"))
 VECTOR = Preprocessing((4,), 1.0, (0.0,) * 4, (1.0,) * 4)
 
 
@@ -110,16 +114,54 @@ def test_a_table_of_any_dialect_is_read_by_the_names_of_its_columns(
     content: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text(content)
-    known = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("age", "weight"))
-    found = read_examples(tmp_path / "a.csv", known, name="a.csv", invert=False)
+    found = read_examples(tmp_path / "a.csv", TABLE, name="a.csv", invert=False)
     assert found.raw.tolist() == [[1.5, -2.0], [3.0, 40.0]]
+
+
+def written(path: Path, **columns: object) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_parquet_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", weight=[-2, 40], name=["x", None], age=[1.5, 3.0])
+    found = read_examples(path, TABLE, name="a.parquet", invert=False)
+    assert found.raw.tolist() == [[1.5, -2.0], [3.0, 40.0]]
+    assert found.names == ["a.parquet:1", "a.parquet:2"]
+    smokes = written(tmp_path / "a.pq", **{"0": [True, False], "1": [Decimal("1.5"), Decimal(2)]})
+    assert rows(smokes, TABLE).tolist() == [[1.0, 1.5], [0.0, 2.0]], "as they come"
+
+
+def test_a_parquet_that_does_not_fit_says_where(tmp_path: Path) -> None:
+    cases = (
+        ({"age": [1.5, 3.0]}, r"lacks 1 of the model's 2 columns, such as 'weight'"),
+        ({"age": [1.5, None], "weight": [1, 2]}, r"row 2 holds '', which is no finite number"),
+        ({"a": [1.5], "b": [1], "c": [2]}, r"row 1 has 3 values; expected 2"),
+    )
+    for columns, words in cases:
+        with pytest.raises(UsageError, match=words):
+            rows(written(tmp_path / "a.parquet", **columns), TABLE)
+    (tmp_path / "b.parquet").write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match=r"b\.parquet: cannot be loaded; it is damaged"):
+        rows(tmp_path / "b.parquet", TABLE)
+
+
+def test_a_parquet_holds_one_array_in_each_row(tmp_path: Path) -> None:
+    many = np.arange(12.0).reshape(2, 2, 3)
+    path = written(tmp_path / "a.parquet", label=[0, 1], signal=many.tolist())
+    np.testing.assert_array_equal(rows(path, SERIES), many)
+    for columns, words in (
+        ({"signal": [[1.0], [1.0, 2.0]]}, "column 'signal' must hold numbers, as many in each row"),
+        ({"a": [[1.0]], "b": [[2.0]]}, "columns 'a', 'b' hold arrays; give a file with one"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            rows(written(tmp_path / "b.parquet", **columns), SERIES)
 
 
 def test_a_table_that_lacks_a_column_says_which(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age;height\n1;2\n")
-    known = Preprocessing((2,), 1.0, (0.0, 0.0), (1.0, 1.0), columns=("age", "weight"))
     with pytest.raises(UsageError, match=r"lacks 1 of the model's 2 columns, such as 'weight'"):
-        read_examples(tmp_path / "a.csv", known, name="a.csv", invert=False)
+        read_examples(tmp_path / "a.csv", TABLE, name="a.csv", invert=False)
 
 
 def test_truth_is_read_as_a_table_is_trained_on(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedlite.base.calibration import probabilities_of
 from fedlite.base.errors import FedliteError
 from fedlite.serve.predict import choose_model, predict
 from fedlite.serve.runtime import logits_of, open_runtime
@@ -53,6 +54,26 @@ def test_predictions_are_sorted_and_sum_to_one(model, expected, digits: Digits, 
     assert values == sorted(values, reverse=True)
     assert sum(values) == pytest.approx(1)
     assert found.probabilities[0][0] == digits.task.class_names[expected[0].argmax()]
+
+
+def test_probabilities_are_those_of_the_temperature(
+    model, expected, digits: Digits, student_path, tmp_path
+):
+    """One that makes the model less sure, and changes no answer."""
+    np.savez(tmp_path / "some.npz", inputs=digits.raw.numpy())
+    logits = logits_of(open_runtime(student_path), digits.test.inputs.numpy())
+    path = model.with_name("calibration.json")
+    path.write_text(json.dumps({"student.onnx": {"temperature": 2.5, "examples": 300}}))
+    found = as_array(predict(model.parent, tmp_path / "some.npz"), digits)
+    np.testing.assert_allclose(found, probabilities_of(logits, 2.5), atol=1e-6)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    path.write_text(json.dumps({"another.onnx": {"temperature": 2.5}}))
+    uncalibrated = as_array(predict(model.parent, tmp_path / "some.npz"), digits)
+    np.testing.assert_allclose(uncalibrated, expected, atol=1e-6)
+    for damaged in ("{", "[]", '{"student.onnx": {}}', '{"student.onnx": {"temperature": -1}}'):
+        path.write_text(damaged)
+        with pytest.raises(FedliteError, match=r"calibration\.json: damaged"):
+            predict(model.parent, tmp_path / "some.npz")
 
 
 def test_a_table_is_read_by_the_names_of_its_columns(model, expected, digits: Digits, tmp_path):

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fedlite.base.errors import UsageError
@@ -29,6 +31,14 @@ def test_a_file_holds_texts_in_the_columns_of_the_training_data(
 ) -> None:
     (tmp_path / name).write_text(content)
     assert read_texts(tmp_path / name, ("text",)) == ["The cat", "sat on"]
+
+
+def test_a_parquet_holds_texts_in_the_columns_of_the_training_data(tmp_path: Path) -> None:
+    table = {"label": [1, 2], "title": ["The", "sat"], "body": ["cat", "on"]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet", ("title", "body")) == ["The \n cat", "sat \n on"]
+    with pytest.raises(UsageError, match="no column 'text'"):
+        read_texts(tmp_path / "a.parquet", ("text",))
 
 
 def test_other_columns_and_nothing_are_said(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from fedlite.base.errors import UsageError
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, input_columns, label_column, root_path
-from fedlite.data.table_files import PARQUETS, read_files
 from fedlite.serve.texts import TABLES, Columns, column, joined, read_table
 
 KINDS = "csv, tsv or jsonl (each also with .gz), or parquet"
@@ -83,7 +82,4 @@ def _read(path: Path) -> Columns:
         raise UsageError(f"{path}: no such file; check dataset.root and dataset.files")
     if path.name.lower().endswith(TABLES):
         return read_table(path)
-    if path.suffix.lower() in PARQUETS:
-        found: Columns = read_files([path]).data.to_pydict()
-        return found
     raise UsageError(f"{path}: of unknown kind; expected {KINDS}")

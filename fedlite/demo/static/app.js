@@ -22,7 +22,8 @@ export async function start() {
   if (!answer.ok) throw new Error(`demo.json: ${answer.status} ${answer.statusText}`);
   const facts = await answer.json();
   showFacts(facts);
-  const page = new Page(facts, await Model.load("student.onnx", facts.preprocessing));
+  const model = await Model.load("student.onnx", facts.preprocessing, facts.temperature);
+  const page = new Page(facts, model);
   byId("main").setAttribute("aria-busy", "false");
   if (facts.samples.length) await page.chooseSample(0);
 }

@@ -13,12 +13,14 @@ const MOST_MS = 300;
 export class Model {
   #session;
   #preprocessing;
+  #temperature;
   #turn = Promise.resolve(); // a session answers one call at a time
 
-  static async load(path, preprocessing) {
+  static async load(path, preprocessing, temperature) {
     const model = new Model();
     model.#session = await ort.InferenceSession.create(path, { executionProviders: ["wasm"] });
     model.#preprocessing = preprocessing;
+    model.#temperature = temperature;
     return model;
   }
 
@@ -26,7 +28,7 @@ export class Model {
   ask(raw) {
     return this.#inTurn(async () => {
       const result = await this.#session.run(this.#feeds(raw));
-      return softmax(Array.from(result[this.#session.outputNames[0]].data));
+      return softmax(Array.from(result[this.#session.outputNames[0]].data), this.#temperature);
     });
   }
 
@@ -65,9 +67,9 @@ export class Model {
   }
 }
 
-function softmax(logits) {
+function softmax(logits, temperature) {
   const highest = Math.max(...logits);
-  const odds = logits.map((logit) => Math.exp(logit - highest));
+  const odds = logits.map((logit) => Math.exp((logit - highest) / temperature));
   const total = odds.reduce((sum, one) => sum + one, 0);
   return odds.map((one) => one / total);
 }

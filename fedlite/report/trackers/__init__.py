@@ -1,7 +1,7 @@
 """Where else a run's numbers go: experiment trackers, each through its own library.
 
-A tracker is a module here whose ``open_tracker`` gives a ``fedlite.report.events.Tracker``. Its
-library is imported when a run asks for it, and not before.
+A tracker is a module here, named as its library is, whose ``open_tracker`` gives a
+``fedlite.report.events.Tracker``. The library is imported when a run asks for it, and not before.
 """
 
 from fedlite.base.named import Named

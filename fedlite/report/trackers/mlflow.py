@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError
 from fedlite.report.events import TrackedRun
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -57,12 +57,7 @@ def open_tracker(run: TrackedRun) -> MLflowTracker:
     """The run in MLflow, made or, after a resume, found again.
 
     Raises:
-        UsageError: MLflow is not installed.
+        ImportError: the library is not installed.
         FedliteError: its store cannot be used.
     """
-    try:
-        return MLflowTracker(run)
-    except ImportError as error:
-        raise UsageError(
-            f"tracking.tracker=mlflow: {error.name} is not installed; pip install 'fedlite[mlflow]'"
-        ) from error
+    return MLflowTracker(run)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.errors import FedliteError
 from fedlite.report.events import TrackedRun
 
 _PATIENCE = 20.0  # seconds to wait for a server
@@ -58,12 +58,7 @@ def open_tracker(run: TrackedRun) -> WandbTracker:
     """The run in Weights & Biases, made or, after a resume, gone on with.
 
     Raises:
-        UsageError: the library is not installed.
+        ImportError: the library is not installed.
         FedliteError: its server cannot be used.
     """
-    try:
-        return WandbTracker(run)
-    except ImportError as error:
-        raise UsageError(
-            f"tracking.tracker=wandb: {error.name} is not installed; pip install 'fedlite[wandb]'"
-        ) from error
+    return WandbTracker(run)

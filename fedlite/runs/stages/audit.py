@@ -19,7 +19,7 @@ def run(pipeline: Pipeline) -> NoFacts:
     spent = read_spending(
         config,
         pipeline.plans,
-        pipeline.splits.num_clients,
+        pipeline.splits.all_numbers,
         pipeline.ledger_dir,
         directory.run_id,
         history,

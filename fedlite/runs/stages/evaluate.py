@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedlite.base.errors import FedliteError
 from fedlite.base.records import Cost, Measurement, ModelKey
@@ -24,17 +24,19 @@ from fedlite.runs.facts import (
     scores_facts,
 )
 from fedlite.runs.pipeline import Pipeline
+from fedlite.runs.quality import Tested, answers_facts
 from fedlite.runs.stages.compress import COMPRESSED, MODELS_FOLDER
-from fedlite.serve.runtime import logits_of, open_runtime
 
 log = logging.getLogger(__name__)
 
-FULL_MODELS: tuple[ModelKey, ...] = ("teacher", "public_student", FEDERATED)
+STUDENTS: tuple[ModelKey, ...] = ("public_student", FEDERATED)
+FULL_MODELS: tuple[ModelKey, ...] = ("teacher", *STUDENTS)
 
 
 def run(pipeline: Pipeline) -> EvaluateFacts:
     """Measure all that the compression made, and the models before it."""
     facts, config = pipeline.run.facts["compress"], pipeline.config.compress
+    metric, measured_as = pipeline.config.dataset.metric, pipeline.measured_as
     artefacts = facts["artefacts"]
     full = {name: pipeline.load(name) for name in FULL_MODELS}
     parameters = {name: count_parameters(model) for name, model in full.items()}
@@ -43,14 +45,16 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
     kept: ModelKey = facts.get("kept", FEDERATED)
     also_eager: tuple[ModelKey, ...] = ("teacher", kept) if config.measure.eager else ()
     found: EvaluateFacts = {"models": {}, "artefacts": {}, "baselines": []}
+    tested: Tested = {}
     total = len(full) + len(others) + len(also_eager) + 1 + len(artefacts)
     with pipeline.progress.stage("measure", total=total) as bar:
         for name, model in full.items():
-            found["models"][name] = _export_and_measure(pipeline, model, name, "onnx")
-            bar.advance(**{f"{pipeline.tested}_accuracy": found["models"][name]["accuracy"]})
-        first, second, labels = _tested_pair(pipeline)
+            found["models"][name] = _export_and_measure(pipeline, model, name, "onnx", tested)
+            bar.advance(**{measured_as: found["models"][name][metric]})
+        first, second = (torch.from_numpy(tested[f"{name}.onnx"]) for name in STUDENTS)
+        labels = pipeline.splits.test.labels
         found["tested_pair"] = paired_facts(compare_pairs(first, second, labels))
-        if pipeline.config.dataset.metric == "macro_f1":
+        if metric == "macro_f1":
             found["tested_scores"] = scores_facts(compare_scores(first, second, labels))
         for format_name in others:
             found["baselines"] += _teacher_baseline(pipeline, full["teacher"], format_name)
@@ -60,32 +64,21 @@ def run(pipeline: Pipeline) -> EvaluateFacts:
             bar.advance()
         if facts["folded_norms"]:
             path = pipeline.run.file(MODELS_FOLDER) / "folded_student.onnx"
-            measured = _measure(pipeline, path, "onnx", facts["parameters_folded"])
+            measured = _measure(pipeline, path, "onnx", facts["parameters_folded"], tested)
             found["models"]["folded_student"] = measured
         bar.advance()
         for artefact in artefacts:
             file, key, format_name = artefact["file"], artefact["model"], artefact["format"]
             if file and runs_in(pipeline.run.file(file), config.converters.get(format_name)):
                 path = pipeline.run.file(file)
-                measured = _measure(pipeline, path, format_name, parameters[key])
+                measured = _measure(pipeline, path, format_name, parameters[key], tested)
                 found["artefacts"][artefact["name"]] = measured
                 if format_name == "onnx" and key in COMPRESSED:
                     found["models"][key] = measured
             bar.advance()
         if ships := found["artefacts"].get(facts["shipped"].get("onnx", "")):
-            bar.advance(0, **{f"{pipeline.tested}_accuracy": ships["accuracy"]})
-    return found
-
-
-def _tested_pair(pipeline: Pipeline) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of the two students at full width on the same test examples, by the files just
-    measured, and the labels."""
-    test, models = pipeline.splits.test, pipeline.run.file(MODELS_FOLDER)
-    first, second = (
-        torch.from_numpy(logits_of(open_runtime(models / f"{name}.onnx"), test.inputs.numpy()))
-        for name in ("public_student", FEDERATED)
-    )
-    return first, second, test.labels
+            bar.advance(0, **{measured_as: ships[metric]})
+    return {**found, **answers_facts(pipeline, found, tested)}
 
 
 def _teacher_baseline(
@@ -99,7 +92,7 @@ def _teacher_baseline(
     if not runs_in(path, pipeline.config.compress.converters.get(format_name)):
         return []
     try:
-        measurement = _export_and_measure(pipeline, teacher, "teacher", format_name)
+        measurement = _export_and_measure(pipeline, teacher, "teacher", format_name, {})
     except FedliteError as error:
         log.warning("no teacher in %s: %s", format_name, error)
         return []
@@ -107,16 +100,19 @@ def _teacher_baseline(
 
 
 def _export_and_measure(
-    pipeline: Pipeline, model: nn.Module, name: str, format_name: str
+    pipeline: Pipeline, model: nn.Module, name: str, format_name: str, tested: Tested
 ) -> MeasurementFacts:
     """Measures of ``model`` as an fp32 file of its own in ``models/``."""
     config = pipeline.config.compress
     path = pipeline.run.file(MODELS_FOLDER) / f"{name}{suffix_of(format_name)}"
     export_file(format_name, model, pipeline.splits.task, path, config, None, quantized=False)
-    return _measure(pipeline, path, format_name, count_parameters(model))
+    return _measure(pipeline, path, format_name, count_parameters(model), tested)
 
 
-def _measure(pipeline: Pipeline, path: Path, format_name: str, parameters: int) -> MeasurementFacts:
+def _measure(
+    pipeline: Pipeline, path: Path, format_name: str, parameters: int, tested: Tested
+) -> MeasurementFacts:
+    """Quality and cost of a file; its logits on the test set go into ``tested``."""
     config, splits = pipeline.config.compress, pipeline.splits
     measurement = measure_file(
         path,
@@ -126,6 +122,8 @@ def _measure(pipeline: Pipeline, path: Path, format_name: str, parameters: int) 
         config.measure,
         python=config.converters.get(format_name),
     )
+    assert measurement.logits is not None
+    tested[path.name] = measurement.logits
     return _measurement_facts(measurement)
 
 
@@ -171,4 +169,5 @@ def _cost_facts(cost: Cost) -> CostFacts:
         "load_ms": cost.load_ms,
         "peak_memory_bytes": cost.peak_memory_bytes,
         "runtime": cost.runtime,
+        "joules": cost.joules,
     }

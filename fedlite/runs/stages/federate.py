@@ -2,14 +2,18 @@
 
 import dataclasses
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 
-from fedlite.base.records import Evaluation, RoundRecord
+from fedlite.base.records import Evaluation, Metric, PeakMemory, RoundRecord, score_of
 from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.data.types import Task
 from fedlite.distill.evaluate import evaluator
 from fedlite.federation.checkpoint import load_checkpoint
 from fedlite.federation.client_options import CLIENT_OPTIONS, ClientOptions
+from fedlite.federation.joins import JoinedStudent
 from fedlite.federation.ledgers import sync_cohort
 from fedlite.federation.messages import State
 from fedlite.federation.plans import Plans
@@ -39,8 +43,71 @@ def run(pipeline: Pipeline) -> FederateFacts:
     ``rounds.csv``.
 
     Raises:
-        FedliteError: the ledgers hold less than the rounds of the checkpoint have spent, or as
-            :func:`fedlite.federation.rounds.run_rounds`.
+        FedliteError: as :func:`begun_rounds` and :func:`fedlite.federation.rounds.run_rounds`.
+    """
+    with begun_rounds(pipeline) as rounds:
+        rounds.go_on()
+    return rounds.concluded()
+
+
+@dataclasses.dataclass
+class Rounds:
+    """The rounds of a run while they go on, all at once or in parts.
+
+    ``seconds`` is what they took so far in this process, and ``peak`` its memory.
+    """
+
+    pipeline: Pipeline
+    federation: Federation
+    seconds: float = 0.0
+    peak: PeakMemory = dataclasses.field(default_factory=lambda: PeakMemory(None))
+
+    def go_on(self, until: int | None = None, joined: JoinedStudent | None = None) -> None:
+        """Run rounds that the checkpoint does not hold yet.
+
+        Args:
+            until: the last of them for now; None: of all.
+            joined: what a join made of the student, where one did.
+
+        Raises:
+            FedliteError: as :func:`fedlite.federation.rounds.run_rounds`.
+        """
+        pipeline, started = self.pipeline, perf_counter()
+        self.federation.until, self.federation.joined = until, joined
+        self.peak = run_federation(
+            self.federation,
+            pipeline.config.engine,
+            run_config(pipeline),
+            pipeline.run.file(LOG_FILE),
+            pipeline.config.device,
+        )
+        self.seconds += perf_counter() - started
+
+    def concluded(self, joined: State | None = None) -> FederateFacts:
+        """Write ``federated_student.pt``, that of the last round or the last join, and say what
+        became of it."""
+        federation, run = self.federation, self.pipeline.run
+        student = federation.result if joined is None else joined
+        save_tensors(run.file("federated_student.pt"), student)
+        facts: FederateFacts = {
+            "sha256": state_sha256(student),
+            "stopped": federation.stopped,
+            "evaluation": evaluation_facts(federation.evaluate(student)),
+            "history": [round_entry(record) for record in federation.history],
+            "epsilons": federation.history[-1].epsilons if federation.history else [],
+        }
+        if (memory := memory_section(self.peak)) is not None:
+            log.info("%s", memory_sentence(memory))
+            facts["memory"] = memory
+        return facts
+
+
+@contextmanager
+def begun_rounds(pipeline: Pipeline) -> Iterator[Rounds]:
+    """The rounds of a run, which go on within.
+
+    Raises:
+        FedliteError: the ledgers hold less than the rounds of the checkpoint have spent.
     """
     config, splits, checkpoint = (
         pipeline.config,
@@ -52,7 +119,7 @@ def run(pipeline: Pipeline) -> FederateFacts:
     read_spending(
         config,
         pipeline.plans,
-        splits.num_clients,
+        splits.all_numbers,
         pipeline.ledger_dir,
         pipeline.run.run_id,
         [round_entry(record) for record in history],
@@ -70,7 +137,9 @@ def run(pipeline: Pipeline) -> FederateFacts:
     with pipeline.progress.stage("federate", total=config.federation.rounds) as bar:
         bar.advance(finished)
         table = RoundsCsv(pipeline.run.file(FILE), history, config.dataset.evaluate_on)
-        watcher = Watcher(bar, board, table, pipeline.plans, pipeline.tested, config.dataset.metric)
+        watcher = Watcher(
+            bar, board, table, pipeline.plans, pipeline.measured_as, config.dataset.metric
+        )
         federation = make_federation(pipeline, checkpoint)
         federation.evaluate, federation.on_round = evaluate, watcher.on_round
         if board is not None:
@@ -79,39 +148,21 @@ def run(pipeline: Pipeline) -> FederateFacts:
                 log_start(pipeline, board)
             else:
                 watcher.write(history[-1])
-        simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
         try:
-            with shared_world(simulation, splits):
-                peak = run_federation(
-                    federation,
-                    config.engine,
-                    run_config(pipeline),
-                    pipeline.run.file(LOG_FILE),
-                    config.device,
-                )
+            with shared_world(simulated_world(pipeline), splits):
+                yield Rounds(pipeline, federation)
         finally:
             if board is not None:
                 board.close()
         if federation.stopped:
             bar.conclude(f"stopped {federation.stopped.split(':')[0]}", complete=False)
-    save_tensors(pipeline.run.file("federated_student.pt"), federation.result)
-    facts: FederateFacts = {
-        "sha256": state_sha256(federation.result),
-        "stopped": federation.stopped,
-        "evaluation": evaluation_facts(evaluate(federation.result)),
-        "history": [round_entry(record) for record in federation.history],
-        "epsilons": federation.history[-1].epsilons if federation.history else [],
-    }
-    if (memory := memory_section(peak)) is not None:
-        log.info("%s", memory_sentence(memory))
-        facts["memory"] = memory
-    return facts
 
 
 def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:
     """The federation of a run; who evaluates and who watches is left to the caller."""
     config, plans, student = pipeline.config, pipeline.plans, pipeline.first_student()
     privacy, name, ledgers = config.privacy, config.dataset.name, pipeline.ledger_dir
+    numbers = pipeline.splits.all_numbers
     return Federation(
         options=config.federation,
         seed=config.seed,
@@ -129,7 +180,9 @@ def make_federation(pipeline: Pipeline, checkpoint: Path) -> Federation:
         secret_cohort=plans.client is not None and privacy.randomness == "secure",
         quiet=privacy.trust == "aggregate",
         frozen=frozen_names(student),
-        sync_ledgers=lambda cohort: sync_cohort(ledgers, privacy, name, cohort),
+        sync_ledgers=lambda cohort: sync_cohort(
+            ledgers, privacy, name, [numbers[client] for client in cohort]
+        ),
         fleet=pipeline.fleet,
     )
 
@@ -138,7 +191,7 @@ def run_config(pipeline: Pipeline) -> dict[str, str]:
     """Flower's run config: what clients are sent of the run, and the simulated world beside it."""
     config = pipeline.config
     client = client_options(config, pipeline.splits.task, pipeline.class_weights)
-    simulation = simulation_options(config, pipeline.run.file("nodes"), pipeline.ledger_dir)
+    simulation = simulated_world(pipeline)
     return {CLIENT_OPTIONS: client.to_json(), SIMULATION: simulation.to_json()}
 
 
@@ -158,8 +211,17 @@ def client_options(
     )
 
 
-def simulation_options(config: Config, folder: Path, ledger_dir: Path) -> SimulationOptions:
-    """The world of a run's simulated clients, who keep their files and ledgers there."""
+def simulated_world(pipeline: Pipeline) -> SimulationOptions:
+    """The world of a run's simulated clients, who keep their files and ledgers in its directory."""
+    folder, members = pipeline.run.file("nodes"), pipeline.splits.numbers or ()
+    return simulation_options(pipeline.config, folder, pipeline.ledger_dir, members)
+
+
+def simulation_options(
+    config: Config, folder: Path, ledger_dir: Path, members: tuple[int, ...] = ()
+) -> SimulationOptions:
+    """The world of simulated clients, ``members`` alone where it is a part of them, who keep their
+    files and ledgers there."""
     return SimulationOptions(
         dataset=config.dataset,
         partition=config.partition,
@@ -168,6 +230,7 @@ def simulation_options(config: Config, folder: Path, ledger_dir: Path) -> Simula
         seed=config.seed,
         folder=str(folder),
         ledger_dir=str(ledger_dir),
+        members=members,
     )
 
 
@@ -179,14 +242,14 @@ class Watcher:
     board: RunBoard | None
     table: RoundsCsv
     plans: Plans
-    tested: str
-    metric: str
+    measured_as: str
+    metric: Metric
 
     def on_round(self, record: RoundRecord) -> None:
         """Show one round."""
         fields: dict[str, Field] = {}
         if record.evaluation is not None:
-            fields[f"{self.tested}_{self.metric}"] = getattr(record.evaluation, self.metric)
+            fields[self.measured_as] = score_of(record.evaluation, self.metric)
         if record.epsilons:
             fields["epsilon"] = max(record.epsilons)
         if record.client_level_epsilon is not None:

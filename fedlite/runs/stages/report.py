@@ -5,9 +5,11 @@ from pathlib import Path
 from fedlite.compress.bundle import write_bundle
 from fedlite.compress.format import suffix_of
 from fedlite.report.card import ShippedFile
+from fedlite.report.charts import FEDERATED
 from fedlite.report.privacy_statement import privacy_statement
 from fedlite.report.schema import Report
 from fedlite.report.table import comparison_markdown
+from fedlite.report.words import final_model, model_labels
 from fedlite.report.write import write_report
 from fedlite.runs.assemble import assemble_report
 from fedlite.runs.facts import NoFacts
@@ -19,13 +21,17 @@ def run(pipeline: Pipeline) -> NoFacts:
     pipeline.need("evaluate")
     report = assemble_report(pipeline)
     names = pipeline.splits.task.class_names
-    confusion = pipeline.run.facts["federate"]["evaluation"]["confusion"]
-    write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion)
+    facts = pipeline.run.facts
+    confusion, whose = facts["federate"]["evaluation"]["confusion"], FEDERATED
+    ships, final = facts["compress"]["shipped"].get("onnx", ""), final_model(report)
+    if (found := facts["evaluate"].get("quality", {}).get(ships)) and final is not None:
+        confusion, whose = found["confusion"], f"what ships ({model_labels(report)[final].lower()})"
+    write_report(report, pipeline.run.path, pipeline.splits.class_counts(), names, confusion, whose)
     _bundle(pipeline, report)
     board = pipeline.board(purge_step=pipeline.config.federation.rounds + 1)
     if board is not None:
         with board:
-            board.log_final(report, names, confusion)
+            board.log_final(report, names, confusion, whose)
             if report["search"]:
                 board.log_search(report["search"], pipeline.run.file("pictures"))
     return {}
@@ -58,5 +64,24 @@ def _bundle(pipeline: Pipeline, report: Report) -> None:
         report,
         privacy_statement=privacy_statement(report["privacy"]),
         metrics_table=comparison_markdown(report),
+        calibration=_calibration(report, manifest),
         signing_key=Path(key) if key else None,
     )
+
+
+def _calibration(report: Report, manifest: list[ShippedFile]) -> dict[str, dict[str, float]]:
+    """By shipped file, what was fitted and chosen for it on public data."""
+    quality, found = report.get("quality", {}), {}
+    for entry in manifest:
+        known = quality.get(entry["name"])
+        if known and known["calibrated_on"]:
+            found[entry["file"]] = {
+                "temperature": known["temperature"],
+                "examples": known["calibrated_on"],
+            }
+            if "cascade" in report and report["cascade"]["student"] == entry["name"]:
+                cascade = report["cascade"]
+                found[entry["file"]]["threshold"] = cascade["public"][cascade["chosen"]][
+                    "threshold"
+                ]
+    return found

@@ -9,6 +9,8 @@ from typing import Any
 
 from fedlite.base.options import deciding, value_at
 from fedlite.compress.options import MeasureOptions
+from fedlite.distill.options import CascadeOptions
+from fedlite.federation.class_options import StudentClass
 from fedlite.federation.noise_walk import LONGEST_CLIP
 from fedlite.federation.options import FederationOptions, FleetOptions
 from fedlite.privacy.options import DEFAULT_GRADIENTS
@@ -78,7 +80,7 @@ STAGES: tuple[Stage, ...] = (
         lambda config: [*_compression(config), *_keep(config.federation)],
     ),
     Stage("evaluate", "compress", lambda config: _measure(config.compress.measure)),
-    Stage("report", "evaluate", options(), always=True),
+    Stage("report", "evaluate", lambda config: _cascade(config.cascade), always=True),
     Stage("audit", "evaluate", options("audit")),
     Stage(
         "search_student",
@@ -204,7 +206,17 @@ def _with_default_tokens(config: Config) -> Config:
 
 def _rounds(config: Config) -> dict[str, Any]:
     """What decides the rounds: not which student is kept after them (a matter of compression)."""
-    return {key: value for key, value in deciding(config.federation).items() if key != "keep"}
+    found = {key: value for key, value in deciding(config.federation).items() if key != "keep"}
+    if "classes" in found:
+        found["classes"] = {name: _class(one) for name, one in config.federation.classes.items()}
+    return found
+
+
+def _class(one: StudentClass) -> dict[str, Any]:
+    """What a class of students decides: not its limit, which is checked and changes nothing."""
+    values = asdict(one)
+    del values["max_bytes"]
+    return values
 
 
 def _privacy(config: Config) -> list[Any]:
@@ -222,6 +234,12 @@ def _measure(measure: MeasureOptions) -> list[Any]:
     """What decides measurements. Eager torch beside the files adds nothing: it always was there."""
     values = deciding(measure)
     return [values] if values.pop("eager") else [values, "without eager"]
+
+
+def _cascade(cascade: CascadeOptions) -> list[Any]:
+    """What a cascade decides. The defaults add nothing: runs from before there were any go on."""
+    values = deciding(cascade)
+    return [values] if values else []
 
 
 def _fleet(fleet: FleetOptions) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from fedlite.base.records import score_of
 from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.answers import in_channels_last
 from fedlite.distill.cache import cached_teacher
@@ -15,8 +16,9 @@ from fedlite.runs.pipeline import Pipeline
 
 def run(pipeline: Pipeline) -> ModelFacts:
     """Write ``teacher.pt``."""
-    config, splits = pipeline.config, pipeline.splits
+    config, splits, metric = pipeline.config, pipeline.splits, pipeline.config.dataset.metric
     source: Literal["checkpoint", "cache", "trained"] = "checkpoint"
+    judged = f"public_validation_{metric}"
     with pipeline.progress.stage("teacher", total=config.teacher.epochs) as bar:
         if as_it_is := config.teacher.checkpoint is not None and config.teacher.fine_tune == "none":
             teacher = pipeline.build(config.teacher).to(pipeline.device)
@@ -30,7 +32,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
                 splits.public_validation,
                 config.dataset.augment,
                 derive_seed(config.seed, "teacher"),
-                lambda epoch, accuracy: bar.advance(validation_accuracy=accuracy),
+                lambda epoch, found: bar.advance(**{judged: score_of(found, metric)}),
                 pipeline.device,
             )
             source = "cache" if cached else "trained"
@@ -45,8 +47,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
         evaluation = evaluate_model(
             in_channels_last(teacher, splits.test.inputs[:2]), splits.test, splits.task.num_classes
         )
-        shown = {f"{pipeline.tested}_accuracy": evaluation.accuracy}
-        bar.advance(0, validation_accuracy=None, **shown)
+        bar.advance(0, **{judged: None, pipeline.measured_as: score_of(evaluation, metric)})
     if doubt:
         pipeline.warn(doubt)
     return {"source": source, "evaluation": evaluation_facts(evaluation)}

@@ -10,8 +10,8 @@ from typing import Self
 
 from fedlite.base.errors import UsageError
 from fedlite.base.files import write_whole
-from fedlite.base.intervals import Right
 from fedlite.base.options import deciding
+from fedlite.base.paired_scores import Classes
 from fedlite.base.tensors import state_sha256
 from fedlite.data.options import DatasetOptions
 from fedlite.data.splits import Splits, load_splits
@@ -26,7 +26,7 @@ from fedlite.runs.facts import TuneFacts
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.typed import values_of
 from fedlite.search.archive import CSV_FILE, trials_csv
-from fedlite.search.trials import Options, identity_of
+from fedlite.search.trials import Options, by_metric, identity_of
 from fedlite.search.tune import describe_tuning, tune_federation
 from fedlite.search.tune_space import tune_space
 from fedlite.search.tune_world import (
@@ -79,8 +79,8 @@ class Trials:
         ]
         return cls(config, real, simulated, data_sets, directory / "cache")
 
-    def federate(self, options: Options, fold: int, folder: Path) -> Right:
-        """Which validation examples of a fold the federated student is right about.
+    def federate(self, options: Options, fold: int, folder: Path) -> Classes:
+        """What the federated student answers to the validation examples of a fold.
 
         Raises:
             FedliteError: the federation is not possible with these options, or fails.
@@ -89,11 +89,10 @@ class Trials:
 
         config = self.simulated_config(options, fold, folder / "run")
         trial = execute(config, [], FEDERATION, resume=True)
-        test = trial.splits.test
-        logits = predict_logits(trial.load("federated_student"), test.inputs)
+        logits = predict_logits(trial.load("federated_student"), trial.splits.test.inputs)
         shutil.rmtree(trial.run.path)  # its ledgers too: they hold nothing of anybody
-        right: Right = (logits.argmax(dim=1) == test.labels).numpy()
-        return right
+        answers: Classes = logits.argmax(dim=1).numpy()
+        return answers
 
     def simulated_config(self, options: Options, fold: int, directory: Path) -> Config:
         """The run of a trial, in ``directory``.
@@ -170,6 +169,7 @@ class Trials:
             del space[name]
         return identity_of(
             "tune",
+            *by_metric(self.config.dataset.metric),
             [deciding(getattr(self.config, group)) for group in (*groups_of, "federation")],
             space,
             [
@@ -198,6 +198,7 @@ def run(pipeline: Pipeline) -> TuneFacts:
             folds,
             tune_space(config.tune, config.privacy, config.federation),
             config.tune,
+            splits.task,
             directory,
             trials.identity(folds[0]),
             seed,

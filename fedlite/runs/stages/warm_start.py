@@ -1,5 +1,6 @@
 """The warm start: the student distilled on public data, before any private example is seen."""
 
+from fedlite.base.records import score_of
 from fedlite.base.tensors import on_cpu, save_tensors
 from fedlite.distill.cache import cached_warm_start
 from fedlite.distill.evaluate import evaluator
@@ -31,7 +32,7 @@ def run(pipeline: Pipeline) -> ModelFacts:
         evaluation = evaluator(student, splits.test, splits.task.num_classes)()
         if cached:
             bar.conclude("from the cache")
-        bar.advance(0, **{f"{pipeline.tested}_accuracy": evaluation.accuracy})
+        bar.advance(0, **{pipeline.measured_as: score_of(evaluation, config.dataset.metric)})
     return {
         "source": "cache" if cached else "trained",
         "evaluation": evaluation_facts(evaluation),
