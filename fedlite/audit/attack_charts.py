@@ -137,7 +137,10 @@ def _panel(
 
 
 def _pixels(image: Tensor, task: Task) -> Tensor:
-    """(C, H, W) normalised to (H, W, 3) in colour, or (H, W) of the first channel, in [0, 1]."""
+    """(C, H, W) normalised to (H, W, 3) in colour, or (H, W) of the first channel, in [0, 1]; of a
+    spectrogram from the bottom up, two standard deviations to each side of its mean."""
+    if task.sound is not None:
+        return (image[0].float() / 4 + 0.5).clamp(0, 1).flip(0)
     assert isinstance(task.preprocessing, Normalise), "texts are no images"
     raw = task.preprocessing.undo(image[None])[0] / task.preprocessing.scale
     pixels = raw.float().clamp(0, 1)

@@ -22,6 +22,7 @@ from fedlite.base.files import read_json, write_json
 from fedlite.data.types import PublicData
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import build_loss
+from fedlite.distill.taps import Between
 from fedlite.privacy.client_level import ClientPlan
 from fedlite.privacy.plan import PrivacyPlan
 from fedlite.privacy.randomness import make_randomness
@@ -178,7 +179,8 @@ def _inversion(audited: AuditedRun, progress: Progress) -> Found:
     public = splits.public_validation
     row = audited.seed("planted") % len(public)
     planted = PublicData(public.inputs[row : row + 1], public.labels[row : row + 1])
-    loss = build_loss(config.distill, audited.class_weights)
+    between = Between(audited.student, audited.teacher, splits.task.blank(2))
+    loss = build_loss(config.distill, audited.class_weights, between)
     taught = taught_answers(audited.teacher, planted.inputs, loss.teacher_taps)
     mode = config.privacy.randomness if config.privacy.private else "deterministic"
     gradients = inversion.observed_gradients(

@@ -10,6 +10,7 @@ from fedlite.audit.scratch import Networks
 from fedlite.base.seeded import seeded
 from fedlite.distill.answers import taught_answers
 from fedlite.distill.loss import TaughtExamples, build_loss
+from fedlite.distill.taps import Between
 from fedlite.models.build import build_model, load_state
 from fedlite.report.audit_sections import AttackedBy
 
@@ -82,7 +83,8 @@ def make_target(
     load_state(student, networks.student_state, where="audited student")
     teacher = build_model(networks.teacher, networks.task, seed=0)
     load_state(teacher, networks.teacher_state, where="teacher")
-    loss = build_loss(networks.loss, networks.class_weights)
+    between = Between(student, teacher, networks.task.blank(2))
+    loss = build_loss(networks.loss, networks.class_weights, between)
     taught = taught_answers(teacher, inputs, loss.teacher_taps)
     losses = TaughtExamples(loss, inputs, labels, taught)
     trained = {name: one for name, one in student.named_parameters() if one.requires_grad}

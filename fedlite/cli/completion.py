@@ -12,8 +12,10 @@ from fedlite.cli.help import COMMANDS
 from fedlite.runs.conf import choices, groups
 from fedlite.runs.literal import CONFIG_DIR, CONFIG_NAME
 
+ASKED = ("ask", "threshold", "token_file", "ca")  # of a cascade
 OWN_OPTIONS = {  # of commands that take no others
-    "predict": ("input", "model", "output", "json", "invert"),
+    "predict": ("input", "model", "output", "json", "invert", *ASKED),
+    "serve": ("token_file", "cert", "key", "host", "port", "rows", "rate", "threads"),
     "verify": ("key",),
     "ledger": ("client", "delta", "policy", "ledger-dir", "data_set"),
     "device": ("policy", "data"),

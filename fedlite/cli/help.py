@@ -32,18 +32,19 @@ MAIN_OPTIONS = (  # of the commands above: shown with their help, in this order
     "run.resume",
     "seed",
     "dataset.root",
+    "dataset.keys.labels",
+    "dataset.size",
+    "dataset.metric",
     "dataset.public_size",
     "federation.num_clients",
     "federation.rounds",
-    "federation.local_steps",
     "privacy.epsilon",
-    "privacy.delta",
     "privacy.sample_rate",
-    "distill.alpha",
     "engine.num_workers",
-    "device",
     "compress.ratio",
 )
+
+OF_A_MAPPING = {"dataset.keys.labels": "column or array of the labels, in data of your own"}
 
 
 def docstring(command: str) -> str:
@@ -83,18 +84,16 @@ def general_help() -> str:
 
 usage: fedlite <command> [DIR] [option=value ...] [-m] [--cfg job]
 
-commands:
+commands (`fedlite help <command>`: its options):
 {commands}
 
-option groups (choose a file of conf/ by name):
+option groups (choose a file of conf/ by name; all options: simulate --cfg job):
 {list_groups()}
 
 examples:
   fedlite simulate federation.num_clients=50 privacy.epsilon=4
   fedlite simulate -m privacy.epsilon=1,2,4,8
-  fedlite simulate run.dir=DIR run.resume=true
 
-`fedlite help <command>`: its options. `fedlite simulate --cfg job`: all.
 DIR is a run directory, also run.dir=DIR, or last: the latest below outputs/.
 Completion in bash (zsh, fish): eval "$(fedlite --completion bash)"."""
 
@@ -107,8 +106,8 @@ def command_help(command: str) -> str:
     from fedlite.base.options import options_of
     from fedlite.runs.config import Config
 
-    known = {option.key: option for option in options_of(Config)}
-    options = "\n".join(entry(key, known[key].help, 23) for key in MAIN_OPTIONS)
+    said = OF_A_MAPPING | {option.key: option.help for option in options_of(Config)}
+    options = "\n".join(entry(key, said[key], 23) for key in MAIN_OPTIONS)
     return f"""{screen}
 
 main options:

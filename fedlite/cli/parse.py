@@ -127,7 +127,10 @@ def run_directory(text: str) -> Path:
     files = Path("outputs").rglob("overrides.json")
     newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
     if not newest:
-        raise UsageError(f"{LAST}: no run below {Path('outputs').absolute()}; give its directory")
+        raise UsageError(
+            f"{LAST}: no run below {Path('outputs').absolute()}; start one with `fedlite simulate`,"
+            " or give the directory of one that lies elsewhere"
+        )
     # One that was refused before its first stage is no run to go on with.
     return next(filter(_has_a_stage, (file.parent for file in newest)), newest[0].parent)
 

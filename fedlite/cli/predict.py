@@ -8,7 +8,8 @@ usage: fedlite predict DIR INPUT [INPUT ...] [output=FILE] [--json] [--invert]
                      labels.json and preprocessing.json beside it
   INPUT (or input=)  a picture (png, jpg, ...), an npy, an npz (array `inputs`),
                      a csv, tsv or parquet (an example a row), a txt (a text a
-                     line), or a folder of such files
+                     line), a wav for a model of recordings, or a folder of
+                     such files
   output=FILE        writes the probabilities of all classes: .csv or .json
   --json             prints them as JSON, and nothing else on standard output
   --invert           pictures as their negatives: dark ink on white paper for a
@@ -19,7 +20,7 @@ rest of the model's frame has the colour of the picture's border. Of several
 files, one that cannot be read is told and left out, with exit code 1 or 2.
 
   ask=URL            asks the teacher of `fedlite serve` where the student is
-                     unsure. SENDS THOSE INPUTS AWAY as they are (docs/cascade.md)
+                     unsure: SENDS THOSE INPUTS THERE (docs/cascade.md)
   threshold=P        unsure: below this probability (default: calibration.json)
   token_file=FILE    the server's token; else it is taken from FEDLITE_TOKEN
   ca=FILE            the certificate to trust, in PEM; default: the system's
@@ -33,7 +34,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import user_path, write_whole
@@ -44,6 +45,7 @@ from fedlite.runs.literal import key_of
 if TYPE_CHECKING:
     from fedlite.serve.cascade import Cascade
     from fedlite.serve.predict import Prediction
+    from fedlite.serve.preprocessing import Kind
 
 SHOWN = 5  # classes printed for each predicted example
 ASKING = ("threshold", "token_file", "ca")  # only with ask=
@@ -53,7 +55,7 @@ TABLES = (".csv", ".json")
 
 def run(arguments: Arguments) -> int:
     """Print or write what the model answers to files; the exit code."""
-    from fedlite.serve.predict import class_names, predict, takes_text
+    from fedlite.serve.predict import class_names, predict, taken_by
     from fedlite.serve.verify import deploy_folder
 
     arguments.refuse_flags(("--json", "--invert"))
@@ -86,7 +88,7 @@ def run(arguments: Arguments) -> int:
         print(f"{len(found):,} predictions  {output}")
     else:
         print(*map(_line, found), sep="\n", end="\n" if found else "")
-    hints = [*_left_out(inputs, takes_text(folder)), *_notes(found)]
+    hints = [*_left_out(inputs, taken_by(folder)), *_notes(found)]
     if cascade is not None and cascade.trouble:
         hints.append(f"the student answered alone: {cascade.trouble}")
     for hint in hints:
@@ -208,15 +210,13 @@ def _csv(found: "Sequence[Prediction]", classes: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
-def _left_out(inputs: Sequence[Path], text: bool) -> list[str]:
+def _left_out(inputs: Sequence[Path], kind: "Kind | Literal['text']") -> list[str]:
     """What in the folders is of a kind that cannot be predicted."""
     from fedlite.serve.inputs import contents_of
 
     found = []
     for folder in filter(Path.is_dir, inputs):
-        kinds = Counter(
-            path.suffix.lower() or "no suffix" for path in contents_of(folder, text=text)[1]
-        )
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in contents_of(folder, kind)[1])
         if kinds:
             counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             found.append(f"left out of {folder}: files of other kinds: {counts}")
@@ -224,7 +224,7 @@ def _left_out(inputs: Sequence[Path], text: bool) -> list[str]:
 
 
 def _notes(found: "Sequence[Prediction]") -> list[str]:
-    """What was done to pictures, and to how many of them."""
+    """What was done to pictures and recordings, and to how many of them."""
     counts = Counter(note for one in found for note in one.notes)
     if len(found) == 1:
         return [f"note: {note}" for note in counts]

@@ -1,10 +1,11 @@
-"""fedlite serve: offer the teacher of a run over HTTP to students that are unsure.
+"""fedlite serve: offer a run's teacher over HTTP to unsure students.
 
-usage: fedlite serve DIR [token_file=FILE] [cert=FILE key=FILE] [host=H] [port=N]
+usage: fedlite serve DIR [token_file=FILE] [cert=FILE key=FILE] [host=H]
+                     [port=N] [rows=N] [rate=N] [threads=N]
 
   DIR              a finished run: its models/teacher.onnx answers
-  token_file=FILE  the secret word that devices must bear, readable by you alone;
-                   else it is taken from FEDLITE_TOKEN
+  token_file=FILE  the secret word that devices must bear, readable by you
+                   alone; else it is taken from FEDLITE_TOKEN
   cert=, key=      PEM files for TLS: certificate (chain) and private key
   host=H, port=N   where to listen (default: 127.0.0.1, 8443); another host than
                    this machine asks for TLS
@@ -13,8 +14,8 @@ usage: fedlite serve DIR [token_file=FILE] [cert=FILE key=FILE] [host=H] [port=N
   threads=N        of the model (default: 1)
 
 Devices ask with `fedlite predict DIR INPUT ask=URL`; what they ask leaves them
-as it is (docs/cascade.md). No input is kept or logged. GET /healthz says that it
-is there, GET /metrics (with the token) what it did. Ctrl-C ends it.
+as it is (docs/cascade.md). No input is kept or logged. GET /healthz says that
+it is there, GET /metrics (with the token) what it did. Ctrl-C ends it.
 """
 
 from contextlib import suppress

@@ -15,18 +15,19 @@ SPARE = ("Latency p50", "Clients", "Public only", "Ships", "Student")  # those m
 
 
 def show_classes(runs: "ClassRuns", show: "Callable[[Pipeline], None]") -> None:
-    """The table of all classes and the paths, where each has its report; else what the command
-    shows of one run, class by class."""
+    """The table of all classes and the paths, where the command shows the report of one run; else
+    what it shows of one, class by class."""
     from functools import partial
 
     from rich.console import Console
     from rich.text import Text
 
+    from fedlite.cli.show import show_report
     from fedlite.report.classes import sentences_of
     from fedlite.report.table import print_fitting
 
     console = Console(highlight=False)
-    if runs.report is None:
+    if runs.report is None or show is not show_report:
         for name, pipeline in runs.joined.items():
             console.print(Text(f"class {name}", style="bold"))
             show(pipeline)

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,10 @@ def _describe(entry: ShippedFile, path: Path, task: Task) -> ManifestEntry:
 
 def preprocessing_of(task: Task) -> dict[str, Any]:
     """The content of ``preprocessing.json``: how raw inputs become the model's."""
-    columns = {"columns": list(task.columns)} if task.columns else {}
-    return {"input_shape": list(task.input_shape), **task.preprocessing.describe(), **columns}
+    more: dict[str, Any] = {"columns": list(task.columns)} if task.columns else {}
+    if task.sound is not None:
+        more["sound"] = asdict(task.sound)
+    return {"input_shape": list(task.input_shape), **task.preprocessing.describe(), **more}
 
 
 def write_folder(directory: Path, marker: str, kind: str, fill: Callable[[Path], None]) -> None:

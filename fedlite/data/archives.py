@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.data.raw import Array
 
 # What NumPy and zipfile raise on a damaged archive, by where the damage is.
@@ -41,7 +42,8 @@ def read_arrays(
         UsageError: no such file, not an .npz archive, corrupt, or a key is not there.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; check dataset.root and dataset.files")
+        hint = did_you_mean_file(path) or ";"
+        raise UsageError(f"{path}: no such file{hint} check dataset.root and dataset.files")
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):

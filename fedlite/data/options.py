@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fedlite.base.named import Named
 from fedlite.base.options import LATER, PATH_OR_NAME, Doc, Options
@@ -17,11 +17,17 @@ Standardise = Literal["standard", "robust", "none"]
 
 @dataclass(frozen=True)
 class AugmentOptions(Options):
-    """Augmentation of public training inputs. ``shift`` and ``flip`` are for images only."""
+    """Augmentation of public training inputs, and of clients' with ``privacy.augmentations``.
+    ``shift`` and ``flip`` are for images only."""
 
     shift: Annotated[int, Ge(0), Doc("largest shift of images, in pixels")] = 0
     flip: Annotated[bool, Doc("mirror half of the images left to right")] = False
     noise: Annotated[float, Ge(0), Doc("standard deviation, in normalised units")] = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether a copy may differ from what it is one of."""
+        return bool(self.shift or self.flip or self.noise)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,22 @@ class TextOptions(Options):
 
 
 @dataclass(frozen=True)
+class SoundOptions(Options):
+    """How recordings become log-mel spectrograms; all of it is public."""
+
+    rate: Annotated[int, Ge(2000), Le(192_000), Doc("Hz to which recordings are brought")] = 16_000
+    seconds: Annotated[
+        float, Gt(0), Le(60), Doc("that a model hears: the loudest of a longer recording")
+    ] = 1.0
+    window: Annotated[float, Gt(0), Le(1000), Doc("milliseconds of a frame")] = 30.0
+    hop: Annotated[float, Gt(0), Le(1000), Doc("milliseconds from frame to frame")] = 20.0
+    bands: Annotated[int, Ge(1), Le(512), Doc("mel bands, from 20 Hz to half the rate")] = 40
+    floor: Annotated[
+        float, Ge(-200), Lt(0), Doc("decibels below a full-scale sine that count as silence")
+    ] = -80.0
+
+
+@dataclass(frozen=True)
 class DatasetOptions(Options):
     """Where examples come from and how they are split into public, private and test parts."""
 
@@ -61,7 +83,7 @@ class DatasetOptions(Options):
         int | None,
         LATER,
         Ge(1),
-        Doc("pictures: pixels of a side to fit them into; null: as they are"),
+        Doc("of pictures, pixels of a side; null: as they are"),
     ] = None
     colour: Annotated[
         Literal["auto", "grey", "rgb"],
@@ -69,6 +91,7 @@ class DatasetOptions(Options):
         Doc("pictures: auto is grey where none is in colour"),
     ] = "auto"
     text: Annotated[TextOptions, LATER] = field(default_factory=TextOptions)
+    sound: Annotated[SoundOptions, LATER] = field(default_factory=SoundOptions)
     standardise: Annotated[
         Standardise,
         LATER,

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.data.inputs import check_image, check_inputs, check_texts, input_notes
 from fedlite.data.labels import check_full, number_labels
 from fedlite.data.options import SOURCES, DatasetOptions
+from fedlite.serve.logmel import LogMel
 
 Array = NDArray[Any]
 
@@ -22,7 +24,8 @@ class RawData:
     ``groups`` is the natural id (person, writer, device) of each training example.
     ``scale`` is what inputs are divided by; None means 255 for 8-bit inputs and 1 for others.
     With ``text``, inputs are texts (n,), as objects. ``columns`` names the features of inputs
-    (n, F), or where the texts were. ``notes`` are lines on what a user may not have meant.
+    (n, F), or where the texts were. ``sound`` is what made inputs of recordings. ``notes`` are
+    lines on what a user may not have meant.
     """
 
     inputs_train: Array
@@ -34,6 +37,7 @@ class RawData:
     scale: float | None = None
     columns: tuple[str, ...] | None = None
     text: bool = False
+    sound: LogMel | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -56,8 +60,9 @@ def root_path(config: DatasetOptions) -> Path:
         raise UsageError(f"dataset.root: missing for dataset {config.name}; give a path")
     root = Path(config.root).expanduser()
     if not root.exists():
+        hint = did_you_mean_file(root) or ";"
         raise UsageError(
-            f"dataset.root={config.root}: no such path; give the folder of {config.name},"
+            f"dataset.root={config.root}: no such path{hint} give the data of {config.name},"
             " or set the environment variable FEDLITE_DATA to the folder that holds the data sets"
         )
     return root

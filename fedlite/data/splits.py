@@ -239,4 +239,5 @@ def _describe(raw: RawData, preprocessing: Preprocessing, config: DatasetOptions
         metric=config.metric,
         example=config.example,
         columns=raw.columns or (),
+        sound=raw.sound,
     )

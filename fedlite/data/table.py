@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean
 from fedlite.data.inputs import counts_examples, named_as_id
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, label_column, listed
@@ -57,7 +58,8 @@ def _check_there(table: Table, columns: Sequence[str], key: str) -> None:
     for name in columns:
         if name not in table.data.column_names:
             has = ", ".join(table.data.column_names)
-            raise UsageError(f"dataset.keys.{key}: no column {name!r}; the table has {has}")
+            hint = did_you_mean(name, table.data.column_names) or ";"
+            raise UsageError(f"dataset.keys.{key}: no column {name!r}{hint} the table has {has}")
 
 
 def _chosen(table: Table, used: set[str | None], notes: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.serve.dialect import delimiter_of, is_number
 from fedlite.serve.parquet import PARQUETS, is_parquet, read_parquet
 
@@ -65,7 +66,8 @@ def matching(folder: Path, patterns: str, option: str) -> list[Path]:
         if not path.exists() and _WILD.search(pattern):
             some = sorted(path.parent.glob(path.name))
         if not some or not all(one.is_file() for one in some):
-            raise UsageError(f"{option}={pattern}: no such file in {path.parent}")
+            hint = did_you_mean_file(path)
+            raise UsageError(f"{option}={pattern}: no such file in {path.parent}{hint}")
         found += some
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean
 from fedlite.data.raw import Array
 from fedlite.serve.dialect import LONGEST_CELL
 
@@ -36,8 +37,9 @@ def read_columns(path: Path, numbers: Sequence[str], text: str, option: str) -> 
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from error
     for role, name in [*(("inputs", name) for name in numbers), ("labels", text)]:
         if name not in header:
+            hint = did_you_mean(name, header) or ";"
             raise UsageError(
-                f"{path}: no column {name!r} ({option}.{role}); has {', '.join(header)}"
+                f"{path}: no column {name!r} ({option}.{role}){hint} has {', '.join(header)}"
             )
     places, place = [header.index(name) for name in numbers], header.index(text)
     values = [[_number(_at(row, one)) for one in places] for row in rows]

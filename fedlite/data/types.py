@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fedlite.base.records import Metric
+from fedlite.serve.logmel import LogMel
 from fedlite.serve.tokens import PAD, TOKENIZER, UNKNOWN
 
 
@@ -123,7 +124,7 @@ class Task:
 
     ``input_shape`` is (C, H, W), (C, L), (F,), or (length,) of a text; ``preprocessing`` makes a
     model's inputs of raw ones. ``columns`` names the features of a table, or where texts were;
-    empty for other inputs.
+    empty for other inputs. ``sound`` is what made raw inputs of recordings; None for other inputs.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Task:
     metric: Metric
     example: str
     columns: tuple[str, ...] = ()
+    sound: LogMel | None = None
 
     @property
     def num_classes(self) -> int:

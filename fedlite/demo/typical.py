@@ -40,7 +40,9 @@ def typical_of(parts: Sequence[PublicData], task: Task) -> Typical:
     normalise = task.preprocessing
     if not isinstance(normalise, Normalise):
         return None
-    kind = Preprocessing(task.input_shape, normalise.scale, normalise.mean, normalise.std).kind
+    kind = Preprocessing(
+        task.input_shape, normalise.scale, normalise.mean, normalise.std, sound=task.sound
+    ).kind
     raw = np.concatenate([normalise.undo(part.inputs).numpy() for part in parts])
     if not len(raw):
         return None

@@ -12,14 +12,14 @@ from fedlite.base.compute import device_of
 from fedlite.models.build import FixedFrontEnd
 
 ANSWERS_AT_ONCE = 128  # examples: what more of them leave in a network does not fit the cache
+INPUT = ":input"  # behind a module's name: what it is given, not what it answers
 
 
 @dataclass(frozen=True)
 class Answers:
     """A model's answers on n examples.
 
-    ``logits`` (n, classes); ``features`` by the name of the module whose output they are, each
-    (n, ...).
+    ``logits`` (n, classes); ``features`` (n, ...) by their taps (:mod:`fedlite.distill.taps`).
     """
 
     logits: Tensor
@@ -46,23 +46,31 @@ def answers_of(model: nn.Module, inputs: Tensor, taps: Sequence[str] = ()) -> An
     """The answers of ``model`` on ``inputs`` (n, ...), in whatever mode it is.
 
     Args:
-        taps: names of modules within ``model``; the output of each is a feature.
+        taps: names of modules within ``model``, whose output is a feature; with :data:`INPUT`
+            behind it, what the module is given.
 
     Raises:
         AttributeError: there is no module of such a name.
     """
     features: dict[str, Tensor] = {}
 
-    def keep(name: str) -> None:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            features[name] = output
+    def keep(tap: str) -> None:
+        def given(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            features[tap] = args[0]
 
-        handles.append(model.get_submodule(name).register_forward_hook(hook))
+        def answered(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            features[tap] = output
+
+        module = model.get_submodule(tap.removesuffix(INPUT))
+        if tap.endswith(INPUT):
+            handles.append(module.register_forward_pre_hook(given))
+        else:
+            handles.append(module.register_forward_hook(answered))
 
     handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
-        for name in taps:
-            keep(name)
+        for tap in taps:
+            keep(tap)
         return Answers(model(inputs), features)
     finally:
         for handle in handles:

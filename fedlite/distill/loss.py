@@ -8,9 +8,10 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from fedlite.base.errors import UsageError
+from fedlite.data.augment import Copies
 from fedlite.distill.answers import Answers, answers_of
 from fedlite.distill.options import LOSSES, LossOptions
+from fedlite.distill.taps import Between, check_there
 from fedlite.privacy.probe import check_row_separable
 
 PROBE_CLASSES, PROBE_FEATURES = 5, 6  # of the made-up answers that a loss is tried on
@@ -19,8 +20,8 @@ PROBE_CLASSES, PROBE_FEATURES = 5, 6  # of the made-up answers that a loss is tr
 class Loss(Protocol):
     """(student's answers, labels (n,), teacher's answers) -> losses (n,).
 
-    A loss names the features that it taps: modules of the student and of the teacher, none for a
-    loss of logits alone. Under DP-SGD row i must depend on row i alone (rule 6).
+    A loss names what it taps of the student and of the teacher (:mod:`fedlite.distill.taps`),
+    nothing if it is one of logits alone. Under DP-SGD row i must depend on row i alone (rule 6).
     """
 
     @property
@@ -44,6 +45,14 @@ class LogitLoss:
     def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Tensor:
         """Losses (n,)."""
         return self._of_logits(student.logits, labels, teacher.logits)
+
+
+@dataclass(frozen=True)
+class LooksInside:
+    """What a module of losses builds where a loss follows from the networks that it stands between:
+    which layers it taps, how wide they are."""
+
+    place: Callable[[Between], Loss]
 
 
 @dataclass(frozen=True)
@@ -72,17 +81,24 @@ class WeightedLoss:
         return losses * losses.new_tensor(self.weights)[labels]
 
 
-def build_loss(options: LossOptions, weights: Sequence[float] = ()) -> Loss:
+def build_loss(
+    options: LossOptions, weights: Sequence[float] = (), between: Between | None = None
+) -> Loss:
     """The loss that ``distill.loss`` names.
 
     Args:
         options: ``distill``, or the part of it that a client is sent.
         weights: of each class (:func:`fedlite.distill.class_weights.class_weights`); empty: all 1.
+        between: the networks, for losses that look inside; they are left as they are.
 
     Raises:
-        UsageError: there is none of this name, or it cannot be imported.
+        UsageError: there is none of this name, it cannot be imported, or the networks have nothing
+            that it could look at.
     """
-    loss: Loss = LOSSES.find(options.loss)(options)
+    loss: Loss | LooksInside = LOSSES.find(options.loss)(options)
+    if isinstance(loss, LooksInside):
+        assert between is not None, f"{options.loss} looks inside the networks"
+        loss = loss.place(between)
     return WeightedLoss(loss, tuple(weights)) if weights else loss
 
 
@@ -91,26 +107,36 @@ class TaughtExamples:
     """``loss`` on fixed examples as training sees it: (model, rows) -> losses of those rows.
 
     ``inputs`` (n, ...), ``labels`` (n,), and ``taught``, the teacher's answers on the inputs, asked
-    once.
+    once. With ``copies`` the loss of an example is the mean over its copies, so that its gradient
+    is their mean before it is clipped (De et al. 2022, *Unlocking high-accuracy differentially
+    private image classification through scale*, section 3.3); the teacher's answer stays that to
+    the example as it is.
     """
 
     loss: Loss
     inputs: Tensor
     labels: Tensor
     taught: Answers
+    copies: Copies | None = None
 
     def __call__(self, model: nn.Module, rows: Tensor) -> Tensor:
         """Losses (n,) of ``rows`` (n,)."""
-        return self[rows].losses(model)
+        return self[rows].losses(model, rows)
 
     def __getitem__(self, rows: Tensor) -> Self:
         """Some of the examples."""
         inputs = _rows_of([(self.inputs, rows)])
         return replace(self, inputs=inputs, labels=self.labels[rows], taught=self.taught[rows])
 
-    def losses(self, model: nn.Module) -> Tensor:
-        """Of all examples (n,)."""
-        answers = answers_of(model, self.inputs, self.loss.student_taps)
+    def losses(self, model: nn.Module, numbers: Tensor) -> Tensor:
+        """Of all examples (n,), for which copies are drawn by their ``numbers`` (n,)."""
+        if self.copies is None:
+            return self._of(model, self.inputs)
+        seen = self.copies.of(self.inputs, numbers)
+        return torch.stack([self._of(model, inputs) for inputs in seen]).mean(dim=0)
+
+    def _of(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        answers = answers_of(model, inputs, self.loss.student_taps)
         return self.loss(answers, self.labels, self.taught)
 
 
@@ -135,7 +161,7 @@ class JoinedExamples:
             labels=torch.cat([one.labels[own] for one, own in some]),
             taught=Answers.joined([one.taught[own] for one, own in some]),
         )
-        return joined.losses(model)
+        return joined.losses(model, rows)
 
 
 def _rows_of(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -203,8 +229,5 @@ def check_taps(loss: Loss, student: nn.Module, teacher: nn.Module) -> None:
     Raises:
         UsageError: names the network and the module.
     """
-    taps = ((student, "student", loss.student_taps), (teacher, "teacher", loss.teacher_taps))
-    for model, name, wanted in taps:
-        known = {key for key, _ in model.named_modules()}
-        if unknown := [one for one in wanted if one not in known]:
-            raise UsageError(f"distill.loss: taps '{unknown[0]}', which the {name} does not have")
+    check_there(student, "student", loss.student_taps)
+    check_there(teacher, "teacher", loss.teacher_taps)

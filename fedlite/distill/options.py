@@ -59,13 +59,23 @@ class WarmStartOptions(Options):
 
 @dataclass(frozen=True)
 class LossOptions(Options):
-    """The distillation loss: ``alpha * CE + (1 - alpha) * T^2 * KL`` (Hinton et al. 2015)."""
+    """The distillation loss: ``alpha * CE + (1 - alpha) * T^2 * KL`` (Hinton et al. 2015), or one
+    that looks inside student and teacher too."""
 
     loss: Annotated[str, LOSSES, Doc("how the student is taught; relational never under DP")] = (
         "soft"
     )
     alpha: Annotated[float, Ge(0), Le(1), Doc("weight of the labels against the teacher")] = 0.8
     temperature: Annotated[float, Gt(0), Doc("of the softmax that is taught")] = 2.0
+    weight: Annotated[
+        float | None, LATER, Ge(0), Doc("of what a loss adds to soft; null: the loss's own")
+    ] = None
+    student_layer: Annotated[
+        str | None,
+        LATER,
+        Doc("where attention, hints or relations look, NAME or NAME:input; null: found"),
+    ] = None
+    teacher_layer: Annotated[str | None, LATER, Doc("the same of the teacher")] = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from fedlite.distill.public import (
     require_public,
     teacher_answers,
 )
+from fedlite.distill.taps import Between
 from fedlite.models.build import FixedFrontEnd
 from fedlite.models.pretrained import PretrainedText
 
@@ -48,7 +49,8 @@ def warm_start(
     """
     require_public(public)
     weights = class_weights(public.labels, int(public.labels.max()) + 1, config.class_weights)
-    settings, loss, shown = config.warm_start, build_loss(config, weights), public.inputs[:2]
+    settings, shown = config.warm_start, public.inputs[:2]
+    loss = build_loss(config, weights, Between(student, teacher, shown))
     fixed = isinstance(student, FixedFrontEnd)
     if isinstance(teacher, PretrainedText) and augment == AugmentOptions():
         teach = answers_once(teacher, public, loss)

@@ -7,18 +7,27 @@ No path of the server, no key, no option of compression, and nothing of other cl
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedlite.base.options import Options, parse
+from fedlite.data.augment import Copies
+from fedlite.data.options import AugmentOptions
 from fedlite.data.types import Task
 from fedlite.distill.options import LossOptions
 from fedlite.federation.options import LARGEST_LEARNING_RATE, FederationOptions
 from fedlite.models.options import ModelOptions, ScaledModelOptions
-from fedlite.privacy.options import DEFAULT_GRADIENTS, Gradients, PrivacyOptions, Protects, Unit
+from fedlite.privacy.options import (
+    DEFAULT_GRADIENTS,
+    MOST_AUGMENTATIONS,
+    Gradients,
+    PrivacyOptions,
+    Protects,
+    Unit,
+)
 
 CLIENT_OPTIONS = "client-options"  # the key of Flower's run config
 
@@ -31,6 +40,7 @@ class ClientOptions(Protects, Options):
     and ``local_steps`` hold where a request brings no privacy plan. ``seed`` fixes the student's
     first weights, and the draws of training that is not private or deterministic.
     ``class_weights`` are those of the loss, from public labels; empty where all are 1.
+    ``augmentations`` is how many copies by ``augment`` an example's gradient is the mean of.
     ``class_name`` is the class of students that the run is for; "" where all clients have one.
     ``gradients`` names the engine of clipped sums (:data:`fedlite.privacy.engines.ENGINES`), and
     ``sum_protocol`` how replies are added up (:data:`fedlite.federation.sum_protocol.SUMS`).
@@ -50,6 +60,18 @@ class ClientOptions(Protects, Options):
     sum_protocol: str = "plain"
     class_weights: tuple[Annotated[float, Ge(0)], ...] = ()
     class_name: str = ""
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    augmentations: Annotated[int, Ge(0), Le(MOST_AUGMENTATIONS)] = 0
+
+    @property
+    def copies(self) -> Copies | None:
+        """What training sees of an example; None: the example as it is."""
+        return Copies(self.augment, self.augmentations) if self.augmentations else None
+
+    @property
+    def trial_copies(self) -> Copies | None:
+        """Of made-up examples in a trial: two where there are more, always the same."""
+        return Copies(self.augment, min(self.augmentations, 2), seed=0) if self.copies else None
 
     @classmethod
     def of_run(
@@ -62,6 +84,7 @@ class ClientOptions(Protects, Options):
         federation: FederationOptions,
         seed: int,
         class_weights: tuple[float, ...] = (),
+        augment: AugmentOptions | None = None,
     ) -> Self:
         """What the clients of a run with these options are sent."""
         return cls(
@@ -70,7 +93,7 @@ class ClientOptions(Protects, Options):
                 teacher.name, teacher.module, teacher.kwargs, **teacher.scaling
             ),
             student=student,
-            loss=LossOptions(loss.loss, loss.alpha, loss.temperature),
+            loss=LossOptions(**{one.name: getattr(loss, one.name) for one in fields(LossOptions)}),
             unit=privacy.unit,
             sample_rate=privacy.sample_rate,
             local_steps=federation.local_steps,
@@ -79,6 +102,8 @@ class ClientOptions(Protects, Options):
             seed=seed,
             gradients=privacy.gradients,
             class_weights=class_weights,
+            augment=augment or AugmentOptions(),
+            augmentations=privacy.augmentations,
             class_name=federation.class_name,
         )
 

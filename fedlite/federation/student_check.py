@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.data.types import ClientData, Task
-from fedlite.distill.answers import Answers, answers_of, taught_answers
+from fedlite.distill.answers import INPUT, Answers, answers_of, taught_answers
 from fedlite.distill.loss import Loss, check_separable, check_taps
 from fedlite.federation.messages import State, check_arrays, to_arrays, to_state
 from fedlite.models.build import FixedFrontEnd, frozen_names, load_state
@@ -197,13 +197,13 @@ def _answers_like(
 def _check_tapped_layers(student: nn.Module, loss: Loss, option: str) -> None:
     """Refuse a tap on a layer with trained parameters of its own: Opacus sees what the next layer
     asks of it, and not what the loss does."""
-    for name in loss.student_taps:
+    for name in (tap for tap in loss.student_taps if not tap.endswith(INPUT)):
         layer = student.get_submodule(name)
         if any(one.requires_grad for one in layer.parameters(recurse=False)):
             raise UsageError(
                 f"{option}: taps the student's {described(name, layer)}, which has trained"
-                " parameters of its own; tap a layer after it, such as its activation or an"
-                " nn.Identity"
+                f" parameters of its own; tap a layer after it, such as its activation or an"
+                f" nn.Identity, or what a layer is given, as in '{name}{INPUT}'"
             )
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from re import fullmatch
 from typing import NamedTuple, TypeVar
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlite.base.compute import client_device, device_of
-from fedlite.base.errors import FedliteError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.tensors import load_tensors, save_tensors, state_sha256
+from fedlite.data.augment import Copies
 from fedlite.data.types import ClientData
 from fedlite.distill.answers import (
     ANSWERS_AT_ONCE,
@@ -28,6 +29,7 @@ from fedlite.distill.answers import (
     taught_answers,
 )
 from fedlite.distill.loss import Loss, TaughtExamples, build_loss, check_taps
+from fedlite.distill.taps import Between
 from fedlite.federation.client_options import ClientOptions
 from fedlite.federation.messages import State
 from fedlite.federation.student_check import asked_of, asked_of_front_end, check_student
@@ -67,16 +69,18 @@ def trained_part(
     data: ClientData,
     taught: Answers,
     features: Callable[[FixedFrontEnd, ClientData], Tensor] = features_of,
+    copies: Copies | None = None,
 ) -> TrainedPart:
-    """What training moves, and its loss on a client's examples.
+    """What training moves, and its loss on a client's examples, or on ``copies`` of each.
 
     That is the student on the examples themselves, or the head of a student with a fixed front end
-    on its ``features``, unless the loss taps the student.
+    on its ``features``, unless the loss taps the student or sees copies.
     """
     module, inputs = student, data.inputs
-    if isinstance(student, FixedFrontEnd) and not loss.student_taps:
+    if isinstance(student, FixedFrontEnd) and not loss.student_taps and copies is None:
         module, inputs = student.head, features(student, data)
-    return TrainedPart(module, TaughtExamples(loss, inputs, data.labels, taught), len(data))
+    losses = TaughtExamples(loss, inputs, data.labels, taught, copies)
+    return TrainedPart(module, losses, len(data))
 
 
 @dataclass
@@ -167,7 +171,8 @@ class Workbench:
     def trained_part(self, data: ClientData, taught: Answers) -> TrainedPart:
         """:func:`trained_part` of the student, with features computed once for these examples (and
         anew if the server sends another front end)."""
-        return trained_part(self.student, self.loss, self._here(data), taught, self._features_of)
+        here, copies = self._here(data), self.options.copies
+        return trained_part(self.student, self.loss, here, taught, self._features_of, copies)
 
     def _here(self, data: ClientData) -> ClientData:
         """A client's examples where networks compute."""
@@ -295,9 +300,16 @@ def _make_workbench(options_json: str, folder: Path, device: str) -> Workbench:
     task = options.task
     student = build_model(options.student, task, seed=options.seed)
     teacher = build_model(options.teacher, task, seed=0)
-    loss = build_loss(options.loss, options.class_weights)
+    between = Between(student, teacher, task.blank(2))
+    loss = build_loss(options.loss, options.class_weights, between)
+    loss_option = f"distill.loss={options.loss.loss}"
+    if options.copies and loss.teacher_taps:
+        raise UsageError(
+            f"privacy.augmentations={options.augmentations}: {loss_option} compares places of the"
+            " teacher's picture with the student's, which copies move; use 0, or distill=soft"
+        )
     if options_json not in _proven_elsewhere:
-        loss_option = f"distill.loss={options.loss.loss}"
-        check_student(student, teacher, loss, task, options, trained_part, loss_option)
+        part = partial(trained_part, copies=options.trial_copies)
+        check_student(student, teacher, loss, task, options, part, loss_option)
     _proven_here.add(options_json)
     return Workbench(options, folder, student.to(client_device(device)), loss)

@@ -17,6 +17,7 @@ class MultiHeadAttention(nn.Module):
     gradients in Opacus nor single heads to prune. Here head i owns the outputs
     ``[i * head_width, (i + 1) * head_width)`` of query, key and value and the same inputs of
     ``project``; the number of heads is read off the layers, so whole heads can be cut out.
+    ``queries``, ``keys`` and ``values`` hold what the three layers answer, for losses to tap.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -26,12 +27,14 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.project = nn.Linear(width, width)
+        self.queries, self.keys, self.values = nn.Identity(), nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, tokens, width) to the same shape."""
         scale = 1 / math.sqrt(self.head_width)
-        queries, keys, values = self.query(x) * scale, self.key(x), self.value(x)
-        scores = self._by_head(queries) @ self._by_head(keys).transpose(2, 3)
+        queries, keys = self.queries(self.query(x)), self.keys(self.key(x))
+        values = self.values(self.value(x))
+        scores = self._by_head(queries * scale) @ self._by_head(keys).transpose(2, 3)
         attended = torch.softmax(scores, dim=-1) @ self._by_head(values)
         return cast(Tensor, self.project(attended.transpose(1, 2).flatten(2)))
 

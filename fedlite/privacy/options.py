@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from fedlite.base.options import NEUTRAL, PATH, Doc, Options
+from fedlite.base.options import LATER, NEUTRAL, PATH, Doc, Options
 
 Unit = Literal["example", "client", "both", "none"]
 Trust = Literal["local", "aggregate"]
@@ -16,6 +16,7 @@ DEFAULT_GRADIENTS: Gradients = "bookkeeping"
 
 # Beyond these single precision ends before the weights do, and no accountant is sound.
 SMALLEST_RATE, LARGEST_NOISE = 1e-12, 1e6
+MOST_AUGMENTATIONS = 64  # De et al. 2022 gain nothing beyond 32
 
 
 class Protects:
@@ -124,6 +125,13 @@ class PrivacyOptions(Protects, Options):
     gradients: Annotated[
         Gradients, Doc("engine of the clipped sums; the same but for rounding, opacus slower")
     ] = DEFAULT_GRADIENTS
+    augmentations: Annotated[
+        int,
+        LATER,
+        Ge(0),
+        Le(MOST_AUGMENTATIONS),
+        Doc("copies by dataset.augment that an example's gradient is the mean of; 0: as it is"),
+    ] = 0
     ledger_dir: Annotated[str | None, PATH, NEUTRAL, Doc("null: ledgers/ in the run directory")] = (
         None
     )

@@ -1,6 +1,7 @@
 """The local steps of one round: sample, clip, add noise, move; of one client, or one of many."""
 
 import logging
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -201,7 +202,7 @@ def _sums_together(
     try:
         samples = [sample_of(client) for client in range(clients)]
         device = device_of(model)
-        with seeded(0, device):
+        with seeded(secrets.randbits(63), device):  # of copies, which are drawn from it unmoved
             before = generator_state(device)
             sums = gradients.clipped_sums(torch.cat(samples), list(map(len, samples)))
             if torch.equal(generator_state(device), before):

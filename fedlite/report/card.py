@@ -22,9 +22,9 @@ fedlite predict . INPUT                   # {examples}, or a folder of them
 
 Every model takes {inputs},
 and answers logits (batch, {classes}) in the order of `labels.json`; softmax makes probabilities of
-them, of the logits divided by its `temperature` where there is a `calibration.json`.
-`manifest.json` names each file's format, runtime, input,
-output and batch; a file whose input is int8 holds scale and zero point of input and output.
+them, divided first by the file's `temperature` where there is a `calibration.json`. `manifest.json`
+names each file's format, runtime, input, output and batch; a file whose input is int8 holds scale
+and zero point of input and output.
 Without fedlite, `sha256sum -c SHA256SUMS` checks the sums"""
 
 _SIGNED = """\

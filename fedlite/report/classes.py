@@ -143,8 +143,9 @@ def _privacy(found: ClassesReport) -> list[str]:
         return [f"{NOT_PRIVATE}: {not_private_reason(privacy)}."]
     said = []
     for index, unit in enumerate(privacy["units"]):
-        most = max(one.report["privacy"]["units"][index]["epsilon_max"] for one in found.entries)
-        said.append(f"{epsilon_text(most)} at delta {unit['delta']:g} for one {unit['unit']}")
+        units = [one.report["privacy"]["units"][index] for one in found.entries]
+        most, delta = (max(one[key] for one in units) for key in ("epsilon_max", "delta"))
+        said.append(f"{epsilon_text(most)} at delta {delta:g} for one {unit['unit']}")
     return [
         "Every client is in one class and is charged for that alone, so the epsilon of all classes"
         f" is the largest of theirs: {' and '.join(said)}. Each was planned for its own clients."

@@ -33,6 +33,7 @@ _ROUNDS = {  # pictures by file, without its ending, and what they show
     "accuracy_by_simulated_time": "{Score} by simulated time",
 }
 _FILES = {"accuracy_against_latency": "{Score} against latency"}
+_CASCADE = {"cascade": "Accuracy against the share of inputs sent"}
 _MORE = {
     "accuracy_against_bytes": "{Score} against size",
     "confusion_matrix": "Confusion matrix",
@@ -64,7 +65,7 @@ def report_parts(report: Report, pictures: Sequence[str]) -> list[Part]:
         parts += [f"![Trials of the search](pictures/{one}.png)" for one in search["pictures"]]
     if "cascade" in report:
         parts += ["## When to ask the teacher", cascade_markdown(report)]
-        parts += _drawn({"cascade": "Accuracy against the share of inputs sent"}, pictures, score)
+        parts += _drawn(_CASCADE, pictures, score)
     parts += ["## Privacy", *privacy_in_words(report["privacy"])]
     if audits := report.get("audits"):
         parts += ["## Audits", audits_markdown(audits)]

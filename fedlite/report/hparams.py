@@ -1,5 +1,6 @@
 """One run as one row of TensorBoard's HParams tab: its options and what came out of them."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,50 +10,9 @@ from torch.utils.tensorboard.summary import hparams
 from fedlite.report.schema import Report
 from fedlite.report.words import final_model, gain_over_public, metric_of
 
-OPTIONS = (
-    "dataset.name",
-    "partition.name",
-    "partition.alpha",
-    "student.name",
-    "teacher.name",
-    "distill.alpha",
-    "distill.temperature",
-    "privacy.unit",
-    "privacy.trust",
-    "privacy.epsilon",
-    "privacy.client.epsilon",
-    "privacy.max_grad_norm",
-    "privacy.sample_rate",
-    "federation.num_clients",
-    "federation.rounds",
-    "federation.fraction",
-    "federation.local_steps",
-    "federation.learning_rate",
-    "federation.strategy.name",
-    "compress.norms",
-    "compress.ratio",
-    "compress.criterion",
-    "compress.sparsity",
-    "compress.quantization",
-    "compress.bits",
-    "seed",
-)
-
 # The HParams tab shows the first five metrics in string order, where "10_" comes before "1_"; the
 # other tabs order groups as numbers, so that these single points come last there.
 RESULT = "10_result"
-
-
-def option_values(config: dict[str, Any]) -> dict[str, bool | float | str]:
-    """The values of ``OPTIONS`` in a resolved configuration; those that are null are left out."""
-    values = {}
-    for option in OPTIONS:
-        value: Any = config
-        for part in option.split("."):
-            value = value[part]
-        if value is not None:
-            values[option] = value
-    return values
 
 
 def result_values(report: Report) -> dict[str, float]:
@@ -75,14 +35,22 @@ def result_values(report: Report) -> dict[str, float]:
 def session_summaries(report: Report, swept: Mapping[str, str]) -> list[Any]:
     """The two summaries that make a run one row: its options and its end.
 
-    A job of a sweep shows the ``swept`` options alone, so that its results are the next columns.
+    A job of a sweep shows the ``swept`` options alone, so that its results are the next columns;
+    any other run shows those that are not as they are by default.
     The run's id names the row, so two runs with equal options stay two rows. No columns are
     declared: TensorBoard then gathers them itself and puts the options that differ first.
     """
     values = {option: _typed(text) for option, text in swept.items()}
+    if not values:
+        values = {option: _plain(value) for option, value in report["changed"].items()}
     *_, end = hparams({}, {})  # type: ignore[no-untyped-call]
-    start = hparams_pb(values or option_values(report["config"]), trial_id=report["run"]["run_id"])
+    start = hparams_pb(values, trial_id=report["run"]["run_id"])
     return [start, end]
+
+
+def _plain(value: object) -> bool | float | str:
+    """A value of the kinds that a column holds."""
+    return value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 def _typed(text: str) -> bool | float | str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,8 +41,8 @@ def reliability_diagram(report: Report) -> Figure:
     words = f"bars: 95% intervals; {report['dataset']['test']:,} {tested_on(report)} examples"
     style_axes(main, "How sure, and how often right", "", "accuracy", words)
     style_axes(below, "", "confidence of the answer", "share of answers")
-    main.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
-    main.text(0.97, 0.9, "as right as sure", color=MUTED, ha="right", va="top")
+    even: dict[str, Any] = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (2, 2))}
+    main.plot([0, 1], [0, 1], label="as right as sure", **even)
     for (name, entry), style in zip(report["quality"].items(), cycle(CURVES), strict=False):
         colour, marker, dashes = style
         bins = entry["bins"]
@@ -56,9 +57,10 @@ def reliability_diagram(report: Report) -> Figure:
     for axes in (main, below):
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(_as_percent))
+    main.set_ylim(0, 1.02)
+    below.set_ylim(bottom=0)
     below.set_xlim(0, 1.01)
     below.xaxis.set_major_formatter(FuncFormatter(_as_percent))
     handles, labels = main.get_legend_handles_labels()

@@ -1,7 +1,8 @@
 """A run in TensorBoard, laid out for three questions: how good, how private, how costly."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -133,13 +134,14 @@ class RunBoard:
         events: bool = True,
         swept: Mapping[str, str] | None = None,
     ) -> None:
-        self._swept = swept or {}
+        self._swept, self._events = swept or {}, events
         _wait_for_a_new_second(log_dir)
         self._writer = Events(log_dir, purge_step, tracker, written=events)
         self._baselines: dict[str, Evaluation] = {}
         own = {"2b · How private, client-level": CLIENT_LEVEL_CHARTS} if client_level else {}
         own |= {"3b · How long on the fleet": FLEET_CHARTS} if fleet else {}
-        self._writer.add_custom_scalars(_as_read(LAYOUT | own))
+        layout = LAYOUT | own
+        self._writer.add_custom_scalars(_as_read(_without_bands(layout) if swept else layout))
         self._writer.flush()
 
     def __enter__(self) -> Self:
@@ -161,8 +163,10 @@ class RunBoard:
         self, class_counts: Sequence[Sequence[int]] | NDArray[Any], class_names: Sequence[str]
     ) -> None:
         """Show which client holds which classes. For simulations only: it is private data."""
-        figure = charts.partition_heatmap(class_counts, class_names)
-        self._picture(f"{PICTURES}/partition_simulation_only", figure)
+        self._picture(
+            f"{PICTURES}/partition_simulation_only",
+            lambda: charts.partition_heatmap(class_counts, class_names),
+        )
 
     def log_plan(self, privacy: PrivacySection) -> None:
         """Show the privacy plan before training.
@@ -273,8 +277,8 @@ class RunBoard:
         self._writer.add_text(f"{GOOD}/comparison", "\n\n".join(parts))
         self._writer.add_text(f"{PRIVATE}/statement", privacy_statement(privacy))
         if confusion is not None:
-            figure = charts.confusion_matrix(confusion, class_names, confusion_of)
-            self._picture(f"{PICTURES}/confusion_matrix", figure)
+            matrix = partial(charts.confusion_matrix, confusion, class_names, confusion_of)
+            self._picture(f"{PICTURES}/confusion_matrix", matrix)
         if report["models"]:
             self._log_artefacts(report)
         if report.get("quality"):
@@ -298,7 +302,7 @@ class RunBoard:
             folder: holds its pictures as PNG files.
         """
         self._writer.add_text(f"{SEARCH}/{search['kind']}", search_markdown(search))
-        for name in search["pictures"]:
+        for name in search["pictures"] if self._events else ():
             pixels = imread(folder / f"{name}.png")
             self._writer.add_image(f"{SEARCH}/{name}", pixels, dataformats="HWC")
         self._writer.flush()
@@ -307,7 +311,7 @@ class RunBoard:
         """One table, two pictures, and accuracy, bytes and latency of each file."""
         self._writer.add_text(f"{ARTEFACTS}/table", artefacts_markdown(report))
         for figure_of in (pareto.accuracy_against_latency, pareto.accuracy_against_bytes):
-            self._picture(f"{PICTURES}/{figure_of.__name__}", figure_of(report))
+            self._picture(f"{PICTURES}/{figure_of.__name__}", partial(figure_of, report))
         for entry in filter(is_measured, all_entries(report)):
             measures = {
                 "accuracy": entry["accuracy"],
@@ -322,16 +326,17 @@ class RunBoard:
         for name, entry in report["quality"].items():
             words = f"# {file_label(name, report)}\n\n{quality_markdown(name, report)}"
             self._writer.add_text(f"{ARTEFACTS}/classes/{name}", words)
-            scalars = {f"calibration_error/{name}": entry["calibration_error"]}
-            for one in entry["classes"]:
+            error = entry["calibration_error"]
+            self._writer.add_scalar(f"{ARTEFACTS}/calibration_error/{name}", error, 0)
+            for place, one in enumerate(entry["classes"]):
                 if one["f1"] is not None:
-                    scalars[f"f1/{name}/{one['class_name']}"] = one["f1"]
-            for tag, value in scalars.items():
-                self._writer.add_scalar(f"{ARTEFACTS}/{tag}", value, 0)
-        self._picture(f"{PICTURES}/reliability", quality_charts.reliability_diagram(report))
+                    self._writer.add_scalar(f"{ARTEFACTS}/f1_by_class/{name}", one["f1"], place)
+        self._picture(
+            f"{PICTURES}/reliability", partial(quality_charts.reliability_diagram, report)
+        )
         if "cascade" in report:
             self._writer.add_text(f"{ARTEFACTS}/cascade", cascade_markdown(report))
-            self._picture(f"{PICTURES}/cascade", quality_charts.cascade_chart(report))
+            self._picture(f"{PICTURES}/cascade", partial(quality_charts.cascade_chart, report))
 
     def log_audit(self, results: AuditsSection, figures: Mapping[str, Figure]) -> None:
         """Write what a part of an audit found: its numbers under their path, and its pictures.
@@ -343,7 +348,7 @@ class RunBoard:
         for tag, value in _numbers(results, AUDITS):
             self._writer.add_scalar(tag, value, 0)
         for name, figure in figures.items():
-            self._picture(f"{PICTURES}/{name}", figure)
+            self._show(f"{PICTURES}/{name}", figure)
         self._writer.flush()
 
     def _headline(self, privacy: PrivacySection) -> str:
@@ -354,16 +359,33 @@ class RunBoard:
     def _warn(self, privacy: PrivacySection) -> None:
         """TensorBoard takes colour out of text, so the red words are a picture."""
         if not is_private(privacy):
-            figure = charts.not_private_banner(not_private_reason(privacy))
-            self._picture("0_NOT_PRIVATE/warning", figure)
+            reason = not_private_reason(privacy)
+            self._picture("0_NOT_PRIVATE/warning", lambda: charts.not_private_banner(reason))
 
-    def _picture(self, tag: str, figure: Figure) -> None:
+    def _picture(self, tag: str, draw: Callable[[], Figure]) -> None:
+        """Show what is drawn only if there is an event file: a tracker has no pictures."""
+        if self._events:
+            self._show(tag, draw())
+
+    def _show(self, tag: str, figure: Figure) -> None:
         """On fewer inches than in the report and of as many pixels, where its layout is free."""
         if figure.axes and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
             width, height = figure.get_size_inches()
             figure.set_size_inches(THUMBNAIL * width, THUMBNAIL * height)
             figure.set_dpi(figure.get_dpi() / THUMBNAIL)
         self._writer.add_image(tag, drawing.figure_pixels(figure), dataformats="HWC")
+
+
+def _without_bands(layout: Mapping[str, dict[str, list[Any]]]) -> dict[str, dict[str, list[Any]]]:
+    """A layout for one of several runs that are looked at together, whose bands would lie upon each
+    other: their lines alone."""
+    return {
+        title: {
+            name.partition(" (line)")[0]: _exact(chart[1][0]) if chart[0] == "Margin" else chart
+            for name, chart in category.items()
+        }
+        for title, category in layout.items()
+    }
 
 
 def _as_read(layout: Mapping[str, dict[str, list[Any]]]) -> dict[str, dict[str, list[Any]]]:

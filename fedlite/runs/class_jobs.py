@@ -1,11 +1,12 @@
 """The runs that a run of several classes of students is made of: their options and directories."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedlite.base.class_folders import CLASSES
-from fedlite.base.errors import UsageError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.federation.class_options import KEY, StudentClass
 from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.config import Config
@@ -62,6 +63,15 @@ def _student(one: StudentClass) -> list[str]:
     chosen = expand_files([f"student={one.student}"]) if one.student else []
     kwargs = (f"+student.kwargs.{key}={literal(value)}" for key, value in one.kwargs.items())
     return [*chosen, *kwargs]
+
+
+@contextmanager
+def of_class(name: str) -> Iterator[None]:
+    """Within, an error says which class it is of."""
+    try:
+        yield
+    except FedliteError as error:
+        raise type(error)(f"class {name}: {error}") from error
 
 
 def refuse_one_of_several(config: Config) -> None:

@@ -26,13 +26,14 @@ def classes_report(
         config: of the run of all classes, which lies in ``directory``.
         directory: of that run.
         joined: the run of each class.
-        alone: each class by itself; empty where that was not asked for.
+        alone: each class by itself, as far as its rounds were run.
         joins: all of them.
 
     Raises:
         UsageError: a report is missing.
         FedliteError: a damaged ledger.
     """
+    alone = {name: one for name, one in alone.items() if "federate" in one.run.facts}
     entries, together = [], {}
     for name, pipeline in joined.items():
         entries.append(
@@ -41,10 +42,10 @@ def classes_report(
                 clients=pipeline.splits.num_clients,
                 limit=config.federation.classes[name].max_bytes,
                 report=load_report(pipeline.run.file("report.json")),
-                alone=_reached(alone[name]) if alone else None,
+                alone=_reached(alone[name]) if name in alone else None,
             )
         )
-        if alone and config.privacy.private:
+        if name in alone and config.privacy.private:
             together[name] = spent_together([pipeline.run.path, alone[name].run.path])
     return ClassesReport(
         title=f"fedlite: {config.dataset.name}, {len(entries)} classes of students",

@@ -6,14 +6,14 @@ stretches of rounds the classes' released students learn from each other on publ
 (:mod:`fedlite.runs.lock_step`), which nothing is charged for (docs/classes.md).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedlite.base.class_folders import CLASSES
 from fedlite.base.compute import memory_explained
-from fedlite.base.errors import FedliteError, UsageError
+from fedlite.base.errors import UsageError
 from fedlite.base.files import read_json
 from fedlite.base.options import parse
 from fedlite.data.splits import Splits
@@ -23,7 +23,7 @@ from fedlite.federation.transport.engines import prepare_engine
 from fedlite.federation.workbench import room_for
 from fedlite.report.classes import ClassesReport, write_classes
 from fedlite.report.progress import Progress
-from fedlite.runs.class_jobs import ALONE, ClassJob, class_jobs
+from fedlite.runs.class_jobs import ALONE, ClassJob, class_jobs, of_class
 from fedlite.runs.class_report import classes_report
 from fedlite.runs.config import Config
 from fedlite.runs.directory import CONFIG_FILE, RunDirectory, open_run
@@ -131,7 +131,7 @@ def _check(pipelines: Mapping[str, Pipeline], stages: Sequence[str]) -> None:
     if not stages:
         return
     for name, pipeline in pipelines.items():
-        with _of_class(name):
+        with of_class(name):
             check_run(pipeline, stages)
             check_needed(pipeline, stages)
 
@@ -146,20 +146,11 @@ def _hold(
     if not stages:
         return
     for name, pipeline in pipelines.items():
-        with _of_class(name):
+        with of_class(name):
             if "federate" in stages:
                 stack.enter_context(held_ledgers(pipeline))
             stack.enter_context(tracked(pipeline))
         pipeline.run.keep_options(pipeline.config, jobs[name].overrides)
-
-
-@contextmanager
-def _of_class(name: str) -> Iterator[None]:
-    """Within, an error says which class it is of."""
-    try:
-        yield
-    except FedliteError as error:
-        raise type(error)(f"class {name}: {error}") from error
 
 
 def _tell(pipelines: Mapping[str, Pipeline], progress: Progress) -> None:
@@ -177,8 +168,12 @@ def _refuse_others(run: RunDirectory, config: Config) -> None:
     Raises:
         UsageError: names those that differ.
     """
-    if "classes" not in run.facts:
+    if not run.stages:
         return
+    if "classes" not in run.facts:
+        raise UsageError(
+            f"run.dir={run.path}: holds a run of one student; choose another directory for {KEY}"
+        )
     before, now = (
         {name: replace(one, max_bytes=None) for name, one in federation.classes.items()}
         for federation in (

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fedlite.base.compute import compute_device, memory_explained
-from fedlite.base.errors import FedliteError
+from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.options import NEUTRAL, PATH, PATH_OR_NAME, options_of, value_at
 from fedlite.federation.ledgers import hold_ledgers
 from fedlite.federation.transport.engines import prepare_engine
@@ -54,6 +54,10 @@ def execute(
         open_run(config, list(overrides), resume=resume) as run,
         Progress(config.tracking.progress and not quiet) as progress,
     ):
+        if "classes" in run.facts:
+            raise UsageError(
+                f"run.dir={run.path}: holds several classes of students; choose another directory"
+            )
         if tuple(stages) != ("report",):  # which takes a moment, and names its files
             progress.tell(f"run        {run.path}")
         check_delivery(config, stages)

@@ -8,6 +8,7 @@ from torch import nn
 
 from fedlite.data.types import Task
 from fedlite.distill.loss import build_loss
+from fedlite.distill.taps import Between
 from fedlite.federation.buffered import (
     AtWork,
     account_step,
@@ -121,8 +122,10 @@ def client_work(config: Config, task: Task, examples: int) -> Work:
     """
     student = build_model(config.student, task, config.seed)
     teacher = build_model(config.teacher, task, seed=0)
-    trained, frozen = _split_flops(student, task, taps=build_loss(config.distill).student_taps)
-    steps = config.federation.local_steps * config.privacy.sample_rate * examples
+    loss = build_loss(config.distill, between=Between(student, teacher, task.blank(2)))
+    copies = config.privacy.augmentations
+    trained, frozen = _split_flops(student, task, whole=bool(loss.student_taps or copies))
+    steps = max(copies, 1) * config.federation.local_steps * config.privacy.sample_rate * examples
     return Work(
         flops=steps * TRAINING * trained,
         bytes_down=state_bytes(student),
@@ -132,11 +135,11 @@ def client_work(config: Config, task: Task, examples: int) -> Work:
     )
 
 
-def _split_flops(student: nn.Module, task: Task, *, taps: Sequence[str]) -> tuple[float, float]:
+def _split_flops(student: nn.Module, task: Task, *, whole: bool) -> tuple[float, float]:
     """Forward FLOP of what training moves, and of a fixed front end, whose features a client works
-    out once."""
-    whole = forward_flops(student, task.blank(1))
-    if not isinstance(student, FixedFrontEnd) or taps:
-        return whole, 0.0
+    out once unless training runs the ``whole`` student."""
+    everything = forward_flops(student, task.blank(1))
+    if not isinstance(student, FixedFrontEnd) or whole:
+        return everything, 0.0
     head = forward_flops(student.head, student.eval().features(task.blank(1)))
-    return head, whole - head
+    return head, everything - head

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedlite.base.chatter import without_chatter
+from fedlite.base.errors import UsageError
 from fedlite.runs.compose import compose_config, expand_files
 from fedlite.runs.handle import Run
 from fedlite.runs.literal import key_of
@@ -57,11 +58,15 @@ def plan(*overrides: str) -> "Forecast":
     """What a configuration will spend, and its alternatives; trains and charges nothing.
 
     Raises:
-        UsageError: no privacy to plan, or a plan that cannot be kept.
+        UsageError: no privacy to plan, a plan that cannot be kept, or several classes of students.
     """
+    from fedlite.runs.class_jobs import has_classes
     from fedlite.runs.forecast import forecast
 
-    return forecast(compose_config(overrides))
+    config = compose_config(overrides)
+    if has_classes(config):
+        raise UsageError("federation.classes: each has a plan; add federation.class_name=NAME")
+    return forecast(config)
 
 
 def load_run(dir: str | Path) -> Run:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.base.options import value_at
 from fedlite.base.pretrained import MINILM
 from fedlite.runs.config import Config
@@ -20,7 +21,7 @@ def check_inputs(config: Config) -> None:
     for key in FILES:
         path = value_at(config, key)
         if path and path != MINILM and not Path(path).exists():
-            raise UsageError(f"{key}={path}: no such file")
+            raise UsageError(f"{key}={path}: no such file{did_you_mean_file(Path(path))}")
     dataset = config.dataset
     own = "." in dataset.source  # a source of the user's may read from anywhere
     if dataset.root and dataset.source != ANYWHERE and not own and not Path(dataset.root).exists():

@@ -16,6 +16,7 @@ from fedlite.federation.joins import JoinedStudent, Joins, load_joins, save_join
 from fedlite.models.build import load_state
 from fedlite.privacy.randomness import derive_seed
 from fedlite.report.progress import Progress
+from fedlite.runs.class_jobs import of_class
 from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.stages.federate import Rounds, begun_rounds
 from fedlite.runs.stages.table import run_stages
@@ -41,13 +42,15 @@ def run_together(
         FedliteError: anything a person can put right; what is finished stays on disk.
     """
     at = stages.index("federate") if "federate" in stages else 0
-    for pipeline in pipelines.values():
-        run_stages(pipeline, stages[:at], again)
+    for name, pipeline in pipelines.items():
+        with of_class(name):
+            run_stages(pipeline, stages[:at], again)
     if "federate" in stages:
         _federate(pipelines, joins_file, progress)
         at += 1
-    for pipeline in pipelines.values():
-        run_stages(pipeline, stages[at:], again)
+    for name, pipeline in pipelines.items():
+        with of_class(name):
+            run_stages(pipeline, stages[at:], again)
 
 
 def is_federated(pipeline: Pipeline) -> bool:
@@ -70,8 +73,9 @@ def _federate(
             name: stack.enter_context(begun_rounds(pipeline)) for name, pipeline in waiting.items()
         }
         if joins_file is None:
-            for one in rounds.values():
-                one.go_on()
+            for name, one in rounds.items():
+                with of_class(name):
+                    one.go_on()
         else:
             joins = _in_lock_step(rounds, joins, joins_file, progress)
     for name, one in rounds.items():
@@ -95,7 +99,8 @@ def _in_lock_step(
     with progress.stage("join classes", total=len(stops)) as bar:
         for stop in stops:
             for name, one in rounds.items():
-                one.go_on(stop, joins.students.get(name))
+                with of_class(name):
+                    one.go_on(stop, joins.students.get(name))
             if joins.round < stop:
                 joins = _joined(rounds, joins, stop)
                 save_joins(file, joins)

@@ -98,12 +98,14 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         options = client_options(config, splits.task, pipeline.class_weights)
         open_workbench(options.to_json(), run.file("nodes"), config.device)
         _check_trained(pipeline)
-        if "compress" in stages:
+        limit = _limit(config)
+        if "compress" in stages or limit is not None:
             from fedlite.compress.probe import check_cut, check_export, check_loads  # as above
 
             cut = check_cut(pipeline.build(config.student), splits.task, config.compress)
-            _check_size(pipeline, cut)
-            if not config.student.module.startswith(EXPORTS):
+            if limit is not None:
+                _check_size(pipeline, cut, limit)
+            if "compress" in stages and not config.student.module.startswith(EXPORTS):
                 check_loads(cut, config.student, splits.task)
                 check_export(cut, splits.task, config.compress)
     if not privacy.private:
@@ -119,21 +121,27 @@ def check_run(pipeline: Pipeline, stages: Sequence[str]) -> None:
         log.warning("deterministic randomness: this run is NOT PRIVATE")
 
 
-def _check_size(pipeline: Pipeline, cut: nn.Module) -> None:
-    """Refuse a class of students whose file will be larger than its limit. What a search will ship
-    is not known yet."""
-    config, name = pipeline.config, pipeline.config.federation.class_name
-    limit = config.federation.classes[name].max_bytes if name else None
-    if limit is None or config.compress.search.enabled:
-        return
+def _limit(config: Config) -> int | None:
+    """Bytes that the file of a class's students may have; None where nobody said, or where a search
+    will say what ships."""
+    name = config.federation.class_name
+    if not name or config.compress.search.enabled:
+        return None
+    return config.federation.classes[name].max_bytes
+
+
+def _check_size(pipeline: Pipeline, cut: nn.Module, limit: int) -> None:
+    """Refuse a class of students whose file will be larger than its limit."""
     from fedlite.compress.probe import shipped_bytes  # what exports loads slowly
 
-    size = shipped_bytes(cut, pipeline.splits.task, config.compress, pipeline.splits.public)
+    config, splits = pipeline.config, pipeline.splits
+    size = shipped_bytes(cut, splits.task, config.compress, splits.public)
     if size > limit:
+        where = f"{KEY}.{config.federation.class_name}"
         raise UsageError(
-            f"{KEY}.{name}.max_bytes={limit}: student={config.student.name} takes {size} bytes as"
-            f" it would ship; give {KEY}.{name} a smaller student (student, kwargs), or compress"
-            " more (compress.ratio, compress.bits); nothing was trained or charged"
+            f"{where}.max_bytes={limit}: student={config.student.name} takes {size} bytes as it"
+            f" would ship; give {where} a smaller student (student, kwargs), or compress more"
+            " (compress.ratio, compress.bits); nothing was trained or charged"
         )
 
 

@@ -44,6 +44,11 @@ def check_together(
             f"federation.strategy.proximal_mu={strategy.proximal_mu:g}: times"
             f" federation.learning_rate it is {pull:g}; use {LARGEST_PULL:g} or less"
         )
+    if privacy.augmentations and not dataset.augment.changes:
+        raise UsageError(
+            f"privacy.augmentations={privacy.augmentations}: dataset.augment changes nothing; give"
+            " dataset.augment.shift, flip or noise, or privacy.augmentations=0"
+        )
     if dataset.evaluate_on == "holdout" and dataset.holdout_size == 0:
         raise UsageError("dataset.evaluate_on=holdout: needs dataset.holdout_size of 1 or more")
 

@@ -22,7 +22,7 @@ from fedlite.base.errors import UsageError
 from fedlite.base.files import user_path
 from fedlite.base.nearest import did_you_mean
 from fedlite.base.options import PATH, PATH_OR_NAME, Option, options_of
-from fedlite.runs.conf import choices, groups
+from fedlite.runs.conf import choices, conf_dir, groups
 from fedlite.runs.config import Config
 from fedlite.runs.experiment import EXPERIMENT
 from fedlite.runs.literal import key_of, literal
@@ -114,7 +114,10 @@ def values_swept(override: str) -> list[str]:
 def unknown_option(key: str) -> str:
     """What to say of a key that is no option."""
     if mapping := next((one for one in _mappings() if key.startswith(f"{one}.")), None):
-        return f"{key}: not among the {mapping.rpartition('.')[2]} so far; +{key}=VALUE adds it"
+        hint = did_you_mean(key, _entries(mapping)) or ";"
+        return (
+            f"{key}: not among the {mapping.rpartition('.')[2]} so far{hint} +{key}=VALUE adds it"
+        )
     known = [*_options(), *groups()]
     hint = did_you_mean(key, known, count=3)
     group = key.split(".")[0]
@@ -122,6 +125,15 @@ def unknown_option(key: str) -> str:
     if not hint and 0 < len(beside) <= 15:
         hint = f"; {group} has {', '.join(beside)}"
     return f"{key}: no such option{hint} (see `fedlite simulate --help`)"
+
+
+def _entries(mapping: str) -> list[str]:
+    """The keys that the files of ``conf/`` have in a mapping, each with the mapping's own."""
+    group, _, name = mapping.partition(".")
+    files = [conf_dir() / group / f"{choice}.yaml" for choice in choices(group)]
+    read = [yaml.safe_load(file.read_text("utf-8")) or {} for file in files]
+    held = [content.get(name) or {} for content in read]
+    return sorted({f"{mapping}.{key}" for entries in held for key in entries})
 
 
 def unknown_choice(group: str, choice: str, there: Sequence[str] = ()) -> str:

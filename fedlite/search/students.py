@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedlite.base.compute import device_of, moved
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import write_whole
+from fedlite.base.options import deciding
 from fedlite.base.records import Cost, score_of
 from fedlite.base.tensors import state_sha256
 from fedlite.compress.exporting import export_file
@@ -28,6 +29,7 @@ from fedlite.distill.evaluate import evaluate_model
 from fedlite.distill.loss import Loss, build_loss
 from fedlite.distill.options import DistillOptions
 from fedlite.distill.public import Teach, distil_on_public, require_public, teacher_answers
+from fedlite.distill.taps import Between
 from fedlite.models.build import build_model, count_parameters
 from fedlite.models.options import ModelOptions
 from fedlite.privacy.randomness import derive_seed
@@ -140,8 +142,7 @@ def search_student(
     limits = Limits(latency_ms=config.target.latency_ms, bytes=config.target.bytes)
     measured = dataclasses.replace(compress.measure, batch_sizes=[1])
     weights = class_weights(public.labels, task.num_classes, distill.class_weights)
-    loss = build_loss(distill, weights)
-    teach = _remembered(teacher_answers(teacher, loss))
+    taught: dict[tuple[str, ...], Teach] = {}  # by what a loss taps of the teacher
     frame = frame_of(default)
     space = student_space(config)
     first = genes_of(default, space)
@@ -176,12 +177,15 @@ def search_student(
         if limits.shortfall(outcome) and options != by_hand:
             return outcome
         with moved(device_of(teacher), model):
-            _score(model, teach, loss, public, config, distill, augment, seed)
+            loss = build_loss(distill, weights, Between(model, teacher, public.inputs[:2]))
+            if (taps := tuple(loss.teacher_taps)) not in taught:
+                taught[taps] = _remembered(teacher_answers(teacher, loss))
+            _score(model, taught[taps], loss, public, config, distill, augment, seed)
             found = evaluate_model(model, validation, task.num_classes)
         return dataclasses.replace(outcome, accuracy=score_of(found, task.metric))
 
     space_options, served = dataclasses.asdict(config), dataclasses.asdict(compress)
-    taught = dataclasses.asdict(distill)
+    distilled = deciding(distill)
     identity = identity_of(
         "student",
         *by_metric(task.metric),
@@ -189,7 +193,7 @@ def search_student(
         compress.formats[0],
         {name: served[name] for name in SERVING},
         dataclasses.asdict(default),
-        {name: one for name, one in taught.items() if name != "word_vectors"},  # of texts
+        {name: one for name, one in distilled.items() if name != "word_vectors"},  # of texts
         dataclasses.asdict(augment),
         state_sha256(teacher.state_dict()),
         state_sha256({"public": public.inputs, "validation": validation.inputs}),

@@ -8,24 +8,28 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.files import visible_files
+from fedlite.base.nearest import did_you_mean, did_you_mean_file
 from fedlite.serve.dialect import is_number, rows_of
+from fedlite.serve.logmel import LogMel
 from fedlite.serve.parquet import PARQUETS, array_of, is_parquet, read_parquet, rows_of_parquet
 from fedlite.serve.pictures import PICTURES, read_picture
-from fedlite.serve.preprocessing import Preprocessing
+from fedlite.serve.preprocessing import Kind, Preprocessing
+from fedlite.serve.sounds import SOUNDS, clips_of, read_clip
 from fedlite.serve.texts import KINDS_IN_WORDS as TEXTS_IN_WORDS
 from fedlite.serve.texts import TEXTS, TextPreprocessing, read_texts
 
 DECIMAL_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
 TRUTH = {"true": 1.0, "false": 0.0}  # as a table is trained on
 KINDS = (*PICTURES, ".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", *PARQUETS)
-KINDS_IN_WORDS = "png, jpg, npy, npz, csv, tsv or parquet"  # of what is no text
+KINDS_IN_WORDS = "png, jpg, npy, npz, csv, tsv or parquet"  # of what is neither text nor sound
+SOUNDS_IN_WORDS = "wav, npy or npz"
 
 
 @dataclass(frozen=True)
@@ -37,41 +41,45 @@ class Examples:
     notes: tuple[str, ...] = ()
 
 
-def files_of(inputs: Sequence[Path], *, text: bool = False) -> list[Path]:
+def files_of(inputs: Sequence[Path], kind: Kind | Literal["text"] = "picture") -> list[Path]:
     """The files that are meant: folders stand for all that can be read below them, by name.
 
-    ``text`` says that the model takes texts, and none of the other kinds.
+    ``kind`` is what the model takes: a model of texts takes other files, and one of sounds too.
 
     Raises:
         UsageError: something is not there, holds nothing that can be read, or is of another kind.
     """
-    words = TEXTS_IN_WORDS if text else KINDS_IN_WORDS
+    words = {"text": TEXTS_IN_WORDS, "sound": SOUNDS_IN_WORDS}.get(kind, KINDS_IN_WORDS)
     found = []
     for path in inputs:
         if path.is_dir():
-            files, _ = contents_of(path, text=text)
+            files, _ = contents_of(path, kind)
             if not files:
                 raise UsageError(f"input={path}: nothing to predict there; give {words}")
             found += files
         elif not path.is_file():
-            raise UsageError(f"input={path}: no such file or folder; give {words}")
-        elif not _readable(path, text):
-            kind = path.suffix.lower() or "(none)"
-            raise UsageError(f"input={path}: unknown kind {kind}; give {words}")
+            hint = did_you_mean_file(path) or ";"
+            raise UsageError(f"input={path}: no such file or folder{hint} give {words}")
+        elif not _readable(path, kind):
+            suffix = path.suffix.lower() or "(none)"
+            raise UsageError(f"input={path}: unknown kind {suffix}; give {words}")
         else:
             found.append(path)
     return found
 
 
-def contents_of(folder: Path, *, text: bool = False) -> tuple[list[Path], list[Path]]:
+def contents_of(
+    folder: Path, kind: Kind | Literal["text"] = "picture"
+) -> tuple[list[Path], list[Path]]:
     """The files below a folder that can be read, and the others; hidden ones are neither."""
     files = visible_files(folder)
-    others = [path for path in files if not _readable(path, text)]
-    return [path for path in files if _readable(path, text)], others
+    others = [path for path in files if not _readable(path, kind)]
+    return [path for path in files if _readable(path, kind)], others
 
 
-def _readable(path: Path, text: bool) -> bool:
-    return path.name.lower().endswith(TEXTS if text else KINDS)
+def _readable(path: Path, kind: str) -> bool:
+    kinds = {"text": TEXTS, "sound": (*SOUNDS, *KINDS)}.get(kind, KINDS)
+    return path.name.lower().endswith(kinds)
 
 
 def refuse_what_does_not_fit(
@@ -86,11 +94,12 @@ def refuse_what_does_not_fit(
         return
     if invert:
         raise UsageError(f"invert: only of pictures; this model takes {preprocessing.words}")
+    words = SOUNDS_IN_WORDS if preprocessing.kind == "sound" else "npy, npz, csv or parquet"
     for path in files:
         if path.suffix.lower() in PICTURES:
             raise UsageError(
                 f"input={path}: is a picture, and this model takes {preprocessing.words};"
-                " give npy, npz, csv or parquet"
+                f" give {words}"
             )
 
 
@@ -106,7 +115,9 @@ def read_examples(
     header; where the model is of a table, a header with its columns among others. A parquet is read
     as a csv with a header, or holds an array in each row. Where the model takes texts, a txt holds
     one on each line, and a csv, tsv, jsonl or parquet in the columns that the training data had
-    (:func:`fedlite.serve.texts.read_texts`).
+    (:func:`fedlite.serve.texts.read_texts`). Where it takes recordings, a wav is one, and an npy,
+    npz or parquet holds spectrograms as above, or samples at the model's rate
+    (:func:`fedlite.serve.sounds.clips_of`).
 
     Raises:
         UsageError: its examples have another shape.
@@ -116,7 +127,10 @@ def read_examples(
         texts = read_texts(path, preprocessing.columns)
         names = [f"{name}:{place}" for place in range(1, len(texts) + 1)]
         return Examples(names, preprocessing.encode(texts))
-    kind, shape = path.suffix.lower(), preprocessing.input_shape
+    kind, shape, front = path.suffix.lower(), preprocessing.input_shape, preprocessing.sound
+    if front is not None and kind in SOUNDS:
+        clip = read_clip(path, front, "input")
+        return Examples([name], front(clip.samples[None]), clip.notes)
     if kind in PICTURES:
         picture = read_picture(path, preprocessing, invert=invert)
         return Examples([name], picture.pixels[None] * preprocessing.scale, picture.notes)
@@ -128,12 +142,21 @@ def read_examples(
         array = _read_array(path) if kind in (".npy", ".npz") else None
         cells = _cells_of(path)
     if array is not None:
+        if front is not None and array.ndim <= 2 and array.shape != shape[1:]:
+            return _sounds(array, front, path, name)
         raw = shaped(array, shape, path)
         names = [f"{name}[{i}]" for i in range(len(raw))]
     else:
         lines, rows = _read_rows(path, cells, math.prod(shape), preprocessing.columns)
         names, raw = [f"{name}:{line}" for line in lines], rows.reshape(-1, *shape)
     return Examples(names, preprocessing.scale - raw if invert else raw)
+
+
+def _sounds(array: NDArray[Any], front: LogMel, path: Path, name: str) -> Examples:
+    clips = clips_of(array, front, f"input={path}")
+    names = [name] if array.ndim == 1 else [f"{name}[{place}]" for place in range(len(clips))]
+    notes = tuple(dict.fromkeys(note for clip in clips for note in clip.notes))
+    return Examples(names, front(np.stack([clip.samples for clip in clips])), notes)
 
 
 def _read_array(path: Path) -> NDArray[Any]:
@@ -229,9 +252,10 @@ def _places(header: Sequence[str], columns: Sequence[str], path: Path) -> list[i
     if len(missing) == len(columns):
         return None
     if missing:
+        hint = did_you_mean(missing[0], names) or ";"
         raise UsageError(
             f"input={path}: lacks {len(missing)} of the model's {len(columns)} columns, such as"
-            f" {missing[0]!r}; it has {', '.join(names)}"
+            f" {missing[0]!r}{hint} it has {', '.join(names)}"
         )
     return [names.index(name) for name in columns]
 

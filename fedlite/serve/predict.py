@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.serve.calibration import read_calibration
 from fedlite.serve.cascade import Cascade
 from fedlite.serve.inputs import Examples, files_of, read_examples, refuse_what_does_not_fit
-from fedlite.serve.preprocessing import read_json, read_preprocessing
+from fedlite.serve.preprocessing import Kind, read_json, read_preprocessing
 from fedlite.serve.runtime import logits_of, open_runtime
 from fedlite.serve.verify import MANIFEST
 
@@ -26,7 +26,7 @@ BY_TEACHER = "the student was unsure: sent to the teacher, whose answer this is"
 class Prediction:
     """Classes of one example with their probabilities, the likeliest first.
 
-    ``notes`` say what was done to a picture to fit it to the model.
+    ``notes`` say what was done to a picture or recording to fit it to the model.
     """
 
     source: str
@@ -46,8 +46,8 @@ def predict(
 
     ``model_path`` is an exported file of any format, or its folder (:func:`choose_model`);
     ``labels.json``, ``preprocessing.json`` and, where it is, ``calibration.json`` are read beside
-    it. A file is a picture, or an npy, npz, csv, tsv or parquet, and for a model of texts a txt,
-    csv, tsv, jsonl or parquet
+    it. A file is a picture, or an npy, npz, csv, tsv or parquet, for a model of recordings a wav,
+    and for one of texts a txt, csv, tsv, jsonl or parquet
     (:func:`fedlite.serve.inputs.read_examples`); a folder stands for all such files below it.
 
     Args:
@@ -69,7 +69,7 @@ def predict(
     preprocessing = read_preprocessing(model_path.with_name("preprocessing.json"))
     labels, calibration = class_names(model_path), read_calibration(model_path)
     given = [inputs] if isinstance(inputs, Path) else list(inputs)
-    files = files_of(given, text=preprocessing.kind == "text")
+    files = files_of(given, preprocessing.kind)
     refuse_what_does_not_fit(files, preprocessing, invert)
 
     def readable() -> Iterator[Examples]:
@@ -127,15 +127,15 @@ def _batches(
         yield names, np.concatenate(parts), notes
 
 
-def takes_text(model_path: Path) -> bool:
-    """Whether a model is one of texts.
+def taken_by(model_path: Path) -> Kind | Literal["text"]:
+    """What a model takes.
 
     Raises:
         UsageError: there is no ``preprocessing.json`` beside it.
         FedliteError: that is damaged.
     """
     path = choose_model(model_path).with_name("preprocessing.json")
-    return read_preprocessing(path).kind == "text"
+    return read_preprocessing(path).kind
 
 
 def class_names(model_path: Path) -> list[str]:

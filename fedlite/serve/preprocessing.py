@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.serve.kind import Array
+from fedlite.serve.logmel import LogMel
 from fedlite.serve.texts import TextPreprocessing
 
-Kind = Literal["picture", "map", "series", "vector"]
+Kind = Literal["picture", "map", "series", "vector", "sound"]
 
 LARGEST_STD = 0.5  # of values between 0 and 1
 
@@ -22,7 +23,7 @@ class Preprocessing:
     """How raw inputs become the model's: ``(raw / scale - mean) / std`` per leading dimension.
 
     ``input_shape`` is (C, H, W), (C, L) or (F,). ``columns`` names the features of a table; empty
-    for other inputs.
+    for other inputs. ``sound`` makes raw inputs of recordings; None for other inputs.
     """
 
     input_shape: tuple[int, ...]
@@ -30,6 +31,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     columns: tuple[str, ...] = ()
+    sound: LogMel | None = None
 
     def normalise(self, raw: NDArray[Any]) -> Array:
         """Raw (n, *input_shape) to normalised float32 of the same shape."""
@@ -45,8 +47,10 @@ class Preprocessing:
 
         A ``picture`` has one channel or three, and raw values from 0 to ``scale``: mean and
         deviation of the training data tell. A ``map`` is any other (C, H, W), such as a
-        spectrogram.
+        spectrogram, and a ``sound`` one whose front end is known.
         """
+        if self.sound is not None:
+            return "sound"
         if len(self.input_shape) == 1:
             return "vector"
         if len(self.input_shape) == 2:
@@ -62,6 +66,8 @@ class Preprocessing:
         if self.kind == "series":
             channels, length = self.input_shape
             return f"series of {channels} x {length} values (channels x length)"
+        if self.sound is not None:
+            return f"recordings of {self.sound.seconds:g} s at {self.sound.rate:,} Hz"
         channels, height, width = self.input_shape
         if self.kind == "picture":
             return f"{'grey' if channels == 1 else 'colour'} pictures of {width}x{height} pixels"
@@ -101,9 +107,18 @@ def read_preprocessing(path: Path) -> Preprocessing | TextPreprocessing:
             mean=tuple(float(value) for value in found["mean"]),
             std=tuple(float(value) for value in found["std"]),
             columns=tuple(map(str, found.get("columns", ()))),
+            sound=None if found.get("sound") is None else _of_sounds(found["sound"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FedliteError(f"{path}: needs input_shape, scale, mean and std") from error
+
+
+def _of_sounds(found: dict[str, Any]) -> LogMel:
+    return LogMel(
+        **{name: int(found[name]) for name in ("rate", "samples", "window", "hop")},
+        edges=tuple(float(edge) for edge in found["edges"]),
+        floor=float(found["floor"]),
+    )
 
 
 def _of_texts(found: dict[str, Any], path: Path) -> TextPreprocessing:

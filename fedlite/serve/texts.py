@@ -11,6 +11,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean
 from fedlite.serve.dialect import lines_of, rows_of
 from fedlite.serve.parquet import PARQUETS, is_parquet, read_parquet
 from fedlite.serve.tokens import Tokens, encode
@@ -97,7 +98,8 @@ def column(table: Columns, name: str, path: Path, role: str) -> Sequence[Any]:
         UsageError: it is not there; ``role`` says what asks for it.
     """
     if name not in table:
-        raise UsageError(f"{path}: no column {name!r} ({role}); has {', '.join(table)}")
+        hint = did_you_mean(name, table) or ";"
+        raise UsageError(f"{path}: no column {name!r} ({role}){hint} has {', '.join(table)}")
     return table[name]
 
 
@@ -151,8 +153,8 @@ def _records(path: Path) -> Columns:
             record = None
         if not isinstance(record, dict):
             raise UsageError(f"{path}: line {number} is no JSON object; expected one a line")
-        for name in record.keys() - found.keys():
-            found[name] = [None] * count
+        for name in record:  # in the order of the file
+            found.setdefault(name, [None] * count)
         for name, values in found.items():
             values.append(record.get(name))
         count += 1

@@ -23,6 +23,7 @@ OF_OPTIONS = {option.key: option.named for option in options_of(Config) if optio
 KINDS = {**OF_OPTIONS, "sums": SUMS, "runtimes": RUNTIMES}
 LOSSES = KINDS["distill.loss"]
 CLOSED = Named("thing", "fedlite.distill.losses", "build", open=False)
+NAMES = "attention, decoupled, hard, hints, relational, relations, soft"
 EVERY = [(kind, name) for kind, named in KINDS.items() for name in named.names()]
 
 
@@ -77,9 +78,9 @@ print(json.dumps([*found, imported]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     names, soft, warm, path, imported = json.loads(done.stdout)
-    assert names == ["hard", "relational", "soft"]
+    assert names == ["attention", "decoupled", "hard", "hints", "relational", "relations", "soft"]
     assert (soft, path, imported) == ("", "", [])
-    assert warm.startswith("must be one of hard, relational, soft, or a path such as ")
+    assert warm.startswith(f"must be one of {NAMES}, or a path such as ")
 
 
 def test_a_new_module_is_a_new_name_and_a_private_one_is_none(
@@ -118,16 +119,20 @@ def test_a_module_in_the_working_directory_is_found(
         (
             LOSSES,
             "warm",
-            "distill.loss=warm: must be one of hard, relational, soft, or a path such",
+            f"distill.loss=warm: must be one of {NAMES}, or a path such",
         ),
-        (LOSSES, "", "distill.loss=: must be one of hard"),
-        (LOSSES, "Soft", "distill.loss=Soft: must be one of hard"),
-        (LOSSES, ".soft.", "distill.loss=.soft.: must be one of hard"),
+        (LOSSES, "", "distill.loss=: must be one of attention"),
+        (LOSSES, "Soft", "distill.loss=Soft: must be one of attention"),
+        (LOSSES, ".soft.", "distill.loss=.soft.: must be one of attention"),
         (LOSSES, ".losses.soft", "distill.loss=.losses.soft: give the full path, such as "),
         (LOSSES, "losses..soft", "distill.loss=losses..soft: give the full path, such as "),
         (LOSSES, "no.such.module", "distill.loss=no.such.module: cannot import: No module named"),
         (LOSSES, "json.nothing", "distill.loss=json.nothing: cannot import: module 'json' has no"),
-        (CLOSED, "json.dumps", "thing=json.dumps: must be one of hard, relational, soft"),
+        (
+            CLOSED,
+            "json.dumps",
+            f"thing=json.dumps: must be one of {NAMES}",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -136,7 +141,7 @@ def test_what_is_not_there_is_one_line(named: Named, name: str, line: str) -> No
 
 
 def test_a_closed_kind_offers_no_path() -> None:
-    assert refused(CLOSED, "warm").endswith("hard, relational, soft")
+    assert refused(CLOSED, "warm").endswith(NAMES)
 
 
 @given(st.text(alphabet="abc.", max_size=12).filter(lambda text: text not in LOSSES.names()))

@@ -31,6 +31,7 @@ from fedlite.runs.config import Config
 from tests.drawn import REQUIRED, at, limits, nested, values
 
 LOSSES = Named("kind", "fedlite.distill.losses", "build")
+NAMES = "attention, decoupled, hard, hints, relational, relations, soft"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def test_every_option_of_a_run_has_a_help_text_of_one_line() -> None:
 
 def test_an_option_is_described_in_words() -> None:
     found = {key: (one.type, one.bounds, one.choices) for key, one in KNOWN.items()}
-    losses = ("hard", "relational", "soft")
+    losses = ("attention", "decoupled", "hard", "hints", "relational", "relations", "soft")
     assert found == {
         "name": ("text", "", ()),
         "count": ("a whole number", ">= 1", ()),
@@ -179,13 +180,11 @@ def test_whatever_an_option_takes_is_kept_and_survives_json(data: st.DataObject)
         ({"inner": {"mode": "maybe"}}, "inner.mode=maybe: must be one of on, off"),
         (
             {"inner": {"kind": "warm"}},
-            "inner.kind=warm: must be one of hard, relational, soft,"
-            " or a path such as my_package.module.name",
+            f"inner.kind=warm: must be one of {NAMES}, or a path such as my_package.module.name",
         ),
         (
             {"kinds": ["soft", "warm"]},
-            "kinds=[soft,warm]: must be one of hard, relational, soft,"
-            " or a path such as my_package.module.name",
+            f"kinds=[soft,warm]: must be one of {NAMES}, or a path such as my_package.module.name",
         ),
         # lists
         ({"sizes": []}, "sizes=[]: must hold one or more whole numbers >= 1 and <= 64"),
@@ -194,7 +193,10 @@ def test_whatever_an_option_takes_is_kept_and_survives_json(data: st.DataObject)
         ({"sizes": 3}, "sizes=3: must hold one or more whole numbers >= 1 and <= 64"),
         ({"parts": ["a", "c"]}, "parts=[a,c]: must hold one or more of a, b"),
         ({"parts": []}, "parts=[]: must hold one or more of a, b"),
-        ({"kinds": []}, "kinds=[]: must hold one or more of hard, relational, soft"),
+        (
+            {"kinds": []},
+            f"kinds=[]: must hold one or more of {NAMES}",
+        ),
         ({"words": "abc"}, "words=abc: must be a list or null"),
         # unknown keys
         ({"cuont": 3}, "cuont: no such option"),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fedlite.cli import predict, serve
 from fedlite.cli.completion import OWN_OPTIONS, SCRIPTS, offered
 from fedlite.cli.help import COMMANDS
 from fedlite.cli.main import run
-from fedlite.cli.predict import OPTIONS
 
 
 def test_commands_are_offered() -> None:
@@ -90,6 +90,7 @@ def test_another_shell_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "fedlite: --completion: give one of bash, zsh, fish\n"
 
 
-def test_all_options_of_predict_are_offered() -> None:
-    assert set(OWN_OPTIONS["predict"]) == set(OPTIONS)
+def test_all_options_of_predict_and_serve_are_offered() -> None:
+    assert set(OWN_OPTIONS["predict"]) == set(predict.OPTIONS)
+    assert set(OWN_OPTIONS["serve"]) == {*serve.WORDS, *serve.NUMBERS}
     assert {"--json", "--invert"} <= set(offered(["predict", "--"]))

@@ -77,7 +77,9 @@ def test_the_latest_run_is_named_by_a_word(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for command in ("ledger", "verify", "report"):
-        assert "last: no run below" in refusal(capsys, 2, command, "last")
+        line = refusal(capsys, 2, command, "last")
+        assert "last: no run below" in line
+        assert "start one with `fedlite simulate`" in line
     shutil.copytree(finished_run, tmp_path / "outputs" / "day" / "time")
     for typed in ("last", "run.dir=last"):
         assert run(["verify", typed]) == 0

@@ -95,7 +95,7 @@ def test_a_device_asks_where_it_is_unsure_and_goes_on_alone_when_the_server_is_g
         ("port=70000", "port=70000: must be a whole number from 0 to 65535"),
         ("rows=0", "rows=0: must be a whole number from 1"),
         ("rate=many", "rate=many: must be"),
-        ("tokenfile=x", "unknown option 'tokenfile=x' (did you mean token_file?)"),
+        ("tokenfile=x", "unknown option 'tokenfile=x'; did you mean token_file?"),
         ("token_file=none", "token_file=none: no such file"),
     ],
 )

@@ -1,11 +1,13 @@
 """Augmentation of batches: what it draws, what it keeps and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from fedlite.base.errors import UsageError
-from fedlite.data.augment import augment
+from fedlite.data.augment import Copies, augment
 from fedlite.data.options import AugmentOptions
 
 
@@ -87,3 +89,39 @@ def test_shift_and_flip_refuse_what_is_no_image(
 ) -> None:
     with pytest.raises(UsageError, match="are for images"):
         augment(torch.zeros(shape), config, seeded())
+
+
+# --- copies of single examples --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_a_copy_follows_from_seed_and_number_alone(seed: int) -> None:
+    copies, inputs = Copies(AugmentOptions(2, True, 0.1), 3, seed), images()
+    whole = list(copies.of(inputs, torch.arange(64)))
+    rows = torch.tensor([60, 3, 17])
+    for one, other in zip(whole, copies.of(inputs[rows], rows), strict=True):
+        assert torch.equal(one[rows], other)
+    assert not torch.equal(whole[0], whole[1])
+    another = next(replace(copies, seed=seed - 1 if seed else 1).of(inputs, torch.arange(64)))
+    assert not torch.equal(whole[0], another)
+
+
+def test_copies_draw_every_shift_half_of_the_flips_and_normal_noise() -> None:
+    numbers = torch.arange(4000)
+    point = torch.zeros(4000, 1, 5, 8)
+    point[:, :, 2, 3] = 1
+    (moved,) = Copies(AugmentOptions(shift=1), 1, 3).of(point, numbers)
+    where = moved.flatten(1).argmax(dim=1).bincount(minlength=40).reshape(5, 8)[1:4, 2:5]
+    assert where.sum() == 4000
+    assert (where - 4000 / 9).abs().max() < 80
+    (mirrored,) = Copies(AugmentOptions(flip=True), 1, 3).of(point, numbers)
+    assert abs(float(mirrored[:, 0, 2, 4].mean()) - 0.5) < 0.03
+    (noisy,) = Copies(AugmentOptions(noise=2.0), 1, 3).of(torch.zeros(4000, 5), numbers)
+    assert (noisy.mean(dim=0).abs() < 0.15).all()
+    assert ((noisy.std(dim=0) - 2).abs() < 0.1).all()
+    assert (torch.corrcoef(noisy.T) - torch.eye(5)).abs().max() < 0.06
+
+
+def test_copies_of_texts_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"dataset.augment: .* not for texts"):
+        list(Copies(AugmentOptions(noise=0.1), 1, 0).of(torch.zeros(2, 6).long(), torch.arange(2)))

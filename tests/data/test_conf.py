@@ -16,7 +16,7 @@ from fedlite.runs.splits import splits_of
 
 TEXTS = ["trec", "ag_news", "sms_spam"]
 DATASETS = ["digits", "fashion_mnist", "mnist", "mnist_writers", "har", "cifar10", *TEXTS]
-OWN_DATA = ["npz", "npy", "idx", "pictures", "table", "text", "huggingface"]
+OWN_DATA = ["npz", "npy", "idx", "pictures", "sound", "table", "text", "huggingface"]
 PARTITIONS = ["iid", "dirichlet", "pathological", "shards", "size", "natural"]
 
 
@@ -85,6 +85,14 @@ def test_partition_has_every_key_and_natural_counts_clients_itself(name: str) ->
     assert typed.partition.name == name
     assert typed.federation.num_clients == (None if name == "natural" else 20)
     assert OmegaConf.select(config, "federation.rounds") == 20
+
+
+def test_in_har_a_client_is_a_person_whom_client_level_privacy_protects() -> None:
+    config = parse_config(composed("experiment=har", "privacy=client"))
+    assert (config.partition.name, config.privacy.unit) == ("natural", "client")
+    if not Path(str(config.dataset.root)).exists():
+        pytest.skip(f"{config.dataset.root} is not there")
+    assert splits_of(config).num_clients == 17  # tests/data/test_splits.py: each a whole person
 
 
 def test_overrides_reach_a_natural_partition() -> None:

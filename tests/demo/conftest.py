@@ -28,8 +28,10 @@ from fedlite.demo.samples import choose_samples
 from fedlite.demo.typical import typical_of
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
+from fedlite.serve.logmel import log_mel
 from tests.compress.conftest import Digits, digits, student, student_path
 from tests.int8 import is_exact
+from tests.sounds import RATE
 from tests.tasks import texts
 
 __all__ = ["digits", "student", "student_path"]  # fixtures of the folder next door
@@ -127,12 +129,12 @@ def site(
     ort: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A folder of six pages, and the bundles (``NAME_bundle``) of those that are not digits."""
+    """A folder of seven pages, and the bundles (``NAME_bundle``) of those that are not digits."""
     root = tmp_path_factory.mktemp("site")
     typical = typical_of([digits.public], digits.task)
     facts = facts_of(bundle, digits.task)
     write_demo(root / "digits", bundle, samples, facts, ort, typical=typical)
-    for task in (SERIES, MAP, TABLE):
+    for task in (SERIES, MAP, TABLE, SOUND):
         folder = root / f"{task.name}_bundle"
         ship(folder, _linear_student(task, tmp_path_factory.mktemp(task.name)), task)
         public = _noise(task)
@@ -157,6 +159,10 @@ SERIES = Task(
     "",
 )
 MAP = Task("map", (1, 6, 10), ("low", "high"), Normalise(1.0, (-7.0,), (2.0,)), "", "")
+FRONT = log_mel(RATE, seconds=0.5, window=30, hop=20, bands=20, floor=-80)
+SOUND = Task(
+    "sound", FRONT.shape, ("high", "low"), Normalise(1.0, (-50.0,), (20.0,)), "", "", sound=FRONT
+)
 TABLE = Task(
     "table", (3,), ("no", "yes"), Normalise(1.0, (0.0, 50.0, 900.0), (1.0, 9.0, 80.0)), "", ""
 )

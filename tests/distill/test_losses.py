@@ -71,7 +71,7 @@ def test_temperature_squared_keeps_the_gradient_of_a_hot_loss():
         torch.testing.assert_close(gradient, expected, rtol=0.1, atol=0.02)
 
 
-@pytest.mark.parametrize("loss", ["soft", "hard"])
+@pytest.mark.parametrize("loss", ["soft", "hard", "decoupled"])
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(2, 8),
@@ -129,7 +129,7 @@ def test_relational_loss_vanishes_for_a_scaled_teacher():
     torch.testing.assert_close(found, soft)
 
 
-@pytest.mark.parametrize("loss", ["soft", "hard", "relational"])
+@pytest.mark.parametrize("loss", ["soft", "hard", "decoupled", "relational"])
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_small_and_empty_batches_have_finite_losses_and_gradients(loss, n):
     function = built(loss)

@@ -100,7 +100,7 @@ INTERNALS = ("Hydra", "OmegaConf", "struct", "Lexer", "mismatched input", "token
             ["student: in training mode it must answer", "answer[0]"],
         ),
         (["student.kwargs.activation=step"], ["activation", "step"]),
-        (["distill.loss=warm"], ["distill.loss=warm", "hard, relational, soft"]),
+        (["distill.loss=warm"], ["distill.loss=warm", "relational, relations, soft"]),
         (
             [f"distill.loss={NETWORKS}.unknown_tap"],
             ["distill.loss: taps 'no.such.layer'", "teacher does not have"],

@@ -27,13 +27,15 @@ TASK = shaped((1, 8, 8))
 NETWORK = {"name", "module", "kwargs"}
 ALLOWED = {
     *(f"task.{key}" for key in ("name", "input_shape", "class_names", "metric", "example")),
-    "task.columns",
+    "task.columns", "task.sound",
     *(f"task.preprocessing.{key}" for key in ("kind", "scale", "mean", "std")),
     *(f"{network}.{key}" for network in ("teacher", "student") for key in NETWORK),
     *(f"teacher.{key}" for key in ("normalise", "mean", "std")),
-    *(f"loss.{key}" for key in ("loss", "alpha", "temperature")),
+    *(f"loss.{key}" for key in ("loss", "alpha", "temperature", "weight")),
+    *(f"loss.{key}" for key in ("student_layer", "teacher_layer")),
     "unit", "sample_rate", "local_steps", "learning_rate", "momentum", "seed", "gradients",
-    "sum_protocol", "class_weights", "class_name",
+    "sum_protocol", "class_weights", "class_name", "augmentations",
+    *(f"augment.{key}" for key in ("shift", "flip", "noise")),
 }  # fmt: skip
 
 # Paths and keys of the server, wherever an option holds one.

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from fedlite.base.tensors import save_tensors, state_sha256
 from fedlite.distill.answers import Answers, taught_answers
 from fedlite.distill.loss import Loss
-from fedlite.distill.options import LossOptions
+from fedlite.distill.options import LossOptions, TeacherOptions
 from fedlite.federation import workbench
 from fedlite.federation.messages import ARRAYS, CONFIG, TEACHER, TRAIN, to_arrays, to_state
 from fedlite.federation.sealed import FAILED
 from fedlite.federation.transport.grid import FIRST_NODE_ID
+from fedlite.models.options import ModelOptions
 from fedlite.privacy.ledger_folder import read_ledgers
 from fedlite.runs.config import Config
 from fedlite.runs.splits import splits_of
@@ -181,6 +182,30 @@ def test_a_loss_that_taps_student_and_teacher_trains_through_real_messages(
         assert not all(torch.equal(tapped[name], value) for name, value in other.items())
     assert all(value.isfinite().all() for value in tapped.values())
     assert any(not torch.equal(tapped[name], value) for name, value in start.items())
+
+
+@pytest.mark.parametrize("loss", ["attention", "hints", "relations"])
+def test_what_looks_inside_moves_a_student_through_real_messages(
+    loss: str, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """The proof before the charge holds both engines to autograd, through the taps."""
+    config = tiny_config("student=cnn", *DETERMINISTIC, f"distill={loss}")
+    if loss == "relations":
+        kwargs = {"width": 16, "heads": 2, "depth": 1}
+        named = ("transformer", "fedlite.models.transformer.Transformer", kwargs)
+        networks = {"teacher": TeacherOptions(*named), "student": ModelOptions(*named)}
+        config = replace(config, **networks)
+    moved = [
+        student(
+            ClientWorld(
+                replace(config, distill=replace(config.distill, weight=weight)),
+                tmp_path / str(weight),
+            )
+        )
+        for weight in (0.0, 9.0)
+    ]
+    assert not all(torch.equal(moved[0][name], value) for name, value in moved[1].items())
+    assert all(value.isfinite().all() for value in moved[1].values())
 
 
 def test_a_tapped_student_with_a_fixed_front_end_trains_as_on_its_cached_features(

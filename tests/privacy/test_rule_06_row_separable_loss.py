@@ -64,7 +64,7 @@ class Hint:
         return true + self.of_features(student.features[HIDDEN], teacher.features[HIDDEN])
 
 
-@pytest.mark.parametrize("kind", ["soft", "hard"])
+@pytest.mark.parametrize("kind", ["soft", "hard", "decoupled"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_offered_losses_separate(kind: str, alpha: float) -> None:
     loss = build_loss(DistillOptions(loss=kind, alpha=alpha, temperature=3.0))

@@ -192,14 +192,8 @@ def anything_with_inputs(data: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "train_teacher",
-        "keep",
-        "distil",
-        "recover",
-        "calibrate",
+        *("train_teacher", "keep", "distil", "recover", "calibrate", "join", "choose_joined"),
         "fit_temperature",
-        "join",
-        "choose_joined",
     ],
 )
 def test_planted_guards_are_caught(

@@ -322,7 +322,12 @@ def finished_report(
             "worker_bytes": [41_200_000, 52_300_000],
         },
         "environment": {"python": "3.12", "torch": "2.13.0", "flwr": "1.41.0", "opacus": "1.6.0"},
-        "changed": {"federation.rounds": 20, "privacy.epsilon": epsilon},
+        "changed": {
+            "student.kwargs": {"channels": [8, 8]},
+            "privacy.epsilon": epsilon,
+            "federation.rounds": 20,
+            "teacher.checkpoint": None,
+        },
         "config": _config(epsilon if private else None, "example" if private else "none", seed),
         "history": [round_entry(record) for record in records],
     }

@@ -71,6 +71,23 @@ def test_another_wish_is_a_matter_of_the_report_alone(
     assert "calibration.json: damaged" in refusal(capsys, 1, "predict", str(copied), str(rows))
 
 
+def test_a_run_of_before_is_reported_and_served_as_it_was(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(finished_run, copied)
+    state = json.loads((copied / "state.json").read_text())
+    for name in ("quality", "cascade"):
+        del state["stages"]["evaluate"][name]
+    (copied / "state.json").write_text(json.dumps(state))
+    assert run(["report", str(copied), "tracking.progress=false"]) == 0
+    assert not {"quality", "cascade"} & set(json.loads((copied / "report.json").read_text()))
+    assert "When to ask the teacher" not in (copied / "report.md").read_text()
+    assert not (copied / "deploy" / "calibration.json").exists()
+    assert verify_bundle(copied / "deploy").faults == []
+    assert "were not calibrated" in (copied / "deploy" / "MODEL_CARD.md").read_text()
+
+
 def test_a_report_says_it_in_words(finished_report: dict[str, Any]) -> None:
     report: Any = finished_report
     name = report["cascade"]["student"]

@@ -234,6 +234,12 @@ def test_a_job_of_a_sweep_shows_what_is_swept_alone(tmp_path: Path, report: Repo
     swept = {"privacy.epsilon": "8", "student": "cnn", "compress.search.enabled": "true"}
     with RunBoard(tmp_path, swept=swept) as board:
         board.log_final(report, CLASSES)
+    tensor = read(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto
+    layout = layout_pb2.Layout.FromString(tensor.string_val[0])
+    drawn = {chart.title: chart.margin.series for one in layout.category for chart in one.chart}
+    bands = [band for series in drawn.values() for band in series]
+    assert all(band.lower == band.value == band.upper for band in bands), "they would overlap"
+    assert "accuracy" in drawn
     (tag,) = (
         EventMultiplexer()
         .AddRunsFromDirectory(str(tmp_path))
@@ -265,7 +271,8 @@ def test_each_run_is_one_hparams_row_with_metrics(
             start.hparams["privacy.epsilon"].number_value
             == runs[name]["config"]["privacy"]["epsilon"]
         )
-        assert start.hparams["partition.name"].string_value == "dirichlet"
+        assert dict(start.hparams).keys() == runs[name]["changed"].keys()
+        assert start.hparams["student.kwargs"].string_value == '{"channels": [8, 8]}'
         assert metadata.SESSION_END_INFO_TAG in tags
         scalars = EventAccumulator(str(tmp_path / run)).Reload().Tags()["scalars"]
         first = sorted(scalars)[:5]

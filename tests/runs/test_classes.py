@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def test_broken_off_anywhere_it_ends_with_the_bits_of_an_unbroken_run(
 ) -> None:
     """In a round, between two classes' rounds, before and after a join is on disk."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run(["federate", *DETERMINISTIC, f"run.dir={whole}"]) == 0
+    assert run(["federate", *DETERMINISTIC, "engine.num_workers=1", f"run.dir={whole}"]) == 0
 
     def interrupted(place: object, name: str, call: int, *, before: bool = False) -> None:
         real, calls = getattr(place, name), [0]
@@ -225,6 +226,16 @@ def test_what_cannot_be_is_refused_in_one_line_before_anything_is_trained(
     assert not list(directory.rglob("*.pt"))
 
 
+def test_a_directory_is_of_one_student_or_of_several(
+    classes_run: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = ("federation.class_name=tiny", "federation.join.every=0", "federation.compare=false")
+    assert run(["federate", str(classes_run), *alone]) == 2
+    assert "holds several classes of students" in capsys.readouterr().err
+    assert run(["federate", str(finished_run), *CLASSES[:2]]) == 2
+    assert "holds a run of one student" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["tune", "search-student"])
 def test_commands_on_one_student_refuse_classes(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -258,6 +269,21 @@ def test_what_is_about_one_run_names_the_classes_to_choose_from(
     assert f"give one of {classes_run / 'classes' / 'small'}" in said
 
 
+def test_a_command_on_all_classes_goes_through_each(
+    classes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(classes_run, tmp_path / "copy")
+    for old in (*copy.rglob("report.md"), copy / "classes.csv"):
+        old.unlink()
+    assert run(["report", str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert "Classes of students" in said
+    assert "cost no epsilon" in said
+    for directory in (copy, *(copy / "classes" / name for name in NAMES)):
+        assert (directory / "report.md").is_file()
+    assert (copy / "classes.csv").read_text() == (classes_run / "classes.csv").read_text()
+
+
 def test_a_class_is_a_run_for_every_other_command(
     classes_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +294,13 @@ def test_a_class_is_a_run_for_every_other_command(
     assert run(["report", tiny]) == 0
     assert run(["federate", tiny, "privacy.epsilon=9"]) == 2
     assert "privacy.epsilon=8 then, 9 now" in capsys.readouterr().err
+
+
+def test_from_python_a_plan_is_of_one_class() -> None:
+    options = (*CLASSES[:3], "privacy.expected_examples=50")
+    with pytest.raises(fedlite.UsageError, match=r"add federation\.class_name=NAME"):
+        fedlite.plan(*options)
+    assert fedlite.plan(*options, "federation.class_name=tiny").clients == 2
 
 
 def test_a_plan_has_the_epsilon_of_each_class(capsys: pytest.CaptureFixture[str]) -> None:

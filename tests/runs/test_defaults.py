@@ -30,7 +30,8 @@ def content(group: str, option: str) -> dict[str, Any]:
     """What a file of a group says of it, and the files that it builds on, as flat keys."""
     path = conf_dir() / group / f"{option}.yaml"
     found = OmegaConf.load(path)
-    built_on = [str(name) for name in found.pop("defaults", []) if not str(name).startswith("_")]
+    listed = [name for name in found.pop("defaults", []) if isinstance(name, str)]  # no overrides
+    built_on = [name for name in listed if not name.startswith("_")]
     if path.read_text().startswith("# @package _global_"):
         found = found[group]
     keys = [one.key.removeprefix(f"{group}.") for one in options_of(Config) if in_group(one, group)]

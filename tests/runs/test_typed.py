@@ -32,6 +32,21 @@ def test_a_flag_that_is_none_is_one_line(flag: str) -> None:
         compose_config([flag])
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("dataset.keys.lables=x", "dataset.keys.labels"),
+        ("dataset.keys.Groups=x", "dataset.keys.groups"),
+        ("student.kwargs.chanels=[8]", "student.kwargs.channels"),
+    ],
+)
+def test_a_key_that_is_near_one_of_the_shipped_files_is_asked_for(typed: str, meant: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"so far; did you mean {meant}\? \+{typed[:12]}.*adds it$"
+    ):
+        compose_config(["dataset=table", typed])
+
+
 def test_options_that_came_after_a_run_was_started_are_none_that_changed(tmp_path: Path) -> None:
     plain = compose_config(["seed=3"]).to_plain()
     for key in ("text", "standardise", "size", "colour"):

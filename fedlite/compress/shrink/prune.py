@@ -16,6 +16,7 @@ from fedlite.base.errors import FedliteError, UsageError
 from fedlite.compress.shrink.coupling import GatesAsHalves, Mixing, blocks_of, tied_channels
 from fedlite.compress.shrink.sensitivity import Gradients
 from fedlite.compress.shrink.sparsify import CONVOLUTIONS
+from fedlite.compress.shrink.ties import Ties, tie, ties_of
 from fedlite.data.types import Task
 from fedlite.models.blocks.channel_shuffle import ChannelShuffle
 from fedlite.models.standardised import StandardisedConvolution
@@ -97,7 +98,7 @@ def plan_widths(
     one such multiple and at most the width; an attention keeps the number of whole heads nearest to
     ``(1 - ratio) * heads``, at least one. The layer that gives the classes and layers whose
     outputs are mixed so that the graph of dependencies loses track, as a channel shuffle does, are
-    left alone.
+    left alone; so are those whose tied weights would be cut differently under their names.
 
     Args:
         model: answers logits (n, classes) for inputs (n, *input_shape).
@@ -122,6 +123,7 @@ def plan_widths(
         graph, sets = _coupled_layers(probe, task)
         mixing = Mixing(probe, task.random(2, torch.Generator().manual_seed(0)))
         sets = [_checked(graph, one, mixing) for one in sets]
+        sets = [_with_ties(probe, task, one, ties_of(probe)) for one in sets]
     _check_names(probe, sets, layer_ratios)
     plan = {}
     for coupled in sets:
@@ -179,6 +181,10 @@ def cut_channels(
             ) from error
 
 
+class _ComeApartError(FedliteError):
+    """A cut that tied weights do not survive as one."""
+
+
 def _bears(model: nn.Module, task: Task, name: str, kept: int) -> bool:
     """Whether ``model`` still runs when the layers of one name alone are cut."""
     try:
@@ -192,8 +198,8 @@ def _cut(
     model: nn.Module, task: Task, widths: Mapping[str, int], criterion: Criterion
 ) -> nn.Module:
     pruned = copy.deepcopy(model).eval()
-    every = pruned.named_parameters(remove_duplicate=False)  # tied weights come apart in the cut
-    trainable = {name: value.requires_grad for name, value in every}
+    ties = ties_of(pruned)
+    trainable = {name: value.requires_grad for name, value in pruned.named_parameters()}
     pruned.requires_grad_(requires_grad=True)  # the dependency graph is read off autograd's
     example = task.blank(2)
     with torch.no_grad():
@@ -208,6 +214,10 @@ def _cut(
         _cut_gains(graph, group)
         group.prune()
         _check_width(root.target.module, item.names[0], kept)
+    if apart := tie(pruned, ties):
+        raise _ComeApartError(
+            f"pruning {type(model).__name__}: {_apart_words(apart)}; use compress.ratio=0"
+        )
     with torch.no_grad():
         answered = pruned(example).shape[1]
     if answered != classes:
@@ -343,6 +353,27 @@ def _checked(graph: Any, coupled: _CoupledLayers, mixing: Mixing) -> _CoupledLay
     if not mixing.reaches_others(root.target.module, block, expected):
         return coupled
     return replace(coupled, fixed="its channels are mixed in a way that cannot be followed")
+
+
+def _with_ties(model: nn.Module, task: Task, coupled: _CoupledLayers, ties: Ties) -> _CoupledLayers:
+    """Fixed, if tied weights would come apart when its channels are cut."""
+    owners = {
+        model.get_submodule(name.rpartition(".")[0]): names for names in ties for name in names
+    }
+    touched = [owners[d.target.module] for d, _ in coupled.group if d.target.module in owners]
+    if coupled.fixed or not touched:
+        return coupled
+    try:
+        _cut(model, task, {coupled.names[0]: coupled.width - coupled.block_size}, Criterion())
+    except _ComeApartError:
+        return replace(coupled, fixed=_apart_words(touched[0]))
+    except FAILS:  # which the cut itself will tell
+        pass
+    return coupled
+
+
+def _apart_words(names: Sequence[str]) -> str:
+    return f"tied weights ({', '.join(names)}) would come apart"
 
 
 def _shuffled_layers(model: nn.Module) -> set[nn.Module]:

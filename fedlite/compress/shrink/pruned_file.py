@@ -9,6 +9,7 @@ from torch import nn
 
 from fedlite.base.errors import FedliteError, UsageError
 from fedlite.base.tensors import save_tensors
+from fedlite.compress.shrink.ties import tie, ties_of
 from fedlite.data.types import Task
 from fedlite.models.build import build_model
 from fedlite.models.options import ModelOptions
@@ -76,7 +77,8 @@ def reshape(
 
     What folding norms changed is changed here too: modules named in ``identities`` are taken out,
     a layer without a bias gets one where ``state`` holds it, and a standardised convolution is
-    made plain where ``state`` does not hold its gain. Works for every model whose forward reads
+    made plain where ``state`` does not hold its gain. Weights that ``model`` ties stay tied where
+    ``state`` holds equal ones. Works for every model whose forward reads
     its sizes from its layers, not from constants.
 
     Raises:
@@ -96,6 +98,7 @@ def reshape(
         owner = model.get_submodule(owner_name)
         if leaf == "bias" and owner._parameters.get("bias", leaf) is None:
             owner.bias = nn.Parameter(torch.empty(0))
+    ties = ties_of(model)
     missing = set(model.state_dict()) ^ set(state)
     if missing:
         raise KeyError(f"{sorted(missing)[0]} is in only one of model and file")
@@ -106,6 +109,7 @@ def reshape(
             setattr(owner, leaf, nn.Parameter(tensor.clone()))
         else:
             setattr(owner, leaf, tensor.clone())
+    tie(model, ties)
 
 
 def save_pruned(model: nn.Module, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean
 from fedlite.data.hub import offline_where_unreachable
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, arrange, input_columns, label_column, root_path
@@ -134,7 +135,8 @@ def _text_tables(config: DatasetOptions) -> dict[str, Path]:
 def _check_column(split: Any, name: str) -> None:
     if name not in split.column_names:
         has = ", ".join(split.column_names)
-        raise UsageError(f"dataset.keys: no column {name!r}; the data set has {has}")
+        hint = did_you_mean(name, split.column_names) or ";"
+        raise UsageError(f"dataset.keys: no column {name!r}{hint} the data set has {has}")
     if empty := split.data.column(name).null_count:
         raise UsageError(f"column {name!r}: {empty} rows are empty; fill or remove them")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, arrange, root_path
 
@@ -44,7 +45,8 @@ def read(config: DatasetOptions) -> RawData:
 def _read(path: Path, role: str) -> Array:
     """An array that changes in memory alone."""
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; check dataset.root and dataset.files.{role}")
+        hint = did_you_mean_file(path) or ";"
+        raise UsageError(f"{path}: no such file{hint} check dataset.root and dataset.files.{role}")
     try:
         found = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

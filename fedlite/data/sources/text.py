@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedlite.base.errors import UsageError
+from fedlite.base.nearest import did_you_mean_file
 from fedlite.data.options import DatasetOptions
 from fedlite.data.raw import Array, RawData, input_columns, label_column, root_path
 from fedlite.serve.texts import TABLES, Columns, column, joined, read_table
@@ -79,7 +80,8 @@ def _objects(values: Sequence[Any]) -> Array:
 def _read(path: Path) -> Columns:
     """All columns of a file, by name."""
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; check dataset.root and dataset.files")
+        hint = did_you_mean_file(path) or ";"
+        raise UsageError(f"{path}: no such file{hint} check dataset.root and dataset.files")
     if path.name.lower().endswith(TABLES):
         return read_table(path)
     raise UsageError(f"{path}: of unknown kind; expected {KINDS}")

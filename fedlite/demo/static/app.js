@@ -3,6 +3,7 @@
 import { Model } from "./model.js";
 import { PictureInput } from "./picture.js";
 import { MapInput, SeriesInput } from "./plots.js";
+import { SoundInput } from "./sound.js";
 import { TextInput } from "./text.js";
 import { unlikeness } from "./typical.js";
 import { VectorInput } from "./vector.js";
@@ -11,6 +12,7 @@ import { humanBytes, percent, showBars } from "./views.js";
 const INPUTS = {
   picture: PictureInput,
   map: MapInput,
+  sound: SoundInput,
   series: SeriesInput,
   vector: VectorInput,
   text: TextInput,

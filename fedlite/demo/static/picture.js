@@ -1,5 +1,6 @@
 // Pictures as input: drawn, chosen or dropped, and turned into their negatives.
 
+import { takeFiles } from "./files.js";
 import { edges, fittedSize, median, negative, rawOfImage, readImage } from "./image.js";
 import { humanBytes } from "./views.js";
 
@@ -90,23 +91,11 @@ export class PictureInput {
   // --- files --------------------------------------------------------------------------------
 
   #setUpFiles() {
-    const stage = byId("stage");
-    byId("file").addEventListener("change", (event) => {
-      const [file] = event.target.files;
-      event.target.value = ""; // the same file may be chosen again
-      if (file) this.#readFile(file);
-    });
-    stage.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      stage.classList.add("over");
-    });
-    stage.addEventListener("dragleave", () => stage.classList.remove("over"));
-    stage.addEventListener("drop", (event) => {
-      event.preventDefault();
-      stage.classList.remove("over");
-      const [file] = event.dataTransfer.files;
-      if (file) this.#readFile(file);
-      else this.#page.tell("What was dropped is no file; drop a PNG or JPEG image.");
+    takeFiles({
+      stage: byId("stage"),
+      input: byId("file"),
+      take: (file) => this.#readFile(file),
+      none: () => this.#page.tell("What was dropped is no file; drop a PNG or JPEG image."),
     });
   }
 

@@ -208,6 +208,7 @@ def client_options(
         config.federation,
         config.seed,
         class_weights,
+        config.dataset.augment,
     )
 
 
