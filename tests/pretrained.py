@@ -78,7 +78,8 @@ def pretrained_folder(
         torch.default_generator.manual_seed(0)
         made = kind.from_config(config)
         for value in made.parameters():  # at its own random weights a network answers nearly alike
-            torch.nn.init.normal_(value, std=0.3)
+            if value.ndim > 1:
+                torch.nn.init.normal_(value, std=0.3)
     made.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     return folder

@@ -122,7 +122,7 @@ def test_it_is_fine_tuned_on_public_data_and_kept(fine_tune: Any, tmp_path: Path
     labels = torch.arange(len(TEXTS)) % 3
     some = [["you", "the cat", "mat"][i % 3] for i in range(len(TEXTS))]
     public = PublicData(inputs_of(task, some), labels)
-    options = options_of(folder, fine_tune=fine_tune, epochs=30, learning_rate=0.02)
+    options = options_of(folder, fine_tune=fine_tune, epochs=20, batch_size=8, learning_rate=0.02)
     options = dataclasses.replace(options, cache_dir=str(tmp_path / "cache"))
 
     def teacher() -> tuple[torch.nn.Module, bool]:
