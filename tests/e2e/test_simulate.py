@@ -147,7 +147,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 def test_the_report_has_exactly_the_documented_keys(finished_run: Path) -> None:
     report = read_report(finished_run)
     others = {"schema_version", "environment", "config", "changed", "history", "audits"}
-    others |= {"artefacts", "search"}
+    others |= {"artefacts", "search", "quality", "cascade"}
     assert set(report) == set(SECTIONS) | others
     for section, keys in SECTIONS.items():
         assert set(report[section]) == keys, section
@@ -346,7 +346,7 @@ def test_a_sweep_runs_its_jobs_and_ends_with_a_table(
     budgets = [read_report(folder / job)["privacy"]["units"][0]["budget"] for job in ("0", "1")]
     assert budgets == [4, 8]
     shown = capfd.readouterr().out
-    assert "Sweep: 2 jobs" in shown
+    assert "Sweep: test accuracy, 2 jobs" in shown
     table = (folder / "sweep.md").read_text()
     assert "privacy.epsilon" in table
     assert len((folder / "sweep.csv").read_text().splitlines()) == 3
