@@ -73,7 +73,7 @@ def test_a_recording_is_shown_answered_and_can_be_played(
     page.goto(f"{url}/sound/")
     answered(page)
     assert page.locator("#play").is_disabled()  # a public example has no sound
-    file = write_wav(tmp_path / "a.wav", tone(1000, 22_050, 22_050), 22_050)
+    file = write_wav(tmp_path / "a.wav", tone(300, 22_050, 22_050), 22_050)
     drop(page, file)
     assert answered(page) == pytest.approx(expected(site / "sound_bundle", file), abs=1e-6)
     about = page.locator("#about").inner_text()
