@@ -48,13 +48,14 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     """
     from fedlite.demo.facts import page_facts
     from fedlite.demo.ort import cached_ort, given_ort
-    from fedlite.demo.page import write_demo
+    from fedlite.demo.page import can_tokenize, write_demo
     from fedlite.demo.samples import choose_samples
     from fedlite.demo.typical import typical_of
     from fedlite.report.write import load_report
     from fedlite.runs.compose import compose_config
     from fedlite.runs.splits import splits_of
     from fedlite.serve.predict import DEFAULT
+    from fedlite.serve.tokens import TOKENIZER
     from fedlite.serve.verify import MANIFEST, verify_bundle
 
     config = compose_config(overrides)
@@ -71,10 +72,11 @@ def run_demo(overrides: Sequence[str], output: Path | None, ort: Path | None) ->
     if not entries:
         raise UsageError(f"{bundle}: holds no {DEFAULT}; add onnx to compress.formats")
     splits = splits_of(config)
-    if splits.task.vocabulary is not None and config.dataset.text.tokenizer == "pieces":
+    if splits.task.vocabulary is not None and not can_tokenize(read_json(bundle / TOKENIZER)):
         raise UsageError(
-            f"run.dir={run_dir}: its tokens are pieces of words (dataset.text.tokenizer), which the"
-            f" page cannot make; use fedlite predict {quote(str(run_dir))} FILE.txt"
+            f"run.dir={run_dir}: its tokens are neither words nor characters"
+            " (dataset.text.tokenizer), and the page can make no others; use fedlite predict"
+            f" {quote(str(run_dir))} FILE.txt"
         )
     samples = choose_samples(splits.public_validation, splits.task)
     facts = page_facts(load_report(run_dir / "report.json"), entries[0])

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from markdown_it import MarkdownIt
 
@@ -21,6 +22,18 @@ from fedlite.serve.tokens import TOKENIZER
 STATIC = Path(__file__).parent / "static"
 FACTS = "demo.json"
 _CARD = "card.html"
+
+
+def can_tokenize(tokenizer: Any) -> bool:
+    """Whether ``tokenizer.js`` makes the tokens of this ``tokenizer.json``: words or characters as
+    :func:`fedlite.data.tokens.learn_tokenizer` learns them, and not those of other libraries."""
+    forms = (tokenizer["normalizer"] or {}).get("normalizers", [])
+    split = tokenizer["pre_tokenizer"] or {}
+    return (
+        tokenizer["model"]["type"] == "WordLevel"
+        and [form["type"] for form in forms] in (["NFKC"], ["NFKC", "Lowercase"])
+        and (split.get("type") == "Whitespace" or split.get("pattern") == {"Regex": r"[\s\S]"})
+    )
 
 
 @dataclass(frozen=True)

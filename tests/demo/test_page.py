@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from fedlite.base.errors import FedliteError, UsageError
+from fedlite.data.tokens import learn_tokenizer
 from fedlite.data.types import ClientData
 from fedlite.demo.facts import short_statement
 from fedlite.demo.ort import FILES
-from fedlite.demo.page import write_demo
+from fedlite.demo.page import can_tokenize, write_demo
 from fedlite.demo.samples import choose_samples
 from tests.compress.conftest import Digits
 
@@ -130,3 +131,14 @@ def test_a_run_without_a_guarantee_says_so():
     assert short_statement(leaky).startswith("Not private: deterministic")
     held = short_statement({**leaky, "randomness": "secure"})
     assert "epsilon 2.00 at delta 1e-05 for all data of one client" in held
+
+
+@pytest.mark.parametrize(
+    ("kind", "can"), [("words", True), ("characters", True), ("pieces", False)]
+)
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_the_page_makes_words_and_characters_alone(kind: str, can: bool, lowercase: bool):
+    made = json.loads(learn_tokenizer(["a b", "a c"] * 5, kind, 300, lowercase=lowercase))
+    assert can_tokenize(made) == can
+    assert not can_tokenize(made | {"normalizer": None})
+    assert not can_tokenize(made | {"pre_tokenizer": {"type": "BertPreTokenizer"}})
