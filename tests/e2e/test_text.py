@@ -87,7 +87,8 @@ def test_texts_are_learnt_from_shipped_and_answered(
 def test_networks_that_take_no_texts_are_named_with_what_does(
     csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = [one for one in options(csv) if not one.startswith(("student=", "teacher="))]
+    kept = [one for one in options(csv) if not one.startswith(("student=", "teacher="))]
+    own = [*kept, "student=cnn", "teacher=cnn"]
     line = refusal(capsys, 2, "simulate", *own, f"run.dir={tmp_path / 'run'}")
     assert "student=cnn and teacher=cnn" in line
     assert "which are texts; use student=text_cnn teacher=text_cnn" in line
