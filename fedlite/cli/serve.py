@@ -22,8 +22,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlite.base.class_folders import one_run
 from fedlite.base.errors import FedliteError, UsageError
-from fedlite.base.files import user_path
+from fedlite.base.files import read_json, user_path
 from fedlite.cli.go_on import command_to_go_on
 from fedlite.cli.parse import Arguments
 
@@ -46,7 +47,7 @@ def run(arguments: Arguments) -> int:
     arguments.refuse_flags()
     taken = arguments.take(*WORDS, *NUMBERS)
     numbers = {name: _number(name, taken.get(name), usual) for name, usual in NUMBERS.items()}
-    directory = arguments.need_directory()
+    directory = one_run(arguments.need_directory())
     arguments.refuse_options((*WORDS, *NUMBERS))
     host = taken.get("host", "127.0.0.1")
     certificate = _certificate(taken)
@@ -101,8 +102,6 @@ def _certificate(taken: dict[str, str]) -> "Certificate | None":
 
 def _temperature(directory: Path) -> float:
     """That of the teacher's probabilities, as the report has it; 1 in runs of before."""
-    from fedlite.serve.preprocessing import read_json
-
     path = directory / "report.json"
     try:
         quality = read_json(path).get("quality", {}) if path.is_file() else {}

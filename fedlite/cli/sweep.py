@@ -21,7 +21,7 @@ from fedlite.cli.sweep_scores import SweepJob, score_in
 from fedlite.federation.class_options import KEY
 from fedlite.report.schema import Report
 from fedlite.report.words import (
-    epsilon_text,
+    epsilons_text,
     human_seconds,
     is_private,
     metric_of,
@@ -160,8 +160,7 @@ def _came_to(report: Report) -> str:
     if score is not None:
         said.append(f"{tested_on(report)} {METRIC_NAMES[metric]} {score_text(score, metric)}")
     if is_private(report["privacy"]):
-        units = report["privacy"]["units"]
-        said.append(f"epsilon {', '.join(epsilon_text(one['epsilon_max']) for one in units)}")
+        said.append(f"epsilon {epsilons_text(report['privacy'])}")
     return "  ".join(said)
 
 

@@ -1,10 +1,8 @@
 """What the jobs of a sweep came to, side by side: a table, a picture, files, and what all spent."""
 
-import csv
 import statistics
 from collections.abc import Collection, Sequence
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from shlex import quote
 
@@ -13,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlite.base.errors import FedliteError
-from fedlite.base.files import write_json, write_whole
+from fedlite.base.files import csv_text, write_json, write_whole
 from fedlite.base.records import METRIC_NAMES, Metric
 from fedlite.cli.sweep_scores import (
     COLUMNS,
@@ -259,12 +257,7 @@ def sweep_csv(jobs: Sequence[SweepJob], together: TogetherSection) -> str:
     for unit in together["units"]:
         for row in rows:
             row[f"epsilon_{unit['unit']}_level_all_jobs"] = unit["epsilon"]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    buffer = StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(rows)
 
 
 def _csv_row(job: SweepJob) -> dict[str, object]:

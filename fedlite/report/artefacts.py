@@ -1,10 +1,9 @@
 """Every file that could ship, side by side: as cells, as markdown and as CSV."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
 from typing import Literal, get_args
 
+from fedlite.base.files import csv_text
 from fedlite.base.records import ModelKey
 from fedlite.report.parts import plain, table
 from fedlite.report.schema import ArtefactEntry, LatencyEntry, ModelEntry, Report
@@ -236,12 +235,7 @@ def artefacts_csv(report: Report) -> str:
     """
     entries = all_entries(report)
     ships = shipped(report).values()
-    rows = [_csv_row(one, entries) | {"ships": one["name"] in ships} for one in entries]
-    buffer = StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text([_csv_row(one, entries) | {"ships": one["name"] in ships} for one in entries])
 
 
 _Column = Literal[

@@ -1,15 +1,13 @@
 """The report of several classes of students: one table, what the joins did, what it cost."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
-from fedlite.base.files import write_whole
+from fedlite.base.files import csv_text, write_whole
 from fedlite.base.intervals import wilson_interval
-from fedlite.base.records import METRIC_NAMES, JoinRecord, Metric, ModelKey
+from fedlite.base.records import METRIC_NAMES, JoinRecord, ModelKey
 from fedlite.report.html import report_html
 from fedlite.report.markdown import markdown_of
 from fedlite.report.parts import Folded, Part, code_block, plain, table
@@ -18,11 +16,15 @@ from fedlite.report.sections import TogetherSection
 from fedlite.report.words import (
     NOT_PRIVATE,
     epsilon_text,
+    epsilons_text,
     final_model,
     human_bytes,
     is_private,
+    metric_of,
     not_private_reason,
     percent,
+    score_text,
+    sentence_case,
     tested_on,
 )
 
@@ -31,7 +33,7 @@ NUMBERS = ("Public only", "Alone", "Federated", "Ships", "Epsilon", "Bytes", "La
 
 
 @dataclass(frozen=True)
-class ClassEntry:
+class StudentClassEntry:
     """One class: its clients, its limit in bytes, its report, and what its federated student
     reaches ``alone``, by ``dataset.metric``, where it was run so as well."""
 
@@ -50,7 +52,7 @@ class ClassesReport:
 
     title: str
     command: str
-    entries: Sequence[ClassEntry]
+    entries: Sequence[StudentClassEntry]
     every: int
     joins: Sequence[JoinRecord]
     together: dict[str, TogetherSection]
@@ -75,7 +77,7 @@ def rows_of(found: ClassesReport) -> list[list[str]]:
     return [_row(one, found) for one in found.entries]
 
 
-def _row(one: ClassEntry, found: ClassesReport) -> list[str]:
+def _row(one: StudentClassEntry, found: ClassesReport) -> list[str]:
     report, ships = one.report, final_model(one.report)
     assert ships is not None  # it was measured
     made = report["models"][ships]
@@ -84,30 +86,19 @@ def _row(one: ClassEntry, found: ClassesReport) -> list[str]:
         "Clients": f"{one.clients:,}",
         "Student": str(report["config"]["student"]["name"]),
         "Public only": _score(report, "public_student"),
-        "Alone": _share(one.alone),
+        "Alone": NONE if one.alone is None else score_text(one.alone, metric_of(report)),
         "Federated": _score(report, "federated_student"),
         "Ships": _score(report, ships),
-        "Epsilon": epsilons_of(report),
+        "Epsilon": epsilons_text(report["privacy"]),
         "Bytes": human_bytes(made["bytes"]),
         "Latency p50": f"{made['latency_ms']['p50']:.3f} ms",
     }
     return [cells[head] for head in heads_of(found)]
 
 
-def _metric(report: Report) -> Metric:
-    found: Metric = report["config"]["dataset"]["metric"]
-    return found
-
-
 def _score(report: Report, key: ModelKey) -> str:
-    return percent(report["models"][key][_metric(report)])
-
-
-def epsilons_of(report: Report) -> str:
-    """What a class spent, by unit of privacy."""
-    if not is_private(report["privacy"]):
-        return NOT_PRIVATE
-    return ", ".join(epsilon_text(unit["epsilon_max"]) for unit in report["privacy"]["units"])
+    metric = metric_of(report)
+    return score_text(report["models"][key][metric], metric)
 
 
 def sentences_of(found: ClassesReport) -> list[str]:
@@ -115,10 +106,13 @@ def sentences_of(found: ClassesReport) -> list[str]:
     first = found.entries[0].report
     tests = first["dataset"]["test"]
     low, high = wilson_interval(0.5, tests)
+    metric, widest = metric_of(first), ""
+    if metric == "accuracy":
+        reach = 100 * (high - low) / 2
+        widest = f"; 95% intervals reach up to {reach:.1f} points to either side"
     said = [
-        f"{METRIC_NAMES[_metric(first)].capitalize()} on {tests:,} {tested_on(first)} examples; 95%"
-        f" intervals reach up to {100 * (high - low) / 2:.1f} points to either side. Ships is the"
-        " file in deploy/ of each class, and so are bytes and latency."
+        f"{sentence_case(METRIC_NAMES[metric])} on {tests:,} {tested_on(first)} examples{widest}."
+        " Ships is the file in deploy/ of each class, and so are bytes and latency."
     ]
     said += _privacy(found)
     said += _joins(found)
@@ -131,7 +125,7 @@ def sentences_of(found: ClassesReport) -> list[str]:
     return said
 
 
-def _bytes(one: ClassEntry) -> int:
+def _bytes(one: StudentClassEntry) -> int:
     ships = final_model(one.report)
     assert ships is not None
     return one.report["models"][ships]["bytes"]
@@ -209,16 +203,11 @@ def _went_on(one: JoinRecord) -> str:
 
 def classes_csv(found: ClassesReport) -> str:
     """``classes.csv``: every number of every class."""
-    rows = [_csv_row(one) for one in found.entries]
-    buffer = StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text([_csv_row(one) for one in found.entries])
 
 
-def _csv_row(one: ClassEntry) -> dict[str, object]:
-    report, metric = one.report, _metric(one.report)
+def _csv_row(one: StudentClassEntry) -> dict[str, object]:
+    report, metric = one.report, metric_of(one.report)
     ships = final_model(report)
     assert ships is not None
     models, made = report["models"], report["models"][ships]

@@ -23,6 +23,7 @@ from fedlite.report.words import (
     metric_of,
     model_labels,
     percent,
+    sentence_case,
     tested_on,
 )
 
@@ -79,7 +80,7 @@ def _drawn(captions: Mapping[str, str], pictures: Sequence[str], score: str) -> 
     """Those of the pictures that are there, in the order of ``captions``; ``score`` is what the
     metric is called."""
     return [
-        f"![{caption.format(Score=score[0].upper() + score[1:])}](pictures/{name}.png)"
+        f"![{caption.format(Score=sentence_case(score))}](pictures/{name}.png)"
         for name, caption in captions.items()
         if name in pictures
     ]

@@ -193,7 +193,7 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Show a line that a person should see before going on."""
-        self.tell(f"warning: {line}", style="yellow")
+        self.tell(f"warning: {self._label}{line}", style="yellow")
 
     def skip(self, name: str) -> None:
         """Show a stage whose result is there from an earlier command."""

@@ -6,7 +6,7 @@ from fedlite.base.records import METRIC_NAMES, Metric
 from fedlite.report.artefacts import milliseconds
 from fedlite.report.parts import code, plain, table
 from fedlite.report.schema import SearchMeasure, SearchSection
-from fedlite.report.words import human_bytes, human_seconds, score_text
+from fedlite.report.words import human_bytes, human_seconds, score_text, sentence_case
 
 
 def search_markdown(search: SearchSection) -> str:
@@ -35,10 +35,9 @@ def search_markdown(search: SearchSection) -> str:
 
 def _columns(metric: Metric) -> dict[SearchMeasure, tuple[str, Callable[[float], str]]]:
     """Head and words of each number."""
-    name = METRIC_NAMES[metric]
     return {
         "accuracy": (
-            f"{name[0].upper()}{name[1:]} (public data)",
+            f"{sentence_case(METRIC_NAMES[metric])} (public data)",
             lambda score: score_text(score, metric),
         ),
         "latency_ms": ("Latency ms, batch 1", milliseconds),

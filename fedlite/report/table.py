@@ -26,6 +26,7 @@ from fedlite.report.words import (
     PUBLIC_MODELS,
     artefacts_of,
     epsilon_text,
+    epsilons_text,
     final_model,
     human_bytes,
     is_private,
@@ -45,9 +46,7 @@ SHIPS_NOTE = f"{SHIPS} ships"
 def _epsilon_cell(model: ModelKey, privacy: PrivacySection) -> str:
     if model in PUBLIC_MODELS:
         return "public"
-    if not is_private(privacy):
-        return NOT_PRIVATE
-    return ", ".join(epsilon_text(unit["epsilon_max"]) for unit in privacy["units"])
+    return epsilons_text(privacy)
 
 
 def comparison_rows(report: Report) -> list[list[str]]:

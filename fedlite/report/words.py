@@ -38,6 +38,11 @@ def gain_text(gain: float, metric: Metric) -> str:
     return f"{round(gain, 3) + 0.0:+.3f}"
 
 
+def sentence_case(words: str) -> str:
+    """``words`` at the beginning of a sentence: ``'macro-F1' -> 'Macro-F1'``."""
+    return words[:1].upper() + words[1:]
+
+
 def human_bytes(count: float) -> str:
     """A number of bytes in decimal units: ``61234 -> '61.2 kB'``."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -62,6 +67,13 @@ def epsilon_text(epsilon: float) -> str:
     if math.isinf(epsilon):
         return "infinite"
     return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
+
+
+def epsilons_text(privacy: PrivacySection) -> str:
+    """What a run spent of every client at most, by unit of privacy."""
+    if not is_private(privacy):
+        return NOT_PRIVATE
+    return ", ".join(epsilon_text(unit["epsilon_max"]) for unit in privacy["units"])
 
 
 def is_private(privacy: PrivacySection) -> bool:

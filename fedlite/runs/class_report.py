@@ -5,7 +5,7 @@ from pathlib import Path
 from shlex import join
 
 from fedlite.base.records import JoinRecord
-from fedlite.report.classes import ClassEntry, ClassesReport
+from fedlite.report.classes import ClassesReport, StudentClassEntry
 from fedlite.report.write import load_report
 from fedlite.runs.config import Config
 from fedlite.runs.directory import load_overrides
@@ -37,7 +37,7 @@ def classes_report(
     entries, together = [], {}
     for name, pipeline in joined.items():
         entries.append(
-            ClassEntry(
+            StudentClassEntry(
                 name,
                 clients=pipeline.splits.num_clients,
                 limit=config.federation.classes[name].max_bytes,

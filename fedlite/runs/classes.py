@@ -6,6 +6,7 @@ stretches of rounds the classes' released students learn from each other on publ
 (:mod:`fedlite.runs.lock_step`), which nothing is charged for (docs/classes.md).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from fedlite.runs.pipeline import Pipeline
 from fedlite.runs.preflight import check_delivery, check_run
 from fedlite.runs.splits import splits_of
 from fedlite.runs.stages.table import check_needed, fingerprints
+
+log = logging.getLogger(__name__)
 
 JOINS_FILE = "joins.pt"
 OF_ONE_STUDENT = ("search_student", "tune")
@@ -83,6 +86,10 @@ def execute_classes(
             prepare_engine(config.engine)
         with progress.stage("data"):
             whole = splits_of(config)
+        for note in whole.notes:
+            log.warning("%s", note)
+            progress.warn(note)
+        whole = replace(whole, notes=())  # each class has the same
         jobs, by_itself = class_jobs(config, overrides, run.path, CLASSES), {}
         if config.federation.compare:
             by_itself = class_jobs(config, overrides, run.path, ALONE)

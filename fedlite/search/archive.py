@@ -1,10 +1,8 @@
 """Keeping a search: trials.csv, HParams and pictures, and its section of the report."""
 
-import csv
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +10,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from fedlite.base.files import write_whole
+from fedlite.base.files import csv_text, write_whole
 from fedlite.report.drawing import save_figure
 from fedlite.report.schema import SearchMeasure, SearchSection
 from fedlite.search import trial_charts
@@ -69,9 +67,7 @@ def trials_csv(result: SearchResult) -> str:
     """One row per trial: its options, what it came to, and what that is against the limits."""
     options = list(dict.fromkeys(name for one in result.trials for name in one.options))
     columns = ["trial", *options, *MEASURES, "verdict", "chosen", "seconds", "reason", "file"]
-    buffer = StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for trial in result.trials:
         row: dict[str, object] = {"trial": trial.number, **trial.options}
         if trial.outcome is not None:
@@ -82,8 +78,8 @@ def trials_csv(result: SearchResult) -> str:
             "seconds": round(trial.seconds, 3),
             "reason": trial.reason,
         }
-        writer.writerow(row)
-    return buffer.getvalue()
+        rows.append(row)
+    return csv_text(rows, columns)
 
 
 def verdict(trial: Trial, limits: Limits) -> str:
